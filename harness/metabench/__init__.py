@@ -1,0 +1,98 @@
+"""metabench: a plugin-based benchmarking harness for meta-learning.
+
+    metabench run quick              on the command line
+    metabench.run("quick")           in Python: the same, as a pandas DataFrame
+
+A plugin needs only the names below, `metabench.engine` and `metabench.learning` for learners, and
+`metabench.data` for data sets. Importing this package does not import torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from metabench.contracts import (
+    CONTRACT_VERSION,
+    Algorithm,
+    Backend,
+    Dataset,
+    Episodes,
+    Examples,
+    Executor,
+    Learner,
+    Metric,
+    Network,
+    Report,
+    Source,
+)
+from metabench.errors import (
+    DataError,
+    Diverged,
+    Invalid,
+    MetabenchError,
+    PluginError,
+    RequestError,
+    SettingError,
+    Skip,
+    StoreError,
+    SuiteError,
+    UnknownComponent,
+)
+from metabench.hookspecs import hookimpl
+from metabench.records import Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Workload
+from metabench.result import Result
+from metabench.settings import REQUIRED, setting
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "REQUIRED",
+    "Algorithm",
+    "Backend",
+    "Batches",
+    "Budget",
+    "Cell",
+    "DataError",
+    "Dataset",
+    "Diverged",
+    "Episodes",
+    "Evaluation",
+    "Examples",
+    "Executor",
+    "Facts",
+    "Invalid",
+    "Learner",
+    "MetabenchError",
+    "Metric",
+    "Network",
+    "PluginError",
+    "Protocol",
+    "Report",
+    "RequestError",
+    "Result",
+    "SettingError",
+    "Skip",
+    "Source",
+    "Spec",
+    "Split",
+    "StoreError",
+    "SuiteError",
+    "UnknownComponent",
+    "Workload",
+    "hookimpl",
+    "run",
+    "setting",
+]
+
+
+def run(suite: str, **options: Any) -> "pd.DataFrame":
+    """Runs a suite (a name or a path) as `metabench run` does; returns one row per result.
+
+    options: those of `metabench.runner.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1],
+    results="results/local", quiet=True.
+    """
+    from metabench.runner import run_suite
+
+    return run_suite(suite, **options).table.frame

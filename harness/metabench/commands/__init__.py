@@ -1,0 +1,1 @@
+"""The commands of `metabench`, one module each; cli.py loads them by name."""

@@ -1,0 +1,236 @@
+"""The contracts between the harness and its plugins: one small base class per kind of component.
+
+A component is a frozen dataclass whose fields are its settings (`metabench.settings.setting`) and whose
+docstring is its help. Nothing here imports torch; tensors appear in annotations only.
+
+Axes: T tasks, n support examples of a task, q query examples of a task, `*input` one example's shape.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from metabench.records import Batches, Facts, Protocol, Split, Workload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from metabench.device import Device
+    from metabench.jobs import Job, Outcome
+    from metabench.table import Table
+
+CONTRACT_VERSION = 1
+"""Raised when a contract changes so that older plugins break; plugins may state the one they were made for."""
+
+
+class Examples(NamedTuple):
+    """Labelled examples: x [T, n, *input]; y [T, n] class numbers, or [T, n, outputs] regression targets."""
+
+    x: Tensor
+    y: Tensor
+
+
+class Episodes(NamedTuple):
+    """A batch of tasks. In classification y counts the task's own classes from 0 to ways - 1.
+
+    support, query: Examples with leading axis T; classes: [T, ways] global class numbers of the split
+    (empty second axis for regression); index: [T] the tasks' numbers.
+    """
+
+    support: Examples
+    query: Examples
+    classes: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What every component has: a name, its settings (fields) and its help (docstring)."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """None where the component can be used here, else the reason and the command that mends it."""
+        return None
+
+
+class Network(Component, ABC):
+    """Builds a torch module for inputs and outputs of a given size."""
+
+    @abstractmethod
+    def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+        """A module with `.features` (input → [batch, d]) and `.head` ([batch, d] → [batch, outputs]).
+
+        input_shape: one example's shape; outputs: width of the head, None for a head that changes
+        nothing. Raise `metabench.Invalid` with the reason where such inputs do not fit. Weights are drawn
+        from torch's own generator, which the caller has seeded.
+        """
+
+
+class Learner(ABC):
+    """An algorithm built for one workload, network and device: it learns over tasks and adapts to one.
+
+    transductive: whether a query's prediction may depend on the other queries of its task;
+    path: the engine path taken, e.g. "batched", "vmap", "loop"; printed with every result.
+    """
+
+    transductive: bool = False
+    path: str = "batched"
+
+    @abstractmethod
+    def parameters(self) -> Sequence[Tensor]:
+        """The tensors that training changes, in a fixed order; `learn` leaves their `.grad`."""
+
+    @abstractmethod
+    def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
+        """Computes one meta-gradient: leaves in `.grad` the mean over the tasks given, returns losses [T].
+
+        batch: Episodes, or for a `Batches` protocol Examples with micro-batches as the leading axis and
+        y [micro-batches, micro] class numbers of meta-train. `.grad` is None or stale on entry and must
+        be overwritten, never added to. The harness averages over ranks, then calls `update`.
+        """
+
+    @abstractmethod
+    def update(self, step: int, total: int) -> None:
+        """Takes one optimizer step from `.grad`; learning-rate schedules live here. step counts from 0."""
+
+    @abstractmethod
+    def adapt(self, support: Examples, steps: int | None = None) -> Any:
+        """The adapted state of each task, from support sets alone; steps: inner steps, None for its own.
+
+        Called outside autograd's recording or inside it; must work in both and leave no `.grad` behind.
+        """
+
+    @abstractmethod
+    def predict(self, state: Any, query_x: Tensor) -> Tensor:
+        """Predictions [T, q, outputs] (class scores or regression values) for query_x [T, q, *input]."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything training changed, optimizer included, as tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Returns to a state that `state_dict` gave."""
+
+    def finish(self, batches: Iterator[Examples]) -> None:
+        """Computes what is needed once before scoring; called before each validation and the final test.
+
+        batches: endless micro-batches of meta-train, x [m, *input], y [m] class numbers, the same ones at
+        each call and on every rank.
+        """
+
+
+class Algorithm(Component, ABC):
+    """A way to learn over tasks: says how it trains, and builds the learner.
+
+    kinds: the kinds of data set it can learn from; needs_network: False for learners without one.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
+    needs_network: ClassVar[bool] = True
+
+    def train_protocol(self, test: Protocol) -> Protocol | Batches | None:
+        """The protocol of meta-training for this test protocol; None where there is nothing to train.
+
+        `Batches` asks for plain labelled examples; its size is replaced by the budget's `tasks`.
+        """
+        return test
+
+    @abstractmethod
+    def build(self, workload: Workload, network: Network | None, device: Device) -> Learner:
+        """The learner, its tensors on `device.torch` in `device.dtype`; raises `Invalid` or `Skip`."""
+
+
+class Source(ABC):
+    """A loaded data set: draws tasks by number, the same ones on every machine."""
+
+    @abstractmethod
+    def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
+        """The tasks of these numbers: a pure function of (data set, split, protocol, seed, number)."""
+
+    def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
+        """Micro-batches of meta-train of these numbers: x [len(indices), micro, *input], y [.., micro]."""
+        from metabench.errors import Invalid
+
+        raise Invalid(f"{type(self).__name__} has no labelled batches: it cannot train a supervised learner")
+
+    @abstractmethod
+    def manifest(
+        self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
+    ) -> Mapping[str, np.ndarray[Any, Any]]:
+        """What each task is made of, without its tensors (class, support and query image numbers)."""
+
+
+class Dataset(Component, ABC):
+    """Tasks to learn from; its settings say which variant."""
+
+    @abstractmethod
+    def describe(self) -> Facts:
+        """The facts, without torch and without loading the data."""
+
+    def missing(self) -> str | None:
+        """None where the data is at hand, else what is absent and the one command that brings it."""
+        return None
+
+    @abstractmethod
+    def load(self, device: Device) -> Source:
+        """The data on `device.torch`, inputs in `device.dtype`; raises DataError where it leaks."""
+
+
+class Metric(Component, ABC):
+    """Scores predictions against targets."""
+
+    unit: ClassVar[str] = ""
+    higher_is_better: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
+
+    @abstractmethod
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """One score per task [T]; prediction [T, q, outputs]; target [T, q] or [T, q, outputs]."""
+
+
+class Backend(Component, ABC):
+    """Hardware and process layout inside a cell."""
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks the cell's tasks are shared out to."""
+        return 1
+
+    def available(self) -> str | None:
+        """None where this hardware is here, else the reason why not; must not import torch for long."""
+        return None
+
+    def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """The command that runs `argv` (a python command line) on this backend, and extra environment."""
+        return list(argv), {}
+
+    @abstractmethod
+    def open(self) -> Device:
+        """Called in each rank of the worker: joins the ranks and gives the device."""
+
+
+class Executor(Component, ABC):
+    """Where cells are sent: this machine, a batch system, …"""
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Runs every job and yields each outcome as it ends; must end its processes when it is closed.
+
+        A job that exceeds `job.timeout` is ended with all of its processes and reported as timed out.
+        """
+
+
+class Report(Component, ABC):
+    """A rendering of results."""
+
+    @abstractmethod
+    def write(self, table: Table, folder: Path) -> list[Path]:
+        """Writes the report into `folder` and returns the files; everything in `table` is untrusted."""

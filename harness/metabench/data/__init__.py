@@ -1,0 +1,1 @@
+"""What data sets share: tables of images, index draws, downloads."""

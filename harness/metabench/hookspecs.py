@@ -1,0 +1,97 @@
+"""Every hook of metabench, in the order of a run's life.
+
+A plugin is a module named by an entry point of the group `metabench`; it implements any of these:
+
+    [project.entry-points.metabench]
+    my-plugin = "my_package.plugin"
+
+    from metabench import hookimpl
+
+    @hookimpl
+    def metabench_algorithms():
+        from my_package.method import MyMethod   # imported here, so that `metabench --help` stays quick
+        return [MyMethod]
+
+The first eight bring components and are called in the parent process, when a command first asks for
+that kind; each returns a list of classes (of folders, for suites). The worker of a cell imports the
+classes that its job names and nothing else. The last two observe a run, in the parent process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from metabench.contracts import Algorithm, Backend, Dataset, Executor, Metric, Network, Report
+    from metabench.records import Cell
+    from metabench.result import Result
+
+hookspec = pluggy.HookspecMarker("metabench")
+hookimpl = pluggy.HookimplMarker("metabench")
+
+
+@hookspec
+def metabench_suites() -> Sequence[Path]:
+    """Folders with suite files (*.toml). Called when a suite is looked up by name."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_datasets() -> Sequence[type[Dataset]]:
+    """Data set classes. Called before a suite is checked, and by `list`."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_networks() -> Sequence[type[Network]]:
+    """Network classes. Called before a suite is checked, and by `list`."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_algorithms() -> Sequence[type[Algorithm]]:
+    """Algorithm classes. Called before a suite is checked, and by `list`."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_metrics() -> Sequence[type[Metric]]:
+    """Metric classes. Called before a suite is checked, and by `list`."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_backends() -> Sequence[type[Backend]]:
+    """Backend classes. Called before a suite is checked, and by `list`."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_executors() -> Sequence[type[Executor]]:
+    """Executor classes. Called when a run starts."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
+    """Observes a running cell: once when it starts, then about twice a second, from a watching thread.
+
+    event: always "kind" ("start", "setup", "train", "validation", "evaluate", "end"); with "train": "step",
+    "steps", "loss", "tasks_per_second", "seconds_left"; with "validation": "step", "mean"; with
+    "evaluate": "done", "tasks". An exception here is reported once and never ends the run.
+    """
+
+
+@hookspec
+def metabench_result(result: Result) -> None:
+    """Observes a result, after it is stored. An exception here is reported and never ends the run."""
+
+
+@hookspec
+def metabench_reports() -> Sequence[type[Report]]:
+    """Report classes. Called by `run` at its end, and by `report`."""
+    raise NotImplementedError

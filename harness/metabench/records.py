@@ -1,0 +1,205 @@
+"""Plain data that floors hand to each other: protocols, facts, cells, jobs and results. No torch here."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+
+STATUSES: dict[str, bool] = {
+    # status: does a later run try the cell again?
+    "ok": False,
+    "diverged": False,
+    "out-of-memory": False,
+    "skipped": True,
+    "invalid": True,
+    "failed": True,
+    "timed-out": True,
+}
+"""Every status that a result can have, and whether a later run tries the cell again."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The shape of a task: `ways` classes, `shots` support and `queries` query examples of each.
+
+    A regression task has one way: `shots` support points and `queries` query points.
+    """
+
+    ways: int
+    shots: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Ordinary supervised training: `size` labelled examples of meta-train a step, in micro-batches.
+
+    Each micro-batch of `micro` examples has its own statistics, so that N ranks compute what one does.
+    """
+
+    size: int
+    micro: int = 16
+
+    @property
+    def units(self) -> int:
+        """How many micro-batches a step has: what ranks share out."""
+        return -(-self.size // self.micro)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set without loading it.
+
+    kind: "classification" or "regression"; input_shape without batch axes, e.g. (1, 28, 28);
+    outputs: width of a regression target, None for classification; classes: per split, the number of
+    classes (0: endless); images: per split, the fewest examples that any class has (0: endless).
+    """
+
+    kind: Literal["classification", "regression"]
+    input_shape: tuple[int, ...]
+    outputs: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a learner is built for: the data's facts, both protocols, the budget and the seed."""
+
+    facts: Facts
+    train: "Protocol | Batches | None"
+    test: Protocol
+    steps: int = 0
+    tasks: int = 1
+    seed: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a prediction has: the ways of the test protocol, or the target's width."""
+        return self.facts.outputs if self.facts.outputs is not None else self.test.ways
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component as a cell names it: its name and all of its settings, defaults filled in."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much training a cell may spend and how it is watched.
+
+    steps: meta-steps (0: the untrained network); tasks: tasks a meta-step (or labelled examples, for a
+    learner that trains on batches); seconds: end training after this much training time (0: no limit);
+    validate_every: steps between validations (0: never); validation_tasks: tasks of each;
+    target: end training once validation reaches this score (None: train on).
+    """
+
+    steps: int = 0
+    tasks: int = 32
+    seconds: float = 0.0
+    validate_every: int = 0
+    validation_tasks: int = 100
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a cell is scored.
+
+    tasks: test tasks; seed: their own seed, the same for every algorithm, training seed and backend;
+    batch: tasks scored at once; curve: adaptation steps at which the scores are taken as well;
+    latency_tasks: tasks adapted one at a time, to measure the latency of one adaptation.
+    """
+
+    tasks: int = 600
+    seed: int = 2026
+    batch: int = 32
+    metric: str = ""
+    curve: tuple[int, ...] = ()
+    latency_tasks: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The unit of a suite that runs, fails, resumes and is stored."""
+
+    suite: str
+    suite_version: int
+    algorithm: Spec
+    network: Spec | None
+    dataset: Spec
+    test: Protocol
+    train: Protocol | Batches | None
+    budget: Budget
+    evaluation: Evaluation
+    backend: Spec
+    seed: int
+    plugins: Mapping[str, str]  # "algorithm", "network", …: "distribution version"
+    group: str = ""  # the table of the suite that the cell belongs to, e.g. "scaling"
+    label: str = ""  # what the suite calls this variant; part of no digest
+    expect: tuple[str, ...] = ()  # statuses that the suite declares as expected; part of no digest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that changes the number, as 64 hexadecimal digits."""
+        told = asdict(self)
+        for name in ("label", "expect", "group"):
+            del told[name]
+        return digest_of(told)
+
+    @property
+    def id(self) -> str:
+        """A readable and unique name, fit for a file: `maml-conv4-glyphs-5w1s-cpu-s0-1a2b3c4d5e`."""
+        parts = [self.algorithm.name, self.network.name if self.network else "", self.dataset.name]
+        shape = f"{self.test.ways}w{self.test.shots}s"
+        ranks = self.backend.settings.get("ranks")
+        backend = self.backend.name + (f"{ranks}" if ranks else "")
+        parts += [shape, backend, f"s{self.seed}", self.digest[:10]]
+        return "-".join(p for p in parts if p).replace("+", "p")
+
+    def to_json(self) -> dict[str, Any]:
+        """The cell as plain JSON values; `from_json` reads it back."""
+        told: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.train is not None:
+            told["train"]["kind"] = "episodes" if isinstance(self.train, Protocol) else "batches"
+        return told
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Cell":
+        """The cell that `to_json` wrote; raises KeyError or TypeError on anything else."""
+        train = told["train"]
+        if train is not None:
+            fields = {k: v for k, v in train.items() if k != "kind"}
+            train = Protocol(**fields) if train["kind"] == "episodes" else Batches(**fields)
+        evaluation = dict(told["evaluation"])
+        evaluation["curve"] = tuple(evaluation["curve"])
+        return cls(
+            **{
+                **told,
+                "algorithm": Spec(**told["algorithm"]),
+                "network": Spec(**told["network"]) if told["network"] else None,
+                "dataset": Spec(**told["dataset"]),
+                "backend": Spec(**told["backend"]),
+                "test": Protocol(**told["test"]),
+                "train": train,
+                "budget": Budget(**told["budget"]),
+                "evaluation": Evaluation(**evaluation),
+                "expect": tuple(told["expect"]),
+            }
+        )
+
+
+def digest_of(told: Any) -> str:
+    """SHA-256 of plain JSON values, written with sorted keys and no spaces."""
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

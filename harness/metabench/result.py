@@ -1,0 +1,161 @@
+"""What a cell gave: one typed record per cell, written as JSON and read back. No torch here.
+
+Raw values are kept (block times, per-task scores); intervals, speed-ups and ranks are made at report time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from metabench.records import Cell
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive training steps, timed together on the slowest rank's clock.
+
+    seconds: the whole block; sampling, learning, updating, communication: its parts, as the host saw them
+    (on an accelerator, where work is queued, only `seconds` is exact).
+    """
+
+    steps: int
+    seconds: float
+    sampling: float = 0.0
+    learning: float = 0.0
+    updating: float = 0.0
+    communication: float = 0.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The score of the validation tasks after `step` steps and `train_seconds` of training."""
+
+    step: int
+    train_seconds: float
+    mean: float
+    half_width: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """How training went: its blocks, its losses, its validations and the state that was kept."""
+
+    steps: int = 0
+    tasks: int = 0
+    seconds: float = 0.0
+    warmup: tuple[Block, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    validations: tuple[Validation, ...] = ()
+    validation_seconds: float = 0.0
+    finish_seconds: float = 0.0
+    best_step: int | None = None
+    target_step: int | None = None
+    target_seconds: float | None = None
+    ended_by: str = "steps"  # steps, seconds or target
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The test tasks' scores, in the order of the tasks, and how long they took.
+
+    adapt_seconds: one value per evaluated batch, of `adapt_tasks` tasks each; latency_seconds: single
+    tasks; curve: adaptation steps (as text) → scores per task; transductive: what the algorithm claims;
+    transductive_found: what permuting and splitting the queries showed (None: not checked).
+    """
+
+    metric: str
+    unit: str
+    higher_is_better: bool
+    per_task: tuple[float, ...]
+    manifest: str
+    seconds: float
+    adapt_seconds: tuple[float, ...] = ()
+    adapt_tasks: tuple[int, ...] = ()
+    predict_seconds: float = 0.0
+    latency_seconds: tuple[float, ...] = ()
+    curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    transductive: bool = False
+    transductive_found: bool | None = None
+    state: str = "last"  # which state was scored: "last", or "best validation, step N"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exactly one per cell: the cell, its status with the reason, and everything that was measured.
+
+    setup: seconds of "start" (process launch to worker), "import", "data", "build"; memory: peak bytes,
+    "host" and where there is one "device", summed over ranks; energy: joules by meter, absent where no
+    meter exists; cost: e.g. "flops_per_step"; notes: what a reader must know ("clock throttled").
+    """
+
+    cell: Cell
+    status: str
+    reason: str = ""
+    log_tail: tuple[str, ...] = ()
+    exit_code: int | None = None
+    signal: str | None = None
+    started: str = ""
+    wall_seconds: float = 0.0
+    command: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""  # the engine path that the learner took
+    parameters: int = 0
+    setup: Mapping[str, float] = field(default_factory=dict)
+    training: Training | None = None
+    scores: Scores | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values, with the cell's digest beside the cell."""
+        told = asdict(self)
+        told["cell"] = self.cell.to_json()
+        told["digest"] = self.cell.digest
+        plain: dict[str, Any] = json.loads(json.dumps(told))
+        return plain
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Result":
+        """The result that `to_json` wrote; raises KeyError, TypeError or ValueError on anything else."""
+        if told.get("schema") != SCHEMA:
+            raise ValueError(f"schema {told.get('schema')!r}; this metabench reads {SCHEMA}")
+        names = {one.name for one in fields(cls)}
+        given = {k: v for k, v in told.items() if k in names}
+        given["cell"] = Cell.from_json(told["cell"])
+        given["log_tail"] = tuple(told["log_tail"])
+        given["notes"] = tuple(told["notes"])
+        if told["training"] is not None:
+            given["training"] = _training(told["training"])
+        if told["scores"] is not None:
+            given["scores"] = _scores(told["scores"])
+        return cls(**given)
+
+
+def _training(told: Mapping[str, Any]) -> Training:
+    return Training(
+        **{
+            **told,
+            "warmup": tuple(Block(**b) for b in told["warmup"]),
+            "blocks": tuple(Block(**b) for b in told["blocks"]),
+            "losses": tuple((int(step), float(loss)) for step, loss in told["losses"]),
+            "validations": tuple(Validation(**v) for v in told["validations"]),
+        }
+    )
+
+
+def _scores(told: Mapping[str, Any]) -> Scores:
+    lists = ("per_task", "adapt_seconds", "adapt_tasks", "latency_seconds")
+    return Scores(
+        **{
+            **told,
+            **{name: tuple(told[name]) for name in lists},
+            "curve": {steps: tuple(scores) for steps, scores in told["curve"].items()},
+        }
+    )

@@ -1,0 +1,9 @@
+"""The backends that come with metabench, one module each."""
+
+from metabench import hookimpl
+
+
+@hookimpl
+def metabench_backends() -> list[type]:
+    """Every class of this folder."""
+    return []

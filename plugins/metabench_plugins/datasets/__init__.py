@@ -1,0 +1,9 @@
+"""The datasets that come with metabench, one module each."""
+
+from metabench import hookimpl
+
+
+@hookimpl
+def metabench_datasets() -> list[type]:
+    """Every class of this folder."""
+    return []

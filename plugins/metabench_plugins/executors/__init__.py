@@ -1,0 +1,9 @@
+"""The executors that come with metabench, one module each."""
+
+from metabench import hookimpl
+
+
+@hookimpl
+def metabench_executors() -> list[type]:
+    """Every class of this folder."""
+    return []

@@ -1,0 +1,9 @@
+"""The metrics that come with metabench, one module each."""
+
+from metabench import hookimpl
+
+
+@hookimpl
+def metabench_metrics() -> list[type]:
+    """Every class of this folder."""
+    return []

@@ -1,0 +1,9 @@
+"""The reports that come with metabench, one module each."""
+
+from metabench import hookimpl
+
+
+@hookimpl
+def metabench_reports() -> list[type]:
+    """Every class of this folder."""
+    return []
