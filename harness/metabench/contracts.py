@@ -45,7 +45,7 @@ class Episodes(NamedTuple):
     support: Examples
     query: Examples
     classes: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple's own method of that name is never wanted here
 
 
 @dataclass(frozen=True, kw_only=True)

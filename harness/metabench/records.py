@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from metabench.settings import REQUIRED, setting
+
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 
@@ -29,9 +31,9 @@ class Protocol:
     A regression task has one way: `shots` support points and `queries` query points.
     """
 
-    ways: int
-    shots: int
-    queries: int
+    ways: int = setting(1, "classes of a task (1 for regression)", at_least=1)
+    shots: int = setting(REQUIRED, "support examples of each class", at_least=1)
+    queries: int = setting(REQUIRED, "query examples of each class", at_least=1)
 
 
 @dataclass(frozen=True)
@@ -98,35 +100,27 @@ class Spec:
 class Budget:
     """How much training a cell may spend and how it is watched.
 
-    steps: meta-steps (0: the untrained network); tasks: tasks a meta-step (or labelled examples, for a
-    learner that trains on batches); seconds: end training after this much training time (0: no limit);
-    validate_every: steps between validations (0: never); validation_tasks: tasks of each;
-    target: end training once validation reaches this score (None: train on).
+    `tasks` counts labelled examples for a learner that trains on batches instead of tasks.
     """
 
-    steps: int = 0
-    tasks: int = 32
-    seconds: float = 0.0
-    validate_every: int = 0
-    validation_tasks: int = 100
-    target: float | None = None
+    steps: int = setting(0, "meta-steps; 0 scores the untrained network", at_least=0)
+    tasks: int = setting(32, "tasks of a meta-step, over all ranks", at_least=1)
+    seconds: float = setting(0.0, "end training after this much training time; 0 for no limit", at_least=0)
+    validate_every: int = setting(0, "steps between validations; 0 for none", at_least=0)
+    validation_tasks: int = setting(100, "tasks of each validation", at_least=2)
+    target: float | None = setting(None, "end training once validation reaches this score")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a cell is scored.
+    """How a cell is scored; test tasks have their own seed, the same for every algorithm and backend."""
 
-    tasks: test tasks; seed: their own seed, the same for every algorithm, training seed and backend;
-    batch: tasks scored at once; curve: adaptation steps at which the scores are taken as well;
-    latency_tasks: tasks adapted one at a time, to measure the latency of one adaptation.
-    """
-
-    tasks: int = 600
-    seed: int = 2026
-    batch: int = 32
-    metric: str = ""
-    curve: tuple[int, ...] = ()
-    latency_tasks: int = 0
+    tasks: int = setting(600, "test tasks", at_least=2)
+    seed: int = setting(2026, "seed of the test and validation tasks", at_least=0)
+    batch: int = setting(32, "tasks scored at once", at_least=1)
+    metric: str = setting("", "accuracy, mse, …; by default that of the data set's kind")
+    curve: tuple[int, ...] = setting((), "adaptation steps at which the scores are taken too", at_least=0)
+    latency_tasks: int = setting(0, "tasks adapted one at a time, for the latency", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def make(component: type[T], given: Mapping[str, Any] | None = None) -> T:
 
 def _settings(component: type) -> Iterator[Setting]:
     hints = typing.get_type_hints(component)
-    for one in dataclasses.fields(component):  # type: ignore[arg-type]  # a component is a dataclass
+    for one in dataclasses.fields(component):
         rule = one.metadata.get("setting", {})
         yield Setting(
             name=one.name,
@@ -143,9 +143,7 @@ def _coerced(wanted: Any, value: Any) -> Any:
         return value
     elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif wanted is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif wanted in (str, bool) and isinstance(value, wanted):
+    elif wanted in (int, str, bool) and type(value) is wanted:  # True is no int here
         return value
     raise SettingError(f"{value!r} is no {_type_text(wanted)}")
 
@@ -156,5 +154,5 @@ def _type_text(wanted: Any) -> str:
         return " or ".join(_type_text(a) for a in get_args(wanted))
     if origin in (tuple, list):
         return f"list of {_type_text(get_args(wanted)[0])}"
-    names = {str: "string", type(None): "none", Any: "value"}
-    return names.get(wanted) or getattr(wanted, "__name__", str(wanted))
+    names: dict[Any, str] = {str: "string", type(None): "none", Any: "value"}
+    return names.get(wanted) or str(getattr(wanted, "__name__", wanted))
