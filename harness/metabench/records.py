@@ -31,7 +31,7 @@ class Protocol:
     A regression task has one way: `shots` support points and `queries` query points.
     """
 
-    ways: int = setting(1, "classes of a task (1 for regression)", at_least=1)
+    ways: int = setting(REQUIRED, "classes of a task (1 for regression)", at_least=1)
     shots: int = setting(REQUIRED, "support examples of each class", at_least=1)
     queries: int = setting(REQUIRED, "query examples of each class", at_least=1)
 
