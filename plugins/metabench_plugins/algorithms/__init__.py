@@ -6,4 +6,10 @@ from metabench import hookimpl
 @hookimpl
 def metabench_algorithms() -> list[type]:
     """Every class of this folder."""
-    return []
+    from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
+    from metabench_plugins.algorithms.protonet import ProtoNet
+
+    return [
+        NearestNeighbour,
+        ProtoNet,
+    ]

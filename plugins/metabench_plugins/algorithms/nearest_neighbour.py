@@ -1,0 +1,70 @@
+"""Nearest neighbour on the raw inputs: the floor that any learned metric must beat."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench.learning import UntrainedLearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestNeighbour(Algorithm):
+    """Answers with the nearest support example of the raw inputs; trains nothing and has no network.
+
+    T. Cover, P. Hart: Nearest neighbor pattern classification, 1967. Each query is answered alone: the
+    evaluation is not transductive.
+    """
+
+    name: ClassVar[str] = "nearest-neighbour"
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+    needs_network: ClassVar[bool] = False
+
+    distance: str = setting(
+        "euclidean", "distance between two inputs, as flat vectors", choices=["euclidean", "cosine"]
+    )
+
+    def train_protocol(self, test: Protocol) -> None:
+        """None: nothing is trained."""
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "NearestNeighbourLearner":
+        """The learner; it holds no tensors."""
+        return NearestNeighbourLearner(self, workload)
+
+
+class NearestNeighbourLearner(UntrainedLearner):
+    """Keeps the support set and compares."""
+
+    transductive = False
+
+    def __init__(self, settings: NearestNeighbour, workload: Workload) -> None:
+        self.settings = settings
+        self.regression = workload.facts.kind == "regression"
+        self.ways = workload.outputs
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Examples:
+        """The support set itself: x [T, n, *input], y [T, n] or [T, n, outputs]."""
+        return support
+
+    def predict(self, state: Examples, query_x: Tensor) -> Tensor:
+        """Class scores [T, q, ways], minus the distance to the class's nearest example.
+
+        A class that the support set lacks scores minus infinity. In regression: the nearest example's
+        target, [T, q, outputs].
+        """
+        far = self._distances(query_x.flatten(2), state.x.flatten(2))  # [T, q, n]
+        if self.regression:
+            nearest = far.argmin(2)[:, :, None].expand(-1, -1, self.ways)
+            return state.y.gather(1, nearest)
+        absent = torch.full((*far.shape[:2], self.ways), -torch.inf, dtype=far.dtype, device=far.device)
+        return absent.scatter_reduce(2, state.y[:, None].expand_as(far), -far, "amax")
+
+    def _distances(self, query: Tensor, support: Tensor) -> Tensor:
+        if self.settings.distance == "euclidean":
+            # Without the matrix product: its rounding of near ties would depend on the batch.
+            return torch.cdist(query, support, compute_mode="donot_use_mm_for_euclid_dist")
+        unit = torch.nn.functional.normalize
+        return 1 - unit(query, dim=2) @ unit(support, dim=2).mT

@@ -1,0 +1,63 @@
+"""Prototypical networks: a class is the mean of its embedded examples."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import (
+    STATISTICS,
+    STATISTICS_HELP,
+    EmbeddingLearner,
+    class_means,
+    embedding,
+    squared_distances,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtoNet(Algorithm):
+    """Classifies by the nearest class mean in a learned embedding.
+
+    J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
+    squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
+    test. Departures: a step takes a batch of tasks, each with its own normalisation statistics in
+    training and test alike, where the paper's code has one task a step and tests with running statistics.
+    So with batch norm the evaluation is transductive, unless `statistics` is "single".
+    """
+
+    name: ClassVar[str] = "protonet"
+
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+    train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    halve_every: int = setting(0, "steps after which the rate halves, again and again; 0: never", at_least=0)
+    statistics: str = setting("together", STATISTICS_HELP, choices=STATISTICS)
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways and queries."""
+        return Protocol(self.train_ways or test.ways, test.shots, self.train_queries or test.queries)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoNetLearner":
+        """The learner of an embedding: the network without its head."""
+        return ProtoNetLearner(
+            embedding(self.name, workload, network, device),
+            workload,
+            statistics=self.statistics,
+            rate=self.rate,
+            halve_every=self.halve_every,
+        )
+
+
+class ProtoNetLearner(EmbeddingLearner):
+    """Prototypes and the distances to them."""
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The prototypes [T, ways, d] (equation 1)."""
+        return class_means(features, y, ways)
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """Minus the squared distances to the prototypes, [T, q, ways]; their softmax is equation 2."""
+        return -squared_distances(features, fitted)

@@ -1,0 +1,22 @@
+"""Mean squared error: how far predicted values are from the true ones."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metabench import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanSquaredError(Metric):
+    """The mean of a task's squared errors over its queries and outputs, in the target's unit squared."""
+
+    name: ClassVar[str] = "mse"
+    unit: ClassVar[str] = ""
+    higher_is_better: ClassVar[bool] = False
+    kinds: ClassVar[frozenset[str]] = frozenset({"regression"})
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """prediction, target: [T, q, outputs]; returns [T]."""
+        return (prediction - target).square().flatten(1).mean(1)
