@@ -1,30 +1,56 @@
 """The device that a worker computes on, and the ranks that it shares the work with.
 
-`Device` as it stands is one process on the CPU; backends derive from it.
+`Device` as it stands computes on the CPU, alone or as one of several ranks; other backends derive from it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from torch import Tensor
 
+from metabench.errors import CellEnd
+from metabench.meters import CpuShare, Rapl
+
+if TYPE_CHECKING:
+    from metabench.ranks import Ranks
 
 
 class Device:
-    """Where tensors live (`torch`), their float type (`dtype`), this process's `rank` and the `world_size`."""
+    """Where tensors live (`torch`), their float type (`dtype`), this process's `rank` and the `world_size`.
 
-    def __init__(self, torch_device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    ranks: the ranks that share the work, None for one process alone; autocast: the type that products are
+    computed in under `numerics()`, None for `dtype`; facts: what `environment` tells beside its own;
+    capture: whether a learner may capture its meta-step as a graph of the device and replay it.
+    """
+
+    capture: bool = False
+
+    def __init__(
+        self,
+        torch_device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        ranks: Ranks | None = None,
+        autocast: torch.dtype | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         self.torch = torch.device(torch_device)
         self.dtype = dtype
-        self.rank = 0
-        self.world_size = 1
+        self.ranks = ranks
+        self.rank = ranks.rank if ranks else 0
+        self.local_rank = ranks.local_rank if ranks else 0
+        self.world_size = ranks.world_size if ranks else 1
+        self._autocast = autocast
+        self._facts = dict(facts or {})
+        self._share = CpuShare(family=ranks is not None)
+        self._rapl = Rapl() if self.local_rank == 0 else None  # it meters a whole machine: one rank reads it
 
     def __enter__(self) -> Device:
         return self
@@ -32,10 +58,12 @@ class Device:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(None if isinstance(error, CellEnd) else error)
 
-    def close(self) -> None:
-        """Leaves the ranks and frees the device."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Leaves the ranks and frees the device; error: what ended this rank, where it did not end well."""
+        if self.ranks is not None:
+            self.ranks.close(error)
 
     def synchronize(self) -> None:
         """Waits until everything queued on the device has run."""
@@ -46,48 +74,79 @@ class Device:
         return time.perf_counter()
 
     def numerics(self) -> AbstractContextManager[Any]:
-        """The context in which the learner computes (autocast, for a backend that offers bf16)."""
-        return nullcontext()
+        """The context in which the learner computes: autocast for a backend of that precision."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.torch.type, dtype=self._autocast)
 
     def average_gradients(self, parameters: Sequence[Tensor], weight: float) -> None:
         """Replaces each `.grad` by the weighted sum over ranks; the weights of all ranks add up to 1."""
+        if self.ranks is not None:
+            self.ranks.average_gradients(parameters, weight)
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """Each rank's values, in the order of the ranks, on every rank."""
-        return [list(values)]
+        if self.ranks is None:
+            return [[float(value) for value in values]]
+        return self.ranks.gather(values)
 
     def slowest(self, seconds: float) -> float:
         """The largest of all ranks' `seconds`, on every rank."""
-        return max(each[0] for each in self.gather([seconds]))
+        return seconds if self.ranks is None else self.ranks.slowest(seconds)
 
     def agree(self, flag: bool) -> bool:
         """Rank 0's `flag`, on every rank, so that all of them take the same turn."""
-        return bool(self.gather([float(flag)])[0][0])
+        return flag if self.ranks is None else self.ranks.agree(flag)
 
     def peak_memory(self) -> dict[str, float]:
         """Peak bytes of this rank: "host" (resident), and "device" where the device has its own memory."""
         return {"host": float(_peak_resident_bytes())}
 
     def energy(self) -> dict[str, float]:
-        """Joules so far, by the name of the meter; empty where no meter can be read."""
-        return {}
+        """Joules since the device was opened, by the name of the meter; empty where none can be read."""
+        return self._rapl.joules() if self._rapl else {}
 
     def condition(self) -> dict[str, Any]:
-        """Clocks, throttle reasons and other processes on the device, as far as they can be read."""
-        return {}
+        """Clocks, load, throttle reasons and what other processes took since the call before.
+
+        "cpu_mhz": mean clock of the cores; "load_1min": the system's load average; "others_cores": cores
+        that other processes kept busy, "stolen_cores": cores that the hypervisor gave to others, both as
+        means since the call before this one. A figure that cannot be read is absent.
+        """
+        return self._share.look()
 
     def environment(self) -> dict[str, Any]:
-        """What a reader must know of this device: its name, driver, threads, number format."""
-        return {"device": str(self.torch), "dtype": str(self.dtype).removeprefix("torch."),
-                "threads": torch.get_num_threads()}  # fmt: skip
+        """What a reader must know of this device: its name, driver, threads, number format, switches."""
+        told = {
+            "device": str(self.torch),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "autocast": str(self._autocast).removeprefix("torch.") if self._autocast else None,
+            "threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "float32_products": torch.get_float32_matmul_precision(),
+            "capture": self.capture,
+            "energy_meters": sorted(self.energy()),
+        }
+        if self.ranks is not None:
+            told["ranks"] = self.world_size
+            told["communication"] = self.ranks.backend
+        return told | self._facts
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on the host or on the device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    said = ("can't allocate memory", "std::bad_alloc", "Cannot allocate memory", "out of memory")
+    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in said)
 
 
 def _peak_resident_bytes() -> int:
     try:
         import resource
     except ImportError:  # Windows
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - unknown to mypy elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if psutil.MACOS else peak * 1024  # bytes on macOS, KiB elsewhere
-
-

@@ -6,4 +6,7 @@ from metabench import hookimpl
 @hookimpl
 def metabench_backends() -> list[type]:
     """Every class of this folder."""
-    return []
+    from metabench_plugins.backends.cpu import Cpu
+    from metabench_plugins.backends.cpu_ranks import CpuRanks
+
+    return [Cpu, CpuRanks]

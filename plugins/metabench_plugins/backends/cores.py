@@ -1,0 +1,47 @@
+"""The cores that this process may use, and how many threads a rank gets. No torch here."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on, after affinity and the container's CPU quota."""
+    logical = psutil.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    physical = psutil.cpu_count(logical=False) or logical
+    return max(1, min(allowed, physical, _quota(logical)))
+
+
+def _quota(logical: int) -> int:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(quota) // int(period)
+    except (OSError, ValueError):  # no control groups here, or "max": no quota
+        return logical
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that give every numerical library this many threads from its first call on."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def affinity_problem(affinity: Sequence[int]) -> str | None:
+    """Why a process cannot be bound to these cores, or None."""
+    if not affinity:
+        return None
+    if not hasattr(os, "sched_setaffinity"):
+        return "this system cannot bind a process to cores: leave 'affinity' empty"
+    absent = sorted(set(affinity) - os.sched_getaffinity(0))
+    if absent:
+        there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        return f"no core {', '.join(map(str, absent))} for this process; it may use {there}"
+    return None
+
+
+def bind(affinity: Sequence[int]) -> None:
+    """Binds this process, and the threads that it will start, to these cores; none: leaves it as it is."""
+    if affinity:
+        os.sched_setaffinity(0, affinity)

@@ -1,0 +1,91 @@
+"""Several processes on CPUs that share the tasks of each step, started by torchrun, talking over gloo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from metabench.contracts import Backend
+from metabench.errors import SettingError
+from metabench.settings import setting
+from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment, usable_cores
+from metabench_plugins.backends.torchrun import rank_environment, torchrun
+
+if TYPE_CHECKING:
+    from metabench.device import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuRanks(Backend):
+    """Several processes on CPUs that share the tasks of each step (torchrun, gloo)."""
+
+    name: ClassVar[str] = "cpu-ranks"
+    ranks: int = setting(2, "processes, over all nodes", at_least=1)
+    threads: int = setting(1, "threads of each process", at_least=1)
+    affinity: tuple[int, ...] = setting(
+        (), "cores of this machine, shared out to its processes in order (none: any)", at_least=0
+    )
+    precision: str = setting("float32", "number format", choices=("float32", "float64", "bf16"))
+    deterministic: bool = setting(False, "only operations that repeat bit by bit")
+    oversubscribe: bool = setting(False, "run even where there are fewer cores than threads")
+    timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
+    nnodes: int = setting(1, "machines; on each of them the same command is run", at_least=1)
+    rdzv_endpoint: str = setting("", "host:port where the machines meet (for nnodes > 1)")
+    rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
+
+    def __post_init__(self) -> None:
+        """Refuses ranks that cannot be shared out to the nodes."""
+        if self.ranks % self.nnodes:
+            raise SettingError(
+                f"'cpu-ranks': {self.ranks} ranks on {self.nnodes} nodes: 'ranks' must be a multiple of 'nnodes'"
+            )
+        if self.nnodes > 1 and not self.rdzv_endpoint:
+            raise SettingError("'cpu-ranks': several nodes need 'rdzv_endpoint' (host:port of one of them)")
+
+    @property
+    def world_size(self) -> int:
+        """All ranks of all nodes."""
+        return self.ranks
+
+    def available(self) -> str | None:
+        """A reason where this machine has fewer cores than its ranks have threads."""
+        wanted, cores = self.ranks // self.nnodes * self.threads, usable_cores()
+        if wanted > cores and not self.oversubscribe:
+            return (
+                f"{self.ranks // self.nnodes} ranks of {self.threads} threads need {wanted} cores, there are "
+                f"{cores}; 'oversubscribe = true' runs them nevertheless"
+            )
+        if self.affinity and len(self.affinity) < wanted and not self.oversubscribe:
+            return f"'affinity' names {len(self.affinity)} cores for {wanted} threads"
+        return affinity_problem(self.affinity)
+
+    def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """torchrun with this command as its ranks."""
+        command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
+        return command, thread_environment(self.threads) | rank_environment(self.nnodes)
+
+    def open(self) -> Device:
+        """Joins the ranks; raises where torchrun did not start this process."""
+        import torch
+
+        from metabench.device import Device
+        from metabench.ranks import Ranks, local_rank
+        from metabench_plugins.backends.numerics import set_numerics
+
+        share = self.affinity[local_rank() * self.threads :][: self.threads]
+        bind(share)
+        torch.set_num_threads(self.threads)
+        numerics = set_numerics(self.precision, self.deterministic)
+        return Device(
+            dtype=numerics.dtype,
+            autocast=numerics.autocast,
+            ranks=Ranks("gloo", self.timeout_seconds),
+            facts={
+                "backend": self.name,
+                "precision": self.precision,
+                "deterministic": self.deterministic,
+                "affinity": list(self.affinity),
+                "nodes": self.nnodes,
+            },
+        )

@@ -1,0 +1,49 @@
+"""Number formats and numerics switches, set explicitly so that no default of torch decides a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["float32", "tf32", "bf16", "float64"]
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """The float type of tensors, the type that autocast computes in (None: no autocast), and the label."""
+
+    precision: str
+    dtype: torch.dtype
+    autocast: torch.dtype | None
+
+
+def set_numerics(precision: str, deterministic: bool) -> Numerics:
+    """Switches torch to this precision and says how tensors are made.
+
+    float32 computes products in full float32 (TF32 off), tf32 lets an NVIDIA GPU round their inputs to 10
+    bits of mantissa, bf16 runs the learner under autocast with float32 weights, float64 is the reference.
+    deterministic: only algorithms that repeat bit by bit; torch raises where an operation has none.
+    """
+    internal = "tf32" if precision == "tf32" else "ieee"
+    _set_products(internal)
+    torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from run to run
+    torch.use_deterministic_algorithms(deterministic)
+    if precision == "float64":
+        return Numerics(precision, torch.float64, None)
+    return Numerics(precision, torch.float32, torch.bfloat16 if precision == "bf16" else None)
+
+
+def _set_products(internal: str) -> None:
+    cudnn: Any = torch.backends.cudnn  # torch declares no types for its switches
+    mkldnn: Any = torch.backends.mkldnn
+    if hasattr(cudnn, "conv"):  # torch >= 2.9 has a switch per library and operation
+        torch.backends.cuda.matmul.fp32_precision = internal
+        cudnn.conv.fp32_precision = internal
+        cudnn.rnn.fp32_precision = internal
+        mkldnn.matmul.fp32_precision = "ieee"
+        mkldnn.conv.fp32_precision = "ieee"
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = internal == "tf32"
+        cudnn.allow_tf32 = internal == "tf32"
