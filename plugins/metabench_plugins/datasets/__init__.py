@@ -6,4 +6,7 @@ from metabench import hookimpl
 @hookimpl
 def metabench_datasets() -> list[type]:
     """Every class of this folder."""
-    return []
+    from metabench_plugins.datasets.glyphs import Glyphs
+    from metabench_plugins.datasets.sinusoid import Sinusoid
+
+    return [Glyphs, Sinusoid]

@@ -1,0 +1,128 @@
+"""Which images belong to which class of a split, and which of them a task is made of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from metabench.data import draws
+from metabench.errors import DataError, Invalid
+from metabench.records import Protocol
+
+
+class Drawn(NamedTuple):
+    """The make-up of tasks: classes [T, ways]; support [T, shots·ways] and query [T, queries·ways] images.
+
+    Images are numbered by place in the data set. Place j of support (and of query) belongs to the task's
+    class j mod ways, so that labels run 0 … ways - 1, 0 … ways - 1, ….
+    """
+
+    classes: draws.Numbers
+    support: draws.Numbers
+    query: draws.Numbers
+
+
+@dataclass(frozen=True, eq=False)
+class ClassIndex:
+    """The classes of one split; the images of a class lie next to each other in the data set.
+
+    names: [classes] unique names; first: [classes] number of each class's first image; count: [classes]
+    how many it has; turns: [classes] quarter turns by which its images are rotated (counter-clockwise).
+    """
+
+    names: tuple[str, ...]
+    first: draws.Numbers
+    count: draws.Numbers
+    turns: draws.Numbers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        for name in ("first", "count", "turns"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
+        if self.turns.size == 0:
+            object.__setattr__(self, "turns", np.zeros(len(self.names), dtype=np.int64))
+        twice = repeated(self.names)
+        if twice:
+            raise DataError(f"the class {twice[0]!r} appears twice in one split")
+        empty = [name for name, count in zip(self.names, self.count, strict=True) if count < 1]
+        if empty:
+            raise DataError(f"the class {empty[0]!r} has no images; remove it or add some")
+
+    @classmethod
+    def of_counts(cls, names: Sequence[str], counts: Sequence[int], first: int = 0) -> "ClassIndex":
+        """Classes that lie one after the other, from image number `first` on."""
+        count = np.asarray(counts, dtype=np.int64)
+        return cls(tuple(names), first + np.cumsum(count) - count, count)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def fewest(self) -> int:
+        """How many images the smallest class has."""
+        return int(self.count.min()) if len(self) else 0
+
+    def rotated(self) -> "ClassIndex":
+        """Four classes of each: as it is, and turned by 90, 180 and 270 degrees (Vinyals et al. 2016)."""
+        names = tuple(f"{name}/rot{90 * turn:03d}" for turn in range(4) for name in self.names)
+        turns = np.repeat(np.arange(4), len(self))
+        return ClassIndex(names, np.tile(self.first, 4), np.tile(self.count, 4), turns)
+
+    def draw(self, key: int, protocol: Protocol, indices: Sequence[int]) -> Drawn:
+        """The tasks of these numbers. Streams of a task: part 0 draws classes, part 1 + w images of way w."""
+        ways, shots, taken = protocol.ways, protocol.shots, protocol.shots + protocol.queries
+        self._allow(ways, taken)
+        parts = draws.streams(key, indices, 1 + ways)
+        classes = draws.distinct(parts[:, 0], ways, len(self))
+        bounds = self.count[classes]
+        images = draws.distinct_within(parts[:, 1:], taken, bounds, self.fewest, int(self.count.max()))
+        images += self.first[classes][..., None]
+        by_place = images.transpose(0, 2, 1)  # [T, shots + queries, ways]
+        tasks = len(classes)
+        return Drawn(classes, by_place[:, :shots].reshape(tasks, -1), by_place[:, shots:].reshape(tasks, -1))
+
+    def series(self, key: int, places: draws.Numbers) -> tuple[draws.Numbers, draws.Numbers]:
+        """Classes and images at these places of an endless series of shuffles of all labelled images."""
+        ends = np.cumsum(self.count)
+        place = draws.permuted(key, places, int(ends[-1]))
+        classes = np.searchsorted(ends, place, side="right")
+        return classes, self.first[classes] + place - (ends - self.count)[classes]
+
+    def _allow(self, ways: int, taken: int) -> None:
+        if ways > len(self):
+            raise Invalid(f"a task of {ways} ways was asked of a split with {len(self)} classes")
+        if taken > self.fewest:
+            poorest = self.names[int(self.count.argmin())]
+            raise Invalid(
+                f"a task needs {taken} images of a class (shots + queries), but the class {poorest!r} "
+                f"has {self.fewest}; ask for fewer, or leave that class out"
+            )
+
+
+def check_disjoint(splits: Mapping[str, ClassIndex]) -> None:
+    """Raises DataError where two splits share a class by name, or an image."""
+    told = list(splits.items())
+    for place, (one, here) in enumerate(told):
+        for other, there in told[place + 1 :]:
+            shared = sorted(set(here.names) & set(there.names))
+            if shared:
+                listed = ", ".join(repr(name) for name in shared[:3])
+                raise DataError(f"the splits {one} and {other} share {len(shared)} classes, such as {listed}")
+            both = np.intersect1d(_images(here), _images(there))
+            if both.size:
+                raise DataError(f"the splits {one} and {other} share {both.size} images, such as {both[0]}")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that appear more than once, in order."""
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+
+
+def _images(index: ClassIndex) -> draws.Numbers:
+    return np.unique(
+        np.concatenate(
+            [np.arange(f, f + n) for f, n in zip(index.first, index.count, strict=True)]
+            or [np.empty(0, np.int64)]
+        )
+    )

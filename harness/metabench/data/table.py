@@ -1,0 +1,189 @@
+"""A data set as one tensor on the device: tasks are drawn by number and gathered at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from metabench.contracts import Episodes, Examples, Source
+from metabench.data import draws
+from metabench.data.augment import Augment
+from metabench.data.classes import ClassIndex, Drawn, check_disjoint
+from metabench.device import Device
+from metabench.errors import DataError
+from metabench.records import Batches, Protocol, Split
+
+SHARE_OF_FREE_MEMORY = 0.5
+"""The part of the device's free memory that a data set may take; the rest is for the learner."""
+
+log = logging.getLogger("metabench.data")
+
+
+class TableSource(Source):
+    """Draws tasks and labelled batches from one array of examples, classes in rows next to each other.
+
+    identity: names the data set in the key of every draw: with another one, other tasks are drawn;
+    examples: [N, *input], uint8 images or floats, an array or a memory map;
+    splits: the classes of each split; raises DataError where two share a class or an image;
+    mean, std: of each channel, in units of the input after uint8 was divided by 255.
+
+    Support and query lie place by place: labels run 0 … ways - 1, then 0 … ways - 1 again, and so on.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        examples: np.ndarray[Any, Any],
+        splits: Mapping[Split, ClassIndex],
+        device: Device,
+        *,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        augment: Augment | None = None,
+        image_names: Sequence[str] | None = None,
+    ) -> None:
+        check_disjoint(splits)
+        for split, index in splits.items():
+            if len(index) and int((index.first + index.count).max()) > len(examples):
+                raise DataError(f"split {split!r} of {identity!r} names images past the last one")
+        self.identity = identity
+        self.splits = dict(splits)
+        self.device = device
+        self.augment = augment
+        self.image_names = image_names
+        self.examples = place(examples, device, identity)
+        per_unit = 255.0 if self.examples.dtype == torch.uint8 else 1.0
+        shape = (-1, *[1] * (examples.ndim - 2)) if examples.ndim > 2 else (-1,)
+        self._scale = self._constant([1.0 / (per_unit * s) for s in std]).view(shape)
+        self._shift = self._constant([-m / s for m, s in zip(mean, std, strict=True)]).view(shape)
+        self._plain = (tuple(mean), tuple(std), per_unit) == ((0.0,), (1.0,), 1.0)
+
+    def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
+        """The tasks of these numbers; raises Invalid where the split is too small for the protocol."""
+        drawn = self.draw(split, protocol, indices, seed)
+        noise = draws.streams(self._key("augment", split, seed), indices) if split == "train" else None
+        return self.gather(split, drawn, indices, noise)
+
+    def draw(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Drawn:
+        """Which classes and images these tasks are made of."""
+        shape = (protocol.ways, protocol.shots, protocol.queries)
+        return self._index(split).draw(self._key("tasks", split, *shape, seed), protocol, indices)
+
+    def gather(
+        self, split: Split, drawn: Drawn, indices: Sequence[int], noise: draws.Words | None = None
+    ) -> Episodes:
+        """The tensors of drawn tasks; noise: one stream per task where images are to be augmented."""
+        tasks, ways = drawn.classes.shape
+        turns = self._index(split).turns[drawn.classes]
+        parts = []
+        for place_, rows in enumerate((drawn.support, drawn.query)):
+            turned = np.tile(turns, rows.shape[1] // ways)
+            streams = None if noise is None else draws.words(noise, rows.shape[1], place_ << 20)
+            x = self._inputs(rows.reshape(-1), turned.reshape(-1), streams)
+            labels = torch.arange(ways, device=self.device.torch).repeat(tasks, rows.shape[1] // ways)
+            parts.append(Examples(x.view(tasks, rows.shape[1], *x.shape[1:]), labels))
+        return Episodes(*parts, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
+
+    def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
+        """Micro-batches of these numbers: shuffles of meta-train, one after the other, cut into pieces."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        places = numbers[:, None] * batches.micro + np.arange(batches.micro)
+        index = self._index("train")
+        classes, rows = index.series(self._key("batches", "train", seed), places.reshape(-1))
+        noise = draws.streams(self._key("augment-batches", "train", seed), places.reshape(-1))
+        x = self._inputs(rows, index.turns[classes], noise)
+        shape = (len(numbers), batches.micro)
+        return Examples(x.view(*shape, *x.shape[1:]), self._numbers(classes).view(shape))
+
+    def manifest(
+        self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
+    ) -> Mapping[str, np.ndarray[Any, Any]]:
+        """classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64."""
+        drawn = self.draw(split, protocol, indices, seed)
+        return {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
+
+    def _inputs(self, rows: draws.Numbers, turns: draws.Numbers, noise: draws.Words | None) -> Tensor:
+        where = torch.from_numpy(rows)
+        if self.examples.device != where.device:
+            where = where.to(self.examples.device, non_blocking=True)
+        x = self.examples.index_select(0, where).to(self.device.torch)
+        if turns.any():
+            for turn in (1, 2, 3):
+                which = torch.from_numpy(np.flatnonzero(turns == turn)).to(x.device)
+                x[which] = torch.rot90(x[which], turn, (-2, -1))
+        if self._plain:
+            x = x.to(self.device.dtype)
+        else:
+            x = x.to(self.device.dtype).mul_(self._scale).add_(self._shift)
+        if self.augment is not None and noise is not None:
+            x = self.augment(x, noise.reshape(-1))
+        return x
+
+    def _index(self, split: Split) -> ClassIndex:
+        if split not in self.splits:
+            raise DataError(f"{self.identity!r} has no split {split!r}; it has: {', '.join(self.splits)}")
+        return self.splits[split]
+
+    def _key(self, *parts: str | int) -> int:
+        return draws.key("metabench", self.identity, *parts)
+
+    def _constant(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=self.device.dtype, device=self.device.torch)
+
+    def _numbers(self, values: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device.torch)
+
+
+def place(examples: np.ndarray[Any, Any], device: Device, title: str) -> Tensor:
+    """The array as a tensor on the device; in host memory, or left a memory map, where it does not fit.
+
+    A notice in the log says so. An array that is in memory already is shared, never copied on the host.
+    """
+    on_host = device.torch.type == "cpu"
+    if not on_host and examples.nbytes <= SHARE_OF_FREE_MEMORY * _free_on_device(device.torch):
+        return _shared(examples).to(device.torch)
+    size = f"{title!r} ({examples.nbytes / 2**30:.2f} GiB)"
+    if not on_host:
+        log.warning("%s does not fit on %s: it stays on the host and sampling is slower", size, device.torch)
+    mapped = isinstance(examples, np.memmap)
+    if not mapped:
+        return _shared(examples)
+    if examples.nbytes <= SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available:
+        return torch.from_numpy(_read(examples))
+    log.warning("%s does not fit in memory: it is read from %s as needed", size, examples.filename)
+    return _shared(examples)
+
+
+def _read(mapped: np.memmap[Any, Any]) -> np.ndarray[Any, Any]:
+    """A memory map's values, read from its file straight into memory (twice as fast as through the map)."""
+    if mapped.filename is None or not mapped.flags.c_contiguous:
+        return np.array(mapped)
+    values = np.empty(mapped.shape, dtype=mapped.dtype)
+    with open(mapped.filename, "rb") as file:
+        file.seek(mapped.offset)
+        if file.readinto(memoryview(values.reshape(-1).view(np.uint8))) != values.nbytes:
+            raise DataError(f"{mapped.filename} is shorter than its header says; remove it to make it again")
+    return values
+
+
+def _shared(examples: np.ndarray[Any, Any]) -> Tensor:
+    if not examples.flags.writeable:  # torch warns of read-only arrays; nothing here ever writes
+        if isinstance(examples, np.memmap) and examples.filename is not None:
+            examples = np.memmap(
+                examples.filename, examples.dtype, "c", examples.offset, examples.shape
+            )  # copy on write: pages stay shared until somebody writes, and nobody does
+        else:
+            examples = examples.copy()
+    return torch.from_numpy(examples)
+
+
+def _free_on_device(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
