@@ -1,13 +1,35 @@
-"""Lifts an ordinary module over tasks: one call runs it for every task, with the task's own weights."""
+"""Lifts an ordinary module over tasks: one call runs it for every task, with the task's own weights.
+
+    lifted = lift(module)
+    lifted(x)                        # [T, n, *input] → [T, n, outputs], the module's weights for all tasks
+    lifted(x, {"head.weight": w})    # w [T, outputs, d]: each task has its own head
+
+The module's operations are read once (`torch.fx`) and each is run for all tasks by its rule
+(`metabench.engine.rules`). A module with an operation that has no rule runs by the generic path
+(`metabench.engine.generic`). Batch norm always takes the statistics of the task's own batch: running
+statistics would carry information from one task to the next, and depend on the order of the tasks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor, fx, nn
+
+from metabench.engine.generic import Generic
+from metabench.engine.rules import (
+    FUNCTION_RULES,
+    METHOD_RULES,
+    Context,
+    LayerRule,
+    NoRule,
+    Value,
+    Weights,
+    layer_rule,
+)
+from metabench.errors import Invalid
 
 Part = Literal["all", "features", "head"]
 
@@ -15,37 +37,178 @@ Part = Literal["all", "features", "head"]
 class Lifted:
     """A module that takes a leading task axis.
 
-    path: how it runs, e.g. "batched" or "loop"; batch_statistics: whether an output depends on the
-    other examples of its task (batch norm without running statistics).
+    path: how it runs, "batched" (by rules), "vmap" or "loop"; reason: why not by rules, else empty;
+    batch_statistics: whether an output depends on the other examples of its task (batch norm);
+    convolutional: whether it has convolutions, which decides how many tasks are run at once.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.path = "loop"
+        self.reason = ""
         self.batch_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+        self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
+        self._programs: dict[Part, Program] = {}
+        self._generic: Generic | None = None
+        try:
+            self._programs["all"] = Program(module, "all")
+        except NoRule as missing:
+            self.reason = f"no rule for {missing}"
+            self._generic = Generic(module)
+
+    @property
+    def path(self) -> str:
+        """How the module runs: "batched", "vmap" or "loop"."""
+        return "batched" if self._generic is None else self._generic.path
 
     def __call__(
-        self, x: Tensor, parameters: Mapping[str, Tensor] | None = None, part: Part = "all"
+        self,
+        x: Tensor,
+        parameters: Mapping[str, Tensor] | None = None,
+        part: Part = "all",
+        statistics: int | None = None,
     ) -> Tensor:
         """Outputs [T, n, …] for x [T, n, *input].
 
         parameters: [T, …] per name of `named_parameters()`, each task's own weights; a name that is
         absent, or None for all of them, means the module's weights, shared by all tasks. Each task has
         its own normalisation statistics either way. part: run the whole module, its `.features`, or its
-        `.head` (whose x is [T, n, d]).
+        `.head` (whose x is [T, n, d]). statistics: batch norm takes its statistics from the first so many
+        examples of each task, so that the others do not touch each other; None: from all of them.
         """
-        module = self.module if part == "all" else self.module.get_submodule(part)
-        prefix = "" if part == "all" else part + "."
-        given = {
-            name.removeprefix(prefix): value
-            for name, value in (parameters or {}).items()
-            if name.startswith(prefix)
-        }
-        return torch.stack(
-            [functional_call(module, {k: v[t] for k, v in given.items()}, (one,)) for t, one in enumerate(x)]
-        )
+        if self._generic is None:
+            try:
+                if part not in self._programs:
+                    self._programs[part] = Program(self.module, part)
+                return self._programs[part](x, parameters or {}, statistics)
+            except NoRule as missing:  # a shape that a rule does not cover shows in the first run only
+                self.reason = f"no rule for {missing}"
+                self._generic = Generic(self.module)
+        if statistics is not None and self.batch_statistics:
+            raise Invalid(
+                f"{type(self.module).__name__} has batch norm and {self.reason}: normalising by the support "
+                "set alone needs a network that runs by rules; set queries to 'together'"
+            )
+        return self._generic(x, parameters or {}, part)
 
 
 def lift(module: nn.Module) -> Lifted:
-    """The module lifted over tasks; raises `Invalid` where torch would give a wrong gradient."""
+    """The module lifted over tasks; running statistics of its batch norms are dropped.
+
+    Raises `Invalid` where what it computes would depend on how tasks are shared out or on their order.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise Invalid(
+                f"layer {name!r} drops numbers at random: which ones would depend on how tasks are shared out "
+                "to chunks and ranks; build the network with dropout 0"
+            )
+        if isinstance(layer, nn.modules.batchnorm._NormBase):
+            layer.track_running_stats = False
+            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return Lifted(module)
+
+
+class Step(NamedTuple):
+    """One operation: writes slot `to` from arguments that name slots by `fx.Node`."""
+
+    to: fx.Node
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Layer(NamedTuple):
+    """A layer with its rule, and the names of its parameters in the module."""
+
+    module: nn.Module
+    rule: LayerRule
+    parameters: Mapping[str, str]
+    silent_bias: bool
+
+
+class Program:
+    """The operations of a module, or of one part of it, each with its rule; raises NoRule."""
+
+    def __init__(self, module: nn.Module, part: Part) -> None:
+        root = module if part == "all" else module.get_submodule(part)
+        names = {id(p): name for name, p in module.named_parameters()}
+        if type(root).__module__.startswith("torch.nn"):  # fx takes a lone layer apart; a layer is a step
+            root = nn.Sequential(root)
+        graph = _trace(root)
+        self.steps: list[tuple[fx.Node, Layer | Step]] = []
+        self.shared = {name: p for name, p in module.named_parameters()}
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                self.input = node
+            elif node.op == "output":
+                self.output = node.args[0]
+            elif node.op == "call_module":
+                layer = root.get_submodule(str(node.target))
+                own = {n: names[id(p)] for n, p in layer.named_parameters(recurse=False)}
+                self.steps.append((node, Layer(layer, layer_rule(layer), own, _bias_is_silent(root, node))))
+            else:
+                self.steps.append((node, Step(node, _function(node), node.args, dict(node.kwargs))))
+        if not isinstance(self.output, fx.Node):
+            raise NoRule("several outputs")
+
+    def __call__(self, x: Tensor, own: Mapping[str, Tensor], statistics: int | None) -> Tensor:
+        """Runs the operations in order for x [T, n, …]."""
+        slots: dict[fx.Node, Any] = {self.input: Value(x, x.shape[0])}
+        for node, step in self.steps:
+            if isinstance(step, Layer):
+                weights = Weights(
+                    {n: own[full] for n, full in step.parameters.items() if full in own},
+                    {n: self.shared[full] for n, full in step.parameters.items() if full not in own},
+                )
+                value = slots[node.args[0]]  # type: ignore[index]  # a layer's input is a node
+                slots[node] = step.rule(step.module, value, weights, Context(statistics, step.silent_bias))
+            else:
+                slots[node] = _run(step, slots)
+        result = slots[self.output]
+        if not isinstance(result, Value):
+            raise NoRule("an output that is no tensor")
+        return result.by_task()
+
+
+def _run(step: Step, slots: Mapping[fx.Node, Any]) -> Any:
+    args = fx.node.map_arg(step.args, lambda node: slots[node])
+    kwargs = fx.node.map_arg(step.kwargs, lambda node: slots[node])
+    if step.function in (getattr, operator.getitem, len) or _holds_value(args):
+        rule = FUNCTION_RULES.get(step.function, step.function)
+        return rule(*args, **kwargs)
+    return step.function(*args, **kwargs)
+
+
+def _holds_value(args: Any) -> bool:
+    return any(isinstance(one, Value) for one in args)
+
+
+def _function(node: fx.Node) -> Callable[..., Any]:
+    """The function of a step; raises NoRule where neither a rule nor plain arithmetic on sizes covers it."""
+    if node.op == "call_method":
+        if node.target not in METHOD_RULES:
+            raise NoRule(f"method {node.target!r}")
+        return METHOD_RULES[str(node.target)]
+    if node.op == "call_function" and (node.target in FUNCTION_RULES or node.target is operator.floordiv):
+        return node.target  # type: ignore[return-value]  # a function node's target is a function
+    raise NoRule(f"{node.op} {getattr(node.target, '__name__', node.target)}")
+
+
+def _trace(root: nn.Module) -> fx.Graph:
+    try:
+        graph = fx.Tracer().trace(root)
+    except Exception as error:  # tracing runs the network's own code on stand-ins: it may raise anything
+        raise NoRule(f"a network that cannot be traced ({type(error).__name__}: {error})") from error
+    if sum(node.op == "placeholder" for node in graph.nodes) != 1:
+        raise NoRule("a network of several inputs")
+    return graph
+
+
+def _bias_is_silent(root: nn.Module, node: fx.Node) -> bool:
+    """Whether a layer's output goes to nothing but a batch norm, which takes any added constant away."""
+    if not isinstance(root.get_submodule(str(node.target)), (nn.Conv2d, nn.Linear)):
+        return False
+    users = list(node.users)
+    return len(users) == 1 and users[0].op == "call_module" and isinstance(
+        root.get_submodule(str(users[0].target)), (nn.BatchNorm1d, nn.BatchNorm2d)
+    )  # fmt: skip

@@ -6,4 +6,7 @@ from metabench import hookimpl
 @hookimpl
 def metabench_networks() -> list[type]:
     """Every class of this folder."""
-    return []
+    from metabench_plugins.networks.conv4 import Conv4
+    from metabench_plugins.networks.mlp import Mlp
+
+    return [Mlp, Conv4]

@@ -1,0 +1,87 @@
+"""Gradient steps for many tasks at once: what the gradient-based algorithms share.
+
+`descend` takes inner steps, in training and in prediction alike. A task's weights are a mapping from
+names to tensors [T, …].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metabench.contracts import Episodes
+from metabench.engine.lift import Lifted
+
+TaskWeights = Mapping[str, Tensor]
+Rate = float | Tensor | Mapping[str, Tensor]
+IMAGES_AT_ONCE = 48
+"""Images of 28 × 28 that a chunk holds on the CPU: more of them fall out of the cache, and then page-fault."""
+
+
+def spread(module: nn.Module, tasks: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """The module's weights (of these names) as every task's starting point, [T, …] without a copy."""
+    own = dict(module.named_parameters())
+    return {n: own[n].expand(tasks, *own[n].shape) for n in (own if names is None else names)}
+
+
+def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> dict[str, Tensor]:
+    """∂ loss / ∂ weights for those that the loss depends on; differentiable: for a second order."""
+    found = torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable, allow_unused=True)
+    return {n: g for n, g in zip(weights, found, strict=True) if g is not None}
+
+
+def descend(
+    loss: Callable[[TaskWeights], Tensor],
+    weights: TaskWeights,
+    rate: Rate | Sequence[Rate],
+    steps: int,
+    *,
+    first_order: bool = False,
+) -> dict[str, Tensor]:
+    """The weights after `steps` gradient steps of each task on its own loss: w ← w − α ∇L(w).
+
+    loss: task weights → [T]; rate: α, for all, per name, or a list with one for each step (its last one
+    is used for further steps). The result can be differentiated with respect to `weights` and `rate`
+    where gradients are recorded; first_order then takes each step's ∇L for a constant.
+    """
+    recording = torch.is_grad_enabled()
+    for step in range(steps):
+        alpha = rate[min(step, len(rate) - 1)] if isinstance(rate, Sequence) else rate
+        weights = _step(loss, weights, alpha, recording, first_order)
+    return dict(weights)
+
+
+def _step(
+    loss: Callable[[TaskWeights], Tensor],
+    weights: TaskWeights,
+    alpha: Rate,
+    recording: bool,
+    first_order: bool,
+) -> dict[str, Tensor]:
+    second_order = recording and not first_order
+    with torch.enable_grad():
+        held = weights if second_order else {n: w.detach().requires_grad_() for n, w in weights.items()}
+        slope = gradients(loss(held).sum(), held, differentiable=second_order)
+    return {n: _moved(w, slope.get(n), alpha[n] if isinstance(alpha, Mapping) else alpha)
+            for n, w in weights.items()}  # fmt: skip
+
+
+def _moved(weight: Tensor, slope: Tensor | None, alpha: float | Tensor) -> Tensor:
+    if slope is None:  # the loss does not depend on this weight
+        return weight
+    return torch.sub(weight, slope, alpha=alpha) if isinstance(alpha, float) else weight - alpha * slope
+
+
+def tasks_at_once(episodes: Episodes, lifted: Lifted) -> int:
+    """How many tasks are quick to run together: all of them on an accelerator, or without convolutions.
+
+    Otherwise chunks of equal size, of as many images as the caches of a CPU hold.
+    """
+    tasks, support, *shape = episodes.support.x.shape
+    if not lifted.convolutional or episodes.support.x.device.type != "cpu":
+        return tasks
+    images = max(support, episodes.query.x.shape[1])
+    most = max(1, IMAGES_AT_ONCE * 28 * 28 // (images * shape[-1] * shape[-2]))
+    return -(-tasks // -(-tasks // most))

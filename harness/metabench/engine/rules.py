@@ -1,0 +1,372 @@
+"""Rules that run one layer for all tasks at once: what makes an ordinary module batched over tasks.
+
+A value inside a network is kept in one of two layouts, and each rule takes the one that suits it:
+by task   [T, n, …]            one row per example;
+grouped   [n, T·C, …]          tasks side by side in the channel axis, as a grouped convolution wants them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench.engine.convolution import Geometry, grouped_convolution
+
+
+class NoRule(Exception):  # noqa: N818 - a finding that ends the search for rules, not an error
+    """A network has an operation that no rule covers; the text names it."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor over tasks in one of the two layouts."""
+
+    tensor: Tensor
+    tasks: int
+    grouped: bool = False
+
+    @property
+    def examples(self) -> int:
+        """How many examples each task has."""
+        return self.tensor.shape[0 if self.grouped else 1]
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape that the network's own code sees, for one task: [n, …]."""
+        if not self.grouped:
+            return self.tensor.shape[1:]
+        n, channels, *rest = self.tensor.shape
+        return torch.Size((n, channels // self.tasks, *rest))
+
+    def by_task(self) -> Tensor:
+        """[T, n, …]; a view where the layout allows it."""
+        if not self.grouped:
+            return self.tensor
+        n, channels, *rest = self.tensor.shape
+        return self.tensor.view(n, self.tasks, channels // self.tasks, *rest).transpose(0, 1)
+
+    def in_groups(self) -> Tensor:
+        """[n, T·C, …]."""
+        if self.grouped:
+            return self.tensor
+        return self.tensor.transpose(0, 1).flatten(1, 2)
+
+    def rows(self) -> Tensor:
+        """[T·n, …]."""
+        return self.by_task().flatten(0, 1)
+
+    def like(self, tensor: Tensor) -> Value:
+        """Another tensor in the same layout."""
+        return Value(tensor, self.tasks, self.grouped)
+
+    def from_rows(self, rows: Tensor) -> Value:
+        """The value that these rows [T·n, …] are."""
+        return Value(rows.unflatten(0, (self.tasks, -1)), self.tasks)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One layer's parameters: each task's own [T, …], or shared by all tasks."""
+
+    own: Mapping[str, Tensor]
+    shared: Mapping[str, Tensor]
+
+    def per_task(self, name: str, tasks: int) -> Tensor | None:
+        """[T, …], or None where the layer has no such parameter."""
+        if name in self.own:
+            return self.own[name]
+        one = self.shared.get(name)
+        return None if one is None else one.expand(tasks, *one.shape)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether every parameter is the same for all tasks."""
+        return not self.own
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a rule may depend on besides its input.
+
+    statistics: batch norm takes its statistics from the first so many examples of each task; None: all.
+    silent_bias: a bias that is added here is taken away by the normalisation that follows.
+    """
+
+    statistics: int | None = None
+    silent_bias: bool = False
+
+
+LayerRule = Callable[[Any, Value, Weights, Context], Value]
+
+
+def linear(layer: nn.Linear, x: Value, weights: Weights, context: Context) -> Value:
+    """y = x Wᵀ + b: one batched product with each task's own W."""
+    if weights.are_shared:
+        return Value(F.linear(x.by_task(), weights.shared["weight"], weights.shared.get("bias")), x.tasks)
+    weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
+    assert weight is not None
+    rows = x.by_task()
+    if rows.dim() != 3:
+        raise NoRule("a linear layer over inputs of more than one axis")
+    if bias is None or context.silent_bias:
+        return Value(torch.bmm(rows, weight.transpose(1, 2)), x.tasks)
+    return Value(torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2)), x.tasks)
+
+
+def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) -> Value:
+    """One dense convolution where the kernels are shared, a grouped one where each task has its own."""
+    padding = layer.padding if isinstance(layer.padding, tuple) else _same(layer)
+    bias: Tensor | None
+    if weights.are_shared:
+        bias = None if context.silent_bias else weights.shared.get("bias")
+        y = F.conv2d(
+            x.rows(), weights.shared["weight"], bias, layer.stride, padding, layer.dilation, layer.groups
+        )
+        return x.from_rows(y)
+    weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
+    assert weight is not None
+    geometry = Geometry(_pair(layer.stride), _pair(padding), _pair(layer.dilation), x.tasks * layer.groups)
+    y = grouped_convolution(x.in_groups(), weight.flatten(0, 1), geometry)
+    if bias is not None and not context.silent_bias:
+        y = y + bias.flatten()[:, None, None]
+    return Value(y, x.tasks, grouped=True)
+
+
+def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:
+    """Normalises each task's channels by that task's own batch: tasks in the channel axis do just that."""
+    rest = len(x.shape) - 2
+    weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
+    grouped = x.in_groups()
+    if context.statistics is None:
+        y = F.batch_norm(grouped, None, None, weight, bias, training=True, eps=layer.eps)
+        return Value(y, x.tasks, grouped=True)
+    axes = (0, *range(2, 2 + rest))
+    variance, mean = torch.var_mean(grouped[: context.statistics], axes, correction=0, keepdim=True)
+    y = (grouped - mean) * torch.rsqrt(variance + layer.eps)
+    if weight is not None and bias is not None:
+        y = y * weight.view(-1, *[1] * rest) + bias.view(-1, *[1] * rest)
+    return Value(y, x.tasks, grouped=True)
+
+
+def group_norm(layer: nn.GroupNorm, x: Value, weights: Weights, context: Context) -> Value:
+    """Normalises groups of channels of each example: T times as many groups."""
+    weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
+    y = F.group_norm(x.in_groups(), x.tasks * layer.num_groups, weight, bias, layer.eps)
+    return Value(y, x.tasks, grouped=True)
+
+
+def layer_norm(layer: nn.LayerNorm, x: Value, weights: Weights, context: Context) -> Value:
+    """Normalises each example over its last axes."""
+    y = F.layer_norm(x.by_task(), layer.normalized_shape, None, None, layer.eps)
+    weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
+    if weight is not None:
+        y = y * weight.view(x.tasks, *[1] * (y.dim() - weight.dim()), *weight.shape[1:])
+    if bias is not None:
+        y = y + bias.view(x.tasks, *[1] * (y.dim() - bias.dim()), *bias.shape[1:])
+    return Value(y, x.tasks)
+
+
+def per_channel(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
+    """A layer without weights that treats each channel of each example alike: activations, 2-d pooling."""
+    if len(x.shape) != 4:
+        return Value(layer(x.by_task()), x.tasks)
+    return x.like(layer(x.tensor)) if x.grouped else x.from_rows(layer(x.rows()))
+
+
+def elementwise(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
+    """A layer that treats each number alike."""
+    return x.like(layer(x.tensor))
+
+
+def flatten_layer(layer: nn.Flatten, x: Value, weights: Weights, context: Context) -> Value:
+    """`nn.Flatten` of all axes of an example."""
+    return flatten(x, layer.start_dim, layer.end_dim)
+
+
+def unchanged(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
+    """Identity."""
+    return x
+
+
+_ELEMENTWISE = (
+    nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh,
+    nn.Sigmoid, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softsign, nn.LogSigmoid,
+)  # fmt: skip
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d)
+
+LAYER_RULES: Mapping[type[nn.Module], LayerRule] = {
+    nn.Linear: linear,
+    nn.Conv2d: convolution,
+    nn.BatchNorm1d: batch_norm,
+    nn.BatchNorm2d: batch_norm,
+    nn.GroupNorm: group_norm,
+    nn.LayerNorm: layer_norm,
+    nn.Flatten: flatten_layer,
+    nn.Identity: unchanged,
+    nn.Dropout: unchanged,  # `lift` has refused any that would drop something
+    nn.Dropout2d: unchanged,
+    **dict.fromkeys(_ELEMENTWISE, elementwise),
+    **dict.fromkeys(_POOLING, per_channel),
+}
+
+
+def layer_rule(layer: nn.Module) -> LayerRule:
+    """The rule of a layer; raises NoRule where there is none. A subclass may compute anything: no rule."""
+    rule = LAYER_RULES.get(type(layer))
+    if rule is None or getattr(layer, "_forward_hooks", None) or getattr(layer, "_forward_pre_hooks", None):
+        raise NoRule(f"layer {type(layer).__name__}")
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        raise NoRule(f"convolution with padding mode {layer.padding_mode!r}")
+    if isinstance(layer, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)) and layer.return_indices:
+        raise NoRule("pooling that returns indices")
+    return rule
+
+
+def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
+    """`torch.flatten` of an example's axes."""
+    dims = len(x.shape)
+    start, end = start_dim % dims, end_dim % dims
+    if start == 0:
+        raise NoRule("flatten over the examples' axis")
+    return Value(x.by_task().flatten(start + 1, end + 1), x.tasks)
+
+
+def reshape(x: Value, *shape: Any) -> Value:
+    """`view` or `reshape` that keeps the examples' axis: `x.view(x.size(0), -1)`, `x.reshape(-1, 64)`."""
+    wanted = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else tuple(shape)
+    if not wanted or wanted[0] not in (-1, x.examples):
+        raise NoRule(f"reshape to {wanted}")
+    rows = x.by_task()
+    result = rows.reshape(*rows.shape[:2], *wanted[1:])
+    return Value(result, x.tasks)
+
+
+def mean(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+    """`mean` over axes of an example, not over examples."""
+    if dim is None:
+        raise NoRule("mean over all axes")
+    dims = len(x.shape)
+    axes = [d % dims for d in ([dim] if isinstance(dim, int) else dim)]
+    if 0 in axes:
+        raise NoRule("mean over the examples' axis")
+    if x.grouped and 1 not in axes:
+        return x.like(x.tensor.mean(axes, keepdim=keepdim))
+    return Value(x.by_task().mean([a + 1 for a in axes], keepdim=keepdim), x.tasks)
+
+
+def pointwise(function: Callable[..., Tensor]) -> Callable[..., Value]:
+    """Arithmetic on values of one shape, or of a value and a number."""
+
+    def apply(*operands: Any, **options: Any) -> Value:
+        values = [one for one in operands if isinstance(one, Value)]
+        if any(not isinstance(one, (Value, int, float)) for one in operands) or options:
+            raise NoRule(f"{function.__name__} with a tensor that is no value of a task")
+        if len({one.shape for one in values}) != 1:
+            raise NoRule(f"{function.__name__} that broadcasts")
+        tasks = values[0].tasks
+        grouped = any(one.grouped for one in values)
+        tensors = [
+            (one.in_groups() if grouped else one.tensor) if isinstance(one, Value) else one
+            for one in operands
+        ]
+        return Value(function(*tensors), tasks, grouped)
+
+    return apply
+
+
+def activation(function: Callable[..., Tensor]) -> Callable[..., Value]:
+    """A function of each number alone, with its options."""
+
+    def apply(x: Value, *given: Any, **options: Any) -> Value:
+        options.pop("inplace", None)  # results are kept for the backward pass
+        return x.like(function(x.tensor, *given, **options))
+
+    return apply
+
+
+def pooling(function: Callable[..., Tensor]) -> Callable[..., Value]:
+    """A 2-d pooling function: it treats each channel of each example alike."""
+
+    def apply(x: Value, *given: Any, **options: Any) -> Value:
+        if options.get("return_indices"):
+            raise NoRule("pooling that returns indices")
+        if x.grouped:
+            return x.like(function(x.tensor, *given, **options))
+        return x.from_rows(function(x.rows(), *given, **options))
+
+    return apply
+
+
+def _size(x: Value, dim: int | None = None) -> Any:
+    return x.shape if dim is None else x.shape[dim]
+
+
+_POINTWISE: tuple[Callable[..., Any], ...] = (
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.sub, torch.mul,
+)  # fmt: skip
+_ACTIVATIONS: tuple[Callable[..., Any], ...] = (
+    F.relu, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.softplus, F.hardtanh, F.relu6, F.mish, F.sigmoid,
+    F.tanh, torch.relu, torch.tanh, torch.sigmoid, torch.square, torch.abs, torch.exp, torch.neg, operator.neg,
+    torch.sin, torch.cos,
+)  # fmt: skip
+_POOLINGS: tuple[Callable[..., Any], ...] = (
+    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
+)  # fmt: skip
+
+_PLUS: Mapping[Callable[..., Any], Callable[..., Any]] = {operator.iadd: operator.add}
+
+FUNCTION_RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    torch.flatten: flatten,
+    torch.reshape: reshape,
+    torch.mean: mean,
+    getattr: lambda x, name: x.shape if name == "shape" else _none(f"attribute {name!r}"),
+    operator.getitem: lambda x, i: x[i] if isinstance(x, torch.Size) else _none("indexing"),
+    len: lambda x: x.examples,
+    **{f: pointwise(_PLUS.get(f, f)) for f in _POINTWISE},
+    **{f: activation(f) for f in _ACTIVATIONS},
+    **{f: pooling(f) for f in _POOLINGS},
+}
+
+METHOD_RULES: Mapping[str, Callable[..., Any]] = {
+    "flatten": flatten,
+    "view": reshape,
+    "reshape": reshape,
+    "mean": mean,
+    "size": _size,
+    "contiguous": lambda x: x,
+    "relu": activation(torch.relu),
+    "relu_": activation(torch.relu),
+    "tanh": activation(torch.tanh),
+    "sigmoid": activation(torch.sigmoid),
+    "add": pointwise(torch.add),
+    "mul": pointwise(torch.mul),
+}
+
+
+def _none(what: str) -> Any:
+    raise NoRule(what)
+
+
+def _flat(per_task: Tensor | None) -> Tensor | None:
+    return None if per_task is None else per_task.flatten()
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value
+    return int(first), int(second)
+
+
+def _same(layer: nn.Conv2d) -> tuple[int, int]:
+    """The zero padding of padding="same" or "valid"."""
+    if layer.padding == "valid":
+        return 0, 0
+    total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    if any(t % 2 for t in total):
+        raise NoRule("padding 'same' around a kernel of even size")
+    return total[0] // 2, total[1] // 2

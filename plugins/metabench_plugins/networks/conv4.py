@@ -1,0 +1,75 @@
+"""Four convolution blocks: the embedding of Vinyals et al. 2016, as MAML and most few-shot papers use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metabench.contracts import Network
+from metabench.errors import Invalid
+from metabench.learning import Headed
+from metabench.settings import setting
+
+BLOCKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv4(Network):
+    """Four blocks of 3 × 3 convolution, batch norm, ReLU, each halving the image by stride or by pooling.
+
+    With strides and the mean it is the network of Finn et al. 2017 for Omniglot; with pooling and all
+    places it is that of Snell et al. 2017.
+    """
+
+    name: ClassVar[str] = "conv4"
+
+    downsample: str = setting("stride", "how a block halves the image", choices=("stride", "pool"))
+    width: int = setting(64, "channels of each block", at_least=1)
+    readout: str = setting("mean", "mean over places, or all places flattened", choices=("mean", "flatten"))
+
+    def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+        """Convolutions by Glorot's uniform rule, batch-norm scales uniform in 0..1, biases 0, normal head.
+
+        Batch norm uses the batch's own statistics always.
+        """
+        if len(input_shape) != 3:
+            raise Invalid(f"conv4 needs images (channels, height, width); this data has inputs {input_shape}")
+        channels, height, width = input_shape
+        smallest = 2**BLOCKS if self.downsample == "pool" else 1
+        if min(height, width) < smallest:
+            raise Invalid(f"conv4 halves an image {BLOCKS} times: {height} × {width} is too small for it")
+        layers: list[nn.Module] = []
+        for _ in range(BLOCKS):
+            layers += self._block(channels)
+            channels = self.width
+            height, width = self._halved(height), self._halved(width)
+        layers.append(Mean() if self.readout == "mean" else nn.Flatten())
+        places = 1 if self.readout == "mean" else height * width
+        network = Headed(nn.Sequential(*layers), self.width * places, outputs)
+        if isinstance(network.head, nn.Linear):
+            nn.init.normal_(network.head.weight, std=1.0 / places)
+            nn.init.zeros_(network.head.bias)
+        return network
+
+    def _halved(self, side: int) -> int:
+        return side // 2 if self.downsample == "pool" else (side + 1) // 2
+
+    def _block(self, channels: int) -> list[nn.Module]:
+        stride = 2 if self.downsample == "stride" else 1
+        convolution = nn.Conv2d(channels, self.width, 3, stride=stride, padding=1)
+        nn.init.xavier_uniform_(convolution.weight)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has a bias
+        norm = nn.BatchNorm2d(self.width, track_running_stats=False)
+        nn.init.uniform_(norm.weight)
+        return [convolution, norm, nn.ReLU(), *([nn.MaxPool2d(2)] if self.downsample == "pool" else [])]
+
+
+class Mean(nn.Module):
+    """The mean over an image's places: [n, channels, height, width] → [n, channels]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return torch.mean(x, dim=(2, 3))
