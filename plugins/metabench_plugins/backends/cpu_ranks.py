@@ -38,7 +38,7 @@ class CpuRanks(Backend):
         """Refuses ranks that cannot be shared out to the nodes."""
         if self.ranks % self.nnodes:
             raise SettingError(
-                f"'cpu-ranks': {self.ranks} ranks on {self.nnodes} nodes: 'ranks' must be a multiple of 'nnodes'"
+                f"'cpu-ranks': {self.ranks} ranks on {self.nnodes} nodes: 'ranks' must be a multiple"
             )
         if self.nnodes > 1 and not self.rdzv_endpoint:
             raise SettingError("'cpu-ranks': several nodes need 'rdzv_endpoint' (host:port of one of them)")

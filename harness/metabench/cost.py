@@ -1,0 +1,88 @@
+"""What a meta-step costs in arithmetic: multiplications and additions of its products and convolutions.
+
+torch's own counter is right but for one formula: it charges the weight gradient of a grouped convolution
+as if there were one group, which multiplies it by the number of tasks where tasks lie in the channel axis.
+Elementwise work, normalisation and linear solvers are not counted (a few per cent of a convolutional net).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from math import prod
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from metabench.contracts import Episodes, Examples, Learner
+
+
+def flops_per_step(
+    learner: Learner, batch: Episodes | Examples, step: int = 0, total: int = 1
+) -> float | None:
+    """Floating point operations of one `learner.learn(batch, step, total)`, on this rank's batch.
+
+    None where they cannot be seen: a captured or compiled step calls no operation of torch. The learner
+    is left as it was, gradients included. Call it outside every timed part: it slows the step.
+    """
+    if any(word in learner.path for word in ("graph", "compile")):
+        return None
+    try:
+        with _unchanged(learner), counter() as counted:
+            learner.learn(batch, step, total)
+    except Exception:  # a learner that cannot run under the counter keeps its result, without this column
+        return None
+    return float(counted.get_total_flops()) or None
+
+
+def counter() -> FlopCounterMode:
+    """torch's flop counter, with the convolution's gradient counted as what it is in groups too.
+
+    Usage: `with counter() as counted: …`, then `counted.get_total_flops()`.
+    """
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: convolution_gradient_flops}
+    )
+
+
+def convolution_gradient_flops(
+    grad_shape: torch.Size,
+    x_shape: torch.Size,
+    w_shape: torch.Size,
+    bias_sizes: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+    output_mask: list[bool],
+    out_shape: Any = None,
+    **rest: Any,
+) -> int:
+    """Each of the two gradients costs what the convolution itself does: one product per weight and place.
+
+    w_shape: [outputs, inputs / groups, *kernel] ([inputs, outputs / groups, *kernel] where transposed), so
+    that the groups stand in it; the gradient of a bias is a sum and is not counted.
+    """
+    places = prod(x_shape[2:] if transposed else grad_shape[2:])
+    return sum(output_mask[:2]) * 2 * x_shape[0] * places * prod(w_shape)
+
+
+class _unchanged:  # noqa: N801 - reads as a context: `with _unchanged(learner)`
+    """Puts back a learner's state, its gradients and torch's random state on leaving."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner = learner
+        self._random = torch.random.fork_rng()
+
+    def __enter__(self) -> None:
+        self._state = deepcopy(dict(self._learner.state_dict()))
+        self._gradients = [None if p.grad is None else p.grad.clone() for p in self._learner.parameters()]
+        self._random.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._random.__exit__(*error)
+        self._learner.load_state_dict(self._state)
+        for one, gradient in zip(self._learner.parameters(), self._gradients, strict=True):
+            one.grad = gradient
