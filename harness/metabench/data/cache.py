@@ -55,7 +55,7 @@ def digest(array: np.ndarray[Any, Any]) -> str:
     """SHA-256 of an array's type, shape and values, as 64 hexadecimal digits."""
     told = f"{array.dtype.str} {array.shape} ".encode()
     sha = hashlib.sha256(told)
-    sha.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+    sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
 

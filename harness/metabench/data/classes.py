@@ -8,7 +8,7 @@ import numpy as np
 
 from metabench.data import draws
 from metabench.errors import DataError, Invalid
-from metabench.records import Protocol
+from metabench.records import Protocol, Split
 
 
 class Drawn(NamedTuple):
@@ -99,7 +99,7 @@ class ClassIndex:
             )
 
 
-def check_disjoint(splits: Mapping[str, ClassIndex]) -> None:
+def check_disjoint(splits: Mapping[Split, ClassIndex]) -> None:
     """Raises DataError where two splits share a class by name, or an image."""
     told = list(splits.items())
     for place, (one, here) in enumerate(told):

@@ -81,14 +81,15 @@ class TableSource(Source):
         """The tensors of drawn tasks; noise: one stream per task where images are to be augmented."""
         tasks, ways = drawn.classes.shape
         turns = self._index(split).turns[drawn.classes]
-        parts = []
+        parts: list[Examples] = []
         for place_, rows in enumerate((drawn.support, drawn.query)):
             turned = np.tile(turns, rows.shape[1] // ways)
             streams = None if noise is None else draws.words(noise, rows.shape[1], place_ << 20)
             x = self._inputs(rows.reshape(-1), turned.reshape(-1), streams)
             labels = torch.arange(ways, device=self.device.torch).repeat(tasks, rows.shape[1] // ways)
             parts.append(Examples(x.view(tasks, rows.shape[1], *x.shape[1:]), labels))
-        return Episodes(*parts, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
+        support, query = parts
+        return Episodes(support, query, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
 
     def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
         """Micro-batches of these numbers: shuffles of meta-train, one after the other, cut into pieces."""
@@ -151,8 +152,7 @@ def place(examples: np.ndarray[Any, Any], device: Device, title: str) -> Tensor:
     size = f"{title!r} ({examples.nbytes / 2**30:.2f} GiB)"
     if not on_host:
         log.warning("%s does not fit on %s: it stays on the host and sampling is slower", size, device.torch)
-    mapped = isinstance(examples, np.memmap)
-    if not mapped:
+    if not isinstance(examples, np.memmap):
         return _shared(examples)
     if examples.nbytes <= SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available:
         return torch.from_numpy(_read(examples))
@@ -167,7 +167,7 @@ def _read(mapped: np.memmap[Any, Any]) -> np.ndarray[Any, Any]:
     values = np.empty(mapped.shape, dtype=mapped.dtype)
     with open(mapped.filename, "rb") as file:
         file.seek(mapped.offset)
-        if file.readinto(memoryview(values.reshape(-1).view(np.uint8))) != values.nbytes:
+        if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
             raise DataError(f"{mapped.filename} is shorter than its header says; remove it to make it again")
     return values
 

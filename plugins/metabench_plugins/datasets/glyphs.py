@@ -60,7 +60,7 @@ class Glyphs(Dataset):
 
     def describe(self) -> Facts:
         """Constants of the package: 386, 319 and 118 letters."""
-        classes = {split: len(names) for split, names in letters().items()}
+        classes: dict[str, int] = {split: len(names) for split, names in letters().items()}
         return Facts("classification", (1, SIZE, SIZE), None, classes, dict.fromkeys(classes, self.images))
 
     def load(self, device: Device) -> Source:

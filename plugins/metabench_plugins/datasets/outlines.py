@@ -8,6 +8,7 @@ multiples of 2**-30, all arithmetic is exact, so the pixels depend on the font f
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def letter_edges(font: Path, letters: Iterable[str]) -> dict[str, Edges]:
 def centred(edges: Edges, side: float) -> Edges:
     """The outline moved so that its box is centred on 0 and scaled so that the longer side is `side`."""
     low, high = edges.min((0, 1)), edges.max((0, 1))
-    return (edges - (low + high) / 2) * (side / float((high - low).max()))
+    moved: Edges = (edges - (low + high) / 2) * (side / float((high - low).max()))
+    return moved
 
 
 def rasterise(
@@ -123,7 +125,8 @@ def _covered(
     ink = np.bincount(cell, turn * (UNIT - part), cells) + np.bincount(cell + 1, turn * part, cells)
     winding = np.cumsum(ink.reshape(count, size, ROWS, wide)[..., :size], axis=-1)
     covered = np.minimum(np.abs(winding), UNIT).sum(2)  # 0 … ROWS·UNIT, whole numbers
-    return (covered.astype(np.int64) * 255 // (ROWS * UNIT)).astype(np.uint8)
+    shade: Pictures = (covered.astype(np.int64) * 255 // (ROWS * UNIT)).astype(np.uint8)
+    return shade
 
 
 def _closed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -140,4 +143,4 @@ def _curve(a: Any, b: Any, c: Any) -> list[list[tuple[float, float]]]:
         )
 
     points = [at(piece / CURVE) for piece in range(CURVE + 1)]
-    return [[p, q] for p, q in zip(points, points[1:], strict=False)]
+    return [[p, q] for p, q in pairwise(points)]
