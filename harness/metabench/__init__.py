@@ -95,4 +95,5 @@ def run(suite: str, **options: Any) -> "pd.DataFrame":
     """
     from metabench.runner import run_suite
 
-    return run_suite(suite, **options).table.frame
+    frame: pd.DataFrame = run_suite(suite, **options).table.frame
+    return frame

@@ -9,7 +9,7 @@ Axes: T tasks, n support examples of a task, q query examples of a task, `*input
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -221,9 +221,10 @@ class Executor(Component, ABC):
     """Where cells are sent: this machine, a batch system, …"""
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Runs every job and yields each outcome as it ends; must end its processes when it is closed.
 
+        A job is prepared when it is taken from `jobs`: take it shortly before it starts.
         A job that exceeds `job.timeout` is ended with all of its processes and reported as timed out.
         """
 

@@ -74,7 +74,7 @@ class Scores:
     manifest: str
     seconds: float
     adapt_seconds: tuple[float, ...] = ()
-    adapt_tasks: tuple[int, ...] = ()
+    adapt_tasks: tuple[float, ...] = ()
     predict_seconds: float = 0.0
     latency_seconds: tuple[float, ...] = ()
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

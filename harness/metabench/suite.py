@@ -1,18 +1,18 @@
 """Suites: versioned TOML files, read into cells; every mistake in one is reported before anything runs.
 
-    name = "tiny"
-    version = 1
+name = "tiny"
+version = 1
 
-    [defaults]                      # merged under every [[cells]] entry
-    test = {ways = 5, shots = 1, queries = 5}
+[defaults]                      # merged under every [[cells]] entry
+test = {ways = 5, shots = 1, queries = 5}
 
-    [[cells]]
-    algorithm = {name = "maml", steps = 1}
-    network = "conv4"
-    dataset = "glyphs"
+[[cells]]
+algorithm = {name = "maml", steps = 1}
+network = "conv4"
+dataset = "glyphs"
 
-    [cells.sweep]                   # every combination becomes a cell
-    "algorithm.first_order" = [true, false]
+[cells.sweep]                   # every combination becomes a cell
+"algorithm.first_order" = [true, false]
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ T = TypeVar("T")
 COMPONENTS = ("algorithm", "network", "dataset", "backend")
 TABLES = ("test", "train", "budget", "evaluation")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
-SUITE_KEYS = ("name", "version", "title", "description", "defaults", "cells")
+SUITE_KEYS = ("name", "version", "title", "description", "minutes", "defaults", "cells")
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file, checked, with the cells that it stands for."""
+    """A suite file, checked, with the cells that it stands for.
+
+    minutes: what its author says the whole suite takes, None where the file is silent.
+    """
 
     name: str
     version: int
@@ -50,6 +53,7 @@ class Suite:
     path: Path
     cells: tuple[Cell, ...]
     description: str = ""
+    minutes: float | None = None
 
     @property
     def folder(self) -> str:
@@ -179,6 +183,9 @@ class _Reader:
             self._wrong("name", f"is {name!r}; a suite is named like its file, {self.path.stem!r}")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             self._wrong("version", f"is {version!r}; it is a whole number, 1 or more")
+        minutes = told.get("minutes")
+        if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, (int, float))):
+            self._wrong("minutes", f"is {minutes!r}; it is a number")
         defaults = told.get("defaults", {})
         self._unknown("defaults.", defaults, CELL_KEYS)
         head = (str(name), version if isinstance(version, int) else 0)
@@ -194,7 +201,7 @@ class _Reader:
         unique = {cell.digest: cell for cell in reversed(cells)}
         ordered = tuple(c for c in cells if unique.get(c.digest) is c)
         title, description = str(told.get("title", "")), str(told.get("description", ""))
-        return Suite(head[0], head[1], title, self.path, ordered, description)
+        return Suite(head[0], head[1], title, self.path, ordered, description, minutes)
 
     def _entry(
         self,

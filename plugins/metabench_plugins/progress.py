@@ -1,1 +1,116 @@
-"""Live progress of a run in the terminal."""
+"""Live progress of a run: a moving line per cell in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from metabench import Cell, hookimpl
+
+PLAIN_SECONDS = 10.0  # between two lines about the training of one cell
+
+
+@hookimpl
+def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
+    """Shows one event."""
+    if event["kind"] == "start":
+        _shown[cell.id] = _Live(cell, event) if _console().is_terminal else _Plain(cell, event)
+    elif cell.id in _shown:
+        _shown[cell.id].show(event)
+        if event["kind"] == "end":
+            del _shown[cell.id]
+
+
+_shown: dict[str, _Plain] = {}  # the cells that run now; emptied as they end
+
+
+def _console() -> Any:
+    from rich.console import Console  # imported late: most commands show no progress
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def title(cell: Cell) -> str:
+    """A cell in a few words: `maml conv4 glyphs 5w1s cpu seed 0`."""
+    backend = f"{cell.backend.name} ×{cell.backend.settings.get('ranks', 1)}"
+    task = f"{cell.test.ways}w{cell.test.shots}s"
+    head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.dataset.name, task]
+    return " ".join(part for part in [*head, backend.removesuffix(" ×1"), f"seed {cell.seed}"] if part)
+
+
+class _Plain:
+    """Lines for a log file: one when a cell starts, few while it runs, one when it ends."""
+
+    def __init__(self, cell: Cell, start: Mapping[str, Any]) -> None:
+        self.console = _console()
+        self.title = f"[{start['number']}/{start['of']}] {title(cell)}"
+        self.validation = ""
+        self.spoke = time.monotonic()
+        self.open()
+
+    def open(self) -> None:
+        """Says that the cell starts."""
+        self.print(f"{self.title}: starts")
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Shows one event of the cell."""
+        if event["kind"] == "validation":
+            self.validation = f", validation {event['mean']:.4g} (step {event['step']})"
+        if event["kind"] == "end":
+            self.print(f"{self.title}: {ending(event)}")
+        elif event["kind"] == "train" and time.monotonic() - self.spoke >= PLAIN_SECONDS:
+            self.spoke = time.monotonic()
+            self.print(f"{self.title}: {training(event)}{self.validation}")
+
+    def print(self, text: str) -> None:
+        """Prints one line, as it is."""
+        self.console.print(text, markup=False)
+
+
+class _Live(_Plain):
+    """A line that moves while the cell runs, and stays as a summary."""
+
+    def open(self) -> None:
+        """Starts the moving line."""
+        from rich.status import Status
+
+        self.status = Status(f"{_safe(self.title)}: sets up", console=self.console)
+        self.status.start()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Moves the line, or ends it."""
+        if event["kind"] == "end":
+            self.status.stop()
+            super().show(event)
+            return
+        if event["kind"] == "validation":
+            super().show(event)
+        text = {
+            "train": lambda: training(event) + self.validation,
+            "evaluate": lambda: f"evaluates, {event['done']} of {event['tasks']} tasks",
+        }.get(event["kind"])
+        if text is not None:
+            self.status.update(_safe(f"{self.title}: {text()}"))
+
+
+def _safe(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def training(event: Mapping[str, Any]) -> str:
+    """A training event in words."""
+    return (
+        f"step {event['step']}/{event['steps']}, loss {event['loss']:.4g}, "
+        f"{event['tasks_per_second']:.0f} tasks/s, {event['seconds_left']:.0f} s left"
+    )
+
+
+def ending(event: Mapping[str, Any]) -> str:
+    """How a cell ended, in words."""
+    took = f" in {event['seconds']:.1f} s" if event["seconds"] else ""
+    if "mean" in event and event["status"] == "ok":
+        return f"{event['metric']} {event['mean']:.4g}{took}"
+    return f"{event['status'].upper()}{took}: {event['reason']}"

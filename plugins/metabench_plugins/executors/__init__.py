@@ -6,4 +6,6 @@ from metabench import hookimpl
 @hookimpl
 def metabench_executors() -> list[type]:
     """Every class of this folder."""
-    return []
+    from metabench_plugins.executors.local import Local
+
+    return [Local]

@@ -1,0 +1,90 @@
+"""The command `metabench`: a thin list of commands, each in a module that is imported when it is used."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import Any
+
+import click
+
+from metabench import __version__
+from metabench.errors import MetabenchError, RequestError
+
+COMMANDS = {
+    # name: (module, help in one line), in the order of use
+    "run": ("run", "Run a suite and show its tables."),
+    "list": ("list", "List suites and components that are installed."),
+    "show": ("show", "Explain a suite or a component with all of its settings."),
+    "report": ("report", "Show tables and write reports of stored results."),
+    "compare": ("compare", "Compare two sets of results; exit status 1 on a regression."),
+    "data": ("data", "Bring, check and find data sets."),
+    "publish": ("publish", "Verify local results and copy them to where they are published."),
+    "verify": ("verify", "Check a set of results before trusting it."),
+    "reproduce": ("reproduce", "Run the cell of a result again and compare the numbers."),
+    "leaderboard": ("leaderboard", "Build a static site of leaderboards."),
+    "new": ("new", "Write a small plugin package that works at once."),
+    "doctor": ("doctor", "Check this installation, its plugins and its hardware."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used, so that `metabench --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"metabench.commands.{COMMANDS[name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: metabench run quick",
+)
+@click.version_option(__version__, prog_name="metabench")
+def metabench() -> None:
+    """Measure meta-learning: accuracy, wall time and scaling, on the same tasks.
+
+    Suites, algorithms, data sets, hardware backends and reports come from plugins.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and exits: 0 done, 1 a cell or a check failed, 2 a mistake in the request."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code: Any = metabench.main(arguments, prog_name="metabench", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        _say("interrupted; what had ended is stored, and the same command goes on from there")
+        sys.exit(130)
+    except MetabenchError as error:
+        _say(str(error))
+        sys.exit(2 if isinstance(error, RequestError) else 1)
+    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
+        sys.stderr.close()
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    lines = text.splitlines()
+    head = f"metabench: {len(lines)} mistakes\n  " if len(lines) > 1 else "metabench: "
+    click.echo(head + "\n  ".join(lines), err=True)

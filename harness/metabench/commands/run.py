@@ -1,0 +1,107 @@
+"""`metabench run SUITE`."""
+
+from __future__ import annotations
+
+import click
+
+from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan, silence
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench run quick
+  metabench run quick --only algorithm=maml,protonet --skip dataset=sinusoid
+  metabench run my-suite.toml --seeds 0,1,2 --backend cpu-ranks:ranks=2,threads=1
+"""
+)
+@click.argument("suite")
+@click.option(
+    "--only", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Keep only these cells (repeatable)."
+)
+@click.option(
+    "--skip", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Leave these cells out (repeatable)."
+)
+@click.option("--seeds", metavar="N[,N]", help="Training seeds instead of the suite's own, e.g. 0,1,2.")
+@click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the suite's own.")
+@click.option("--results", default=RESULTS, show_default=True, help="Folder that results are stored in.")
+@click.option("--rerun", is_flag=True, help="Run cells again whose result stands; the old one moves aside.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit per cell."
+)
+@click.option("--executor", default="local", show_default=True, help="Where cells are sent.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--quiet", is_flag=True, help="No plan, no progress, no tables.")
+def command(
+    suite: str,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    seeds: str | None,
+    backend: str | None,
+    results: str,
+    rerun: bool,
+    timeout: float | None,
+    executor: str,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Run SUITE (a name, or a path to a TOML file) and show its tables.
+
+    Cells whose result is stored already are not run again. AXIS is one of algorithm, network, dataset,
+    backend, ranks, ways, shots, seed, group, label, id.
+
+    Exit status: 0 when every cell is ok, skipped with a reason, or ended as its suite expects; 1 when
+    one failed; 2 for a mistake in the request.
+    """
+    plan = make_plan(
+        suite, only=only, skip=skip, seeds=_seeds(seeds), backend=backend, results=results, rerun=rerun,
+        timeout=timeout, executor=executor,
+    )  # fmt: skip
+    if quiet:
+        silence(plan.registry)
+    else:
+        _show_plan(plan)
+    if dry_run:
+        return 0
+    outcome = execute(plan)
+    if not quiet:
+        _show_outcome(outcome)
+    return 1 if outcome.bad else 0
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no list of whole numbers; write 0,1,2", param_hint="--seeds"
+        ) from None
+
+
+def _show_plan(plan: Plan) -> None:
+    for problem in [*map(str, plan.registry.problems), *plan.warnings]:
+        click.echo(f"warning: {problem}", err=True)
+    suite, to_run = plan.suite, plan.to_run
+    click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
+    for cell in plan.cells:
+        mark = "stored" if cell.digest in plan.settled else "run"
+        click.echo(f"  {mark:>6}  {cell.id}", err=True)
+    seconds = plan.expected_seconds
+    expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
+    click.echo(
+        f"{len(to_run)} of {len(plan.cells)} cells to run{expected}; results in {plan.store.folder}", err=True
+    )
+
+
+def _show_outcome(outcome: RunOutcome) -> None:
+    from metabench.table import render, write_reports
+
+    table, plan = outcome.table, outcome.plan
+    click.echo(render(table))
+    paths = write_reports(table, plan.store.folder / "report", ("markdown", "csv", "json"), plan.registry)
+    click.echo(f"results: {plan.store.folder}", err=True)
+    click.echo("reports: " + ", ".join(str(path) for path in paths), err=True)
+    for result in outcome.bad:
+        click.echo(f"{result.status}: {result.cell.id}: {result.reason}", err=True)

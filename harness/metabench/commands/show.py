@@ -1,0 +1,78 @@
+"""`metabench show NAME`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from metabench.commands.list import state
+from metabench.errors import UnknownComponent, known
+from metabench.plugins import KINDS, Entry, Registry, load
+from metabench.settings import Setting, explain
+from metabench.suite import Suite, installed, read
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench show quick
+  metabench show maml
+  metabench show ./my-suite.toml
+"""
+)
+@click.argument("name")
+def command(name: str) -> int:
+    """Explain NAME: a suite with its cells, or a component with its help and all of its settings."""
+    registry = load()
+    suites = installed(registry)
+    if name in suites or name.endswith(".toml"):
+        click.echo(_suite(read(registry, name)))
+        return 0
+    found = [registry.entries(kind)[name] for kind in KINDS if name in registry.entries(kind)]
+    if not found:
+        names = [*suites, *(n for kind in KINDS for n in registry.names(kind))]
+        raise UnknownComponent(f"nothing is called {name!r}; {known(name, names)}")
+    click.echo("\n\n".join(_component(registry, entry) for entry in found))
+    return 0
+
+
+def _suite(suite: Suite) -> str:
+    rows: list[list[Any]] = [
+        [c.group, c.algorithm, c.network or "", c.dataset, f"{c.test.ways}w{c.test.shots}s",
+         f"{c.backend} {c.backend.settings.get('ranks', '')}".strip(), c.budget.steps, c.budget.tasks, c.seed]
+        for c in suite.cells
+    ]  # fmt: skip
+    heads = ["group", "algorithm", "network", "data set", "task", "backend", "steps", "tasks", "seed"]
+    minutes = f", about {suite.minutes:g} min" if suite.minutes else ""
+    title = f"suite {suite.name}, version {suite.version}: {suite.title}\n{suite.path}{minutes}\n"
+    told = [suite.description.strip(), ""] if suite.description else []
+    table = tabulate([[str(v) for v in row] for row in rows], heads, disable_numparse=True)
+    return "\n".join([title, *told, table])
+
+
+def _component(registry: Registry, entry: Entry) -> str:
+    rows = [[s.name, s.type_text, _default(s), s.help + _bounds(s)] for s in explain(entry.cls)]
+    head = f"{entry.kind} {entry.name} ({entry.source}, {entry.path})\n{state(entry)}\n"
+    table = tabulate(rows, ["setting", "type", "default", "what it is"], disable_numparse=True,
+                     maxcolwidths=[None, None, None, 70]) if rows else "It has no settings."  # fmt: skip
+    return "\n".join([head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table])
+
+
+def _default(one: Setting) -> str:
+    return "required" if one.default is MISSING else repr(one.default).replace("None", "none")
+
+
+def _bounds(one: Setting) -> str:
+    told = []
+    if one.choices is not None:
+        told.append("one of " + ", ".join(map(str, one.choices)))
+    told += [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", one.at_least), ("above", one.above), ("at most", one.at_most))
+        if bound is not None
+    ]
+    return f" ({'; '.join(told)})" if told else ""

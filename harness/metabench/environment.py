@@ -1,0 +1,89 @@
+"""What a reader must know of where a number was made: versions, machine, git state. No torch here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("metabench", "torch", "numpy", "learn2learn")
+
+
+def provenance() -> dict[str, Any]:
+    """What is the same for every cell of a run, read once in the parent process."""
+    return {
+        "packages": _versions(PACKAGES),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor(),
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "machine": machine(),
+        "git": _git_state(),
+    }
+
+
+def describe(provenance: Mapping[str, Any], device: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of one result: the run's provenance, what the device says, and the load."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {**provenance, **device, "load_at_start": load}
+
+
+def machine() -> str:
+    """A short name for machines of this make, fit for a folder; METABENCH_MACHINE replaces it."""
+    given = os.environ.get("METABENCH_MACHINE")
+    name = given or f"{processor()}-{usable_cores()}-cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def processor() -> str:
+    """The processor's own name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return re.sub(r"\((R|TM)\)|CPU|Processor|@.*", "", line.split(":", 1)[1]).strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _versions(names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_state() -> str | None:
+    """The commit of the checkout that metabench runs from, with "+changes" where it has some."""
+    folder = Path(__file__).parent
+    if "site-packages" in folder.parts:
+        return None
+    try:
+        run = ["git", "-C", str(folder), "describe", "--always", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(run, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def command_line() -> str:
+    """The command that started this process, with the paths of the interpreter left out."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

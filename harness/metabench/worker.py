@@ -1,0 +1,209 @@
+"""One cell in its own process: a job file in, exactly one result file out.
+
+    python -m metabench.worker results/local/quick-v1/jobs/<cell id>/job.json
+
+The worker imports the component classes that its job names and no other plugin. Rank 0 writes
+`result.json`; a rank that fails writes `failed-<rank>.json`, so that the parent can tell who fell first.
+The exit status is 0 where a result was written, 1 where a rank failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+STARTED = time.time()
+
+import psutil  # noqa: E402 - the clock above starts before the imports
+import torch  # noqa: E402
+
+from metabench import loop  # noqa: E402
+from metabench.contracts import Algorithm, Backend, Dataset, Metric, Network  # noqa: E402
+from metabench.device import Device  # noqa: E402
+from metabench.environment import describe as describe_environment  # noqa: E402
+from metabench.errors import CellEnd, DataError  # noqa: E402
+from metabench.records import Cell, Spec, Workload  # noqa: E402
+from metabench.result import Result  # noqa: E402
+from metabench.settings import make  # noqa: E402
+from metabench.store import write_json  # noqa: E402
+
+IMPORTED = time.time()
+TAIL_LINES = 20
+
+
+def main(argv: list[str]) -> int:
+    """Runs the job in this file; returns the exit status."""
+    job_file = Path(argv[0])
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    _end_with_parent()
+    work = _Work(job, job_file.parent)
+    try:
+        return work.run()
+    except Exception as error:
+        work.fail(error)
+        return 1
+
+
+class _Work:
+    """The steps of one job, and what has been measured when one of them fails."""
+
+    def __init__(self, job: Mapping[str, Any], folder: Path) -> None:
+        self.job, self.folder = job, folder
+        cell = Cell.from_json(job["cell"])
+        start = max(0.0, STARTED - job["launched"])
+        self.result = Result(
+            cell=cell,
+            status="failed",
+            started=datetime.fromtimestamp(STARTED, UTC).isoformat(timespec="seconds"),
+            command=job["command"],
+            setup={"start": start, "import": IMPORTED - STARTED},
+        )
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.progress = (folder / "progress.jsonl").open("a", encoding="utf-8") if self.rank == 0 else None
+        self.loop_run: loop.Run | None = None
+
+    def run(self) -> int:
+        backend: Backend = self._component("backend", self.result.cell.backend)
+        with backend.open() as device:
+            self.rank = device.rank
+            self._note(environment=describe_environment(self.job["provenance"], device.environment()))
+            before = device.condition()
+            self._measure(device)
+            self._note(environment={**self.result.environment, "before": before, "after": device.condition()})
+            if device.rank == 0:
+                write_json(self.folder / "result.json", replace(self.result, status="ok").to_json())
+        return 0
+
+    def _measure(self, device: Device) -> None:
+        run = self.loop_run = self._build(device)
+        energy = device.energy()
+        with device.numerics():
+            loop.train(run)
+            self._note(training=run.training)
+            scores = loop.evaluate(run)
+        used = {meter: joules - energy[meter] for meter, joules in device.energy().items() if meter in energy}
+        self._note(training=run.training, scores=scores, energy=used, memory=_summed(device))
+
+    def _build(self, device: Device) -> loop.Run:
+        cell = self.result.cell
+        self.say({"kind": "setup"})
+        started = device.clock()
+        dataset: Dataset = self._component("dataset", cell.dataset)
+        source = dataset.load(device)
+        loaded = device.clock()
+        algorithm: Algorithm = self._component("algorithm", cell.algorithm)
+        network: Network | None = self._component("network", cell.network) if cell.network else None
+        metric: Metric = self._component("metric", Spec(cell.evaluation.metric))
+        facts, budget = dataset.describe(), cell.budget
+        workload = Workload(facts, cell.train, cell.test, budget.steps, budget.tasks, cell.seed)
+        torch.manual_seed(cell.seed)  # torch's initialisers draw from its own generator
+        learner = algorithm.build(workload, network, device)
+        built = device.clock()
+        self._note(
+            setup={**self.result.setup, "data": loaded - started, "build": built - loaded},
+            path=learner.path,
+            parameters=sum(p.numel() for p in learner.parameters()),
+        )
+        return loop.Run(cell, learner, source, metric, device, self.say)
+
+    def _component(self, kind: str, spec: Spec) -> Any:
+        module, _, name = self.job["components"][kind].partition(":")
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return make(found, spec.settings)
+
+    def say(self, event: Mapping[str, Any]) -> None:
+        """Adds an event to the progress file, which the parent reads."""
+        if self.progress is not None:
+            self.progress.write(json.dumps(event) + "\n")
+            self.progress.flush()
+
+    def _note(self, **measured: Any) -> None:
+        self.result = replace(self.result, **measured)
+
+    def fail(self, error: Exception) -> None:
+        """Writes down how this rank fell, with everything that was measured before."""
+        if self.loop_run is not None and self.loop_run.training.steps:
+            self._note(training=self.loop_run.training)
+        status, reason = _status(error), _reason(error)
+        tail: list[str] = []
+        if status == "failed":
+            text = "".join(traceback.format_exception(error))
+            print(text, file=sys.stderr, flush=True)
+            tail = text.rstrip().splitlines()[-TAIL_LINES:]
+        told = replace(self.result, status=status, reason=reason, log_tail=tuple(tail)).to_json()
+        write_json(self.folder / f"failed-{self.rank}.json", {**told, "rank": self.rank, "time": time.time()})
+
+
+def _status(error: Exception) -> str:
+    if isinstance(error, CellEnd):
+        return error.status
+    if isinstance(error, DataError):
+        return "invalid"
+    text = str(error)
+    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and any(mark in text for mark in ("can't allocate memory", "not enough memory", "std::bad_alloc"))
+    )
+    return "out-of-memory" if memory else "failed"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (CellEnd, DataError)):
+        return str(error)
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first}"
+
+
+def _summed(device: Device) -> dict[str, float]:
+    own = device.peak_memory()
+    names = sorted(own)
+    ranks = device.gather([own[name] for name in names])
+    return dict(zip(names, map(sum, zip(*ranks, strict=True)), strict=True))
+
+
+def _end_with_parent() -> None:
+    """Ends this process when whoever asked for the run is gone: no orphan keeps the cores busy.
+
+    That is the launcher of this process (torchrun, or the runner itself), and the runner, which
+    METABENCH_PARENT names as "pid:creation time"; a batch system leaves it unset.
+    """
+    launcher = os.getppid()
+    told = os.environ.get("METABENCH_PARENT")
+    pid, _, created = (told or f"{launcher}:").partition(":")
+
+    def watch() -> None:
+        while True:
+            time.sleep(0.5)
+            if os.getppid() != launcher:
+                os._exit(1)
+            if told and not _alive(int(pid), float(created)):
+                if launcher != int(pid):
+                    os.kill(launcher, signal.SIGKILL)
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _alive(pid: int, created: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
