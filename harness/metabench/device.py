@@ -26,11 +26,8 @@ class Device:
     """Where tensors live (`torch`), their float type (`dtype`), this process's `rank` and the `world_size`.
 
     ranks: the ranks that share the work, None for one process alone; autocast: the type that products are
-    computed in under `numerics()`, None for `dtype`; facts: what `environment` tells beside its own;
-    capture: whether a learner may capture its meta-step as a graph of the device and replay it.
+    computed in under `numerics()`, None for `dtype`; facts: what `environment` tells beside its own.
     """
-
-    capture: bool = False
 
     def __init__(
         self,
@@ -125,7 +122,6 @@ class Device:
             "interop_threads": torch.get_num_interop_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "float32_products": torch.get_float32_matmul_precision(),
-            "capture": self.capture,
             "energy_meters": sorted(self.energy()),
         }
         if self.ranks is not None:

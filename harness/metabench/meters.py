@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,87 @@ class _Zone:
         return self._total / 1e6
 
 
+class Nvml:
+    """Energy, clocks, throttle reasons and other processes of one NVIDIA GPU, by NVIDIA's own library.
+
+    Needs the package nvidia-ml-py (`pip install 'metabench[energy]'`); without it, or on a GPU that does
+    not tell (a slice of one, an old one), the figure is absent.
+    """
+
+    def __init__(self, uuid: str) -> None:
+        self._library: Any = None
+        self._handle: Any = None
+        with suppress(ImportError):
+            library = import_module("pynvml")
+            with suppress(library.NVMLError):
+                library.nvmlInit()
+                self._handle = library.nvmlDeviceGetHandleByUUID(uuid)
+                self._library = library
+        self._start = self._millijoules()
+
+    def joules(self) -> dict[str, float]:
+        """Joules of the whole board since this meter was made, as "nvml"; empty where it does not tell."""
+        now = self._millijoules()
+        return {} if now is None or self._start is None else {"nvml": (now - self._start) / 1e3}
+
+    def look(self, own: Collection[int]) -> dict[str, Any]:
+        """ "sm_mhz", "memory_mhz", "celsius", "watts", "throttled" (reasons), "other_processes".
+
+        own: process ids that are no others.
+        """
+        nvml, told = self._library, dict[str, Any]()
+        if nvml is None:
+            return told
+        readings: dict[str, Callable[[], Any]] = {
+            "sm_mhz": lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM),
+            "memory_mhz": lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_MEM),
+            "celsius": lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU),
+            "watts": lambda: nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3,
+            "throttled": lambda: throttle_reasons(
+                nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
+            ),
+        }
+        for name, read in readings.items():
+            with suppress(nvml.NVMLError):
+                told[name] = read()
+        with suppress(nvml.NVMLError):
+            there = {one.pid for one in nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)}
+            if os.getpid() in there:  # in a container the numbers are the host's: nobody could be told apart
+                told["other_processes"] = len(there - set(own))
+        return told
+
+    def driver(self) -> str | None:
+        """The version of NVIDIA's driver."""
+        if self._library is not None:
+            with suppress(self._library.NVMLError):
+                return str(self._library.nvmlSystemGetDriverVersion())
+        return None
+
+    def _millijoules(self) -> int | None:
+        if self._library is not None:
+            with suppress(self._library.NVMLError):
+                return int(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        return None
+
+
+THROTTLE_REASONS = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "software thermal limit",
+    0x40: "hardware thermal limit",
+    0x80: "power brake",
+}
+"""Bits of NVML's clock event reasons that make a GPU slower than it was asked to be (nvml.h).
+
+Left out: idle (0x01), clocks that somebody set (0x02, 0x100), boost in step with other GPUs (0x10).
+"""
+
+
+def throttle_reasons(bits: int) -> list[str]:
+    """What holds the clocks back, in words."""
+    return [words for bit, words in THROTTLE_REASONS.items() if bits & bit]
+
+
 class CpuShare:
     """What other processes, and other guests of the same host, took of the processor between two looks.
 
@@ -109,15 +191,19 @@ class CpuShare:
         return time.monotonic(), counted - idle - stolen, self._own(), stolen
 
     def _own(self) -> float:
-        process = psutil.Process()
-        family = [process]
-        if self._family:
-            with suppress(psutil.Error):
-                parent = process.parent()
-                family = [parent, *parent.children(recursive=True)] if parent else family
         seconds = 0.0
-        for one in family:
+        for one in family() if self._family else [psutil.Process()]:
             with suppress(psutil.Error):
                 used = one.cpu_times()
                 seconds += used.user + used.system
         return seconds
+
+
+def family() -> list[psutil.Process]:
+    """This process, its parent (torchrun) and all of the parent's other children: the ranks of one cell."""
+    process = psutil.Process()
+    with suppress(psutil.Error):
+        parent = process.parent()
+        if parent is not None:
+            return [parent, *parent.children(recursive=True)]
+    return [process]

@@ -7,10 +7,7 @@ whole after the learner has written it.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import reduce
@@ -18,6 +15,9 @@ from functools import reduce
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+SHORT = 15
+"""So many values of each rank are gathered in one exchange; more of them take a second one."""
 
 
 class Ranks:
@@ -28,7 +28,6 @@ class Ranks:
     """
 
     def __init__(self, backend: str, timeout_seconds: float) -> None:
-        _die_with_parent()
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
         self.backend = backend
         self.rank = dist.get_rank()
@@ -65,14 +64,14 @@ class Ranks:
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """Each rank's values, however many it has, in the order of the ranks, on every rank."""
-        lengths = self._all_gather(torch.tensor([len(values)], dtype=torch.int64))
-        longest = max(int(each) for each in lengths)
-        padded = torch.zeros(longest, dtype=torch.float64)
-        padded[: len(values)] = torch.tensor(list(values), dtype=torch.float64)
-        if longest == 0:
-            return [[] for _ in lengths]
-        everyone = self._all_gather(padded)
-        return [part[: int(n)].tolist() for part, n in zip(everyone, lengths, strict=True)]
+        own = torch.tensor([len(values), *values], dtype=torch.float64)
+        room = 1 + SHORT
+        everyone = self._all_gather(_fitted(own, room))
+        longest = max(int(each[0]) for each in everyone)
+        if longest > SHORT:
+            rest = self._all_gather(_fitted(own[room:], longest - SHORT))
+            everyone = [torch.cat(parts) for parts in zip(everyone, rest, strict=True)]
+        return [each[1 : 1 + int(each[0])].tolist() for each in everyone]
 
     def slowest(self, seconds: float) -> float:
         """The largest of all ranks' `seconds`, on every rank."""
@@ -110,6 +109,11 @@ class Ranks:
         return everyone
 
 
+def _fitted(values: Tensor, size: int) -> Tensor:
+    """The first `size` values, filled up with zeros."""
+    return torch.nn.functional.pad(values[:size], (0, max(0, size - values.numel())))
+
+
 def local_rank() -> int:
     """This process's number among the ranks of its machine, as torchrun gave it (0 without torchrun)."""
     return int(os.environ.get("LOCAL_RANK", "0"))
@@ -124,10 +128,3 @@ def report_error(error: BaseException) -> None:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
         get_error_handler().record_exception(error)
-
-
-def _die_with_parent() -> None:
-    """Asks Linux to end this rank when torchrun itself is killed, which leaves it no time to do so."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -8,5 +8,7 @@ def metabench_backends() -> list[type]:
     """Every class of this folder."""
     from metabench_plugins.backends.cpu import Cpu
     from metabench_plugins.backends.cpu_ranks import CpuRanks
+    from metabench_plugins.backends.cuda import Cuda
+    from metabench_plugins.backends.cuda_ranks import CudaRanks
 
-    return [Cpu, CpuRanks]
+    return [Cpu, CpuRanks, Cuda, CudaRanks]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
-from metabench.errors import SettingError
 from metabench.settings import setting
 from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment, usable_cores
-from metabench_plugins.backends.torchrun import rank_environment, torchrun
+from metabench_plugins.backends.torchrun import check_nodes, rank_environment, torchrun
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -36,12 +35,7 @@ class CpuRanks(Backend):
 
     def __post_init__(self) -> None:
         """Refuses ranks that cannot be shared out to the nodes."""
-        if self.ranks % self.nnodes:
-            raise SettingError(
-                f"'cpu-ranks': {self.ranks} ranks on {self.nnodes} nodes: 'ranks' must be a multiple"
-            )
-        if self.nnodes > 1 and not self.rdzv_endpoint:
-            raise SettingError("'cpu-ranks': several nodes need 'rdzv_endpoint' (host:port of one of them)")
+        check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
 
     @property
     def world_size(self) -> int:

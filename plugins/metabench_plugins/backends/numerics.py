@@ -29,7 +29,8 @@ def set_numerics(precision: str, deterministic: bool) -> Numerics:
     internal = "tf32" if precision == "tf32" else "ieee"
     _set_products(internal)
     torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from run to run
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call alone imports the compiler
+        torch.use_deterministic_algorithms(deterministic)
     if precision == "float64":
         return Numerics(precision, torch.float64, None)
     return Numerics(precision, torch.float32, torch.bfloat16 if precision == "bf16" else None)

@@ -3,8 +3,11 @@
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
+
+from metabench.errors import SettingError
 
 
 def torchrun(
@@ -25,10 +28,23 @@ def torchrun(
         options.append(f"--rdzv-id={rdzv_id}")
     if nnodes == 1:
         options.append("--local-addr=127.0.0.1")  # a host name that does not resolve would cost seconds
+    job = Path(argv[-1])
+    if job.is_absolute() and job.suffix == ".json":  # else torchrun would leave a folder in the system's /tmp
+        options.append(f"--log-dir={job.parent / 'torchrun'}")
     python, *rest = argv
     if python == sys.executable:
         return [python, "-m", "torch.distributed.run", *options, *rest]
     return [sys.executable, "-m", "torch.distributed.run", *options, "--no-python", *argv]
+
+
+def check_nodes(name: str, ranks: int, nnodes: int, rdzv_endpoint: str) -> None:
+    """Raises SettingError where ranks cannot be shared out to nodes, or nodes cannot meet."""
+    if ranks % nnodes:
+        raise SettingError(
+            f"{name!r}: {ranks} ranks on {nnodes} nodes: 'ranks' must be a multiple of 'nnodes'"
+        )
+    if nnodes > 1 and not rdzv_endpoint:
+        raise SettingError(f"{name!r}: several nodes need 'rdzv_endpoint' (host:port of one of them)")
 
 
 def loopback() -> str | None:
@@ -44,5 +60,5 @@ def rank_environment(nnodes: int) -> dict[str, str]:
     environment = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     name = loopback() if nnodes == 1 else None
     if name:
-        environment["GLOO_SOCKET_IFNAME"] = name
+        environment["GLOO_SOCKET_IFNAME"] = environment["NCCL_SOCKET_IFNAME"] = name
     return environment

@@ -1,0 +1,71 @@
+"""An NVIDIA GPU as a device: its clock, memory, meters and facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from metabench.device import Device
+from metabench.meters import Nvml, family
+from metabench.ranks import Ranks
+from metabench_plugins.backends.numerics import Numerics
+
+
+class CudaDevice(Device):
+    """One NVIDIA GPU, alone or as one of several ranks.
+
+    Its clock waits for the GPU and reads the host's: a wait costs microseconds, blocks of steps take
+    milliseconds and more, and CUDA events would tell the same to half a microsecond.
+    """
+
+    def __init__(
+        self, index: int, numerics: Numerics, ranks: Ranks | None = None, facts: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(
+            f"cuda:{index}", numerics.dtype, ranks=ranks, autocast=numerics.autocast, facts=facts
+        )
+        torch.cuda.set_device(self.torch)
+        self._properties = torch.cuda.get_device_properties(self.torch)
+        self._nvml = Nvml(f"GPU-{self._properties.uuid}")
+        # one rank of those that share a GPU reads its meter
+        self._metered = self.local_rank == index or ranks is None
+
+    def synchronize(self) -> None:
+        """Waits until every kernel queued on the GPU has run."""
+        torch.cuda.synchronize(self.torch)
+
+    def peak_memory(self) -> dict[str, float]:
+        """Peak bytes: "host"; "device" in tensors; "device_reserved" with what the allocator keeps."""
+        return super().peak_memory() | {
+            "device": float(torch.cuda.max_memory_allocated(self.torch)),
+            "device_reserved": float(torch.cuda.max_memory_reserved(self.torch)),
+        }
+
+    def energy(self) -> dict[str, float]:
+        """Joules of the processor's meters and of the GPU's board, where they can be read."""
+        return super().energy() | (self._nvml.joules() if self._metered else {})
+
+    def condition(self) -> dict[str, Any]:
+        """The host's condition, and the GPU's clocks, temperature, throttle reasons and other processes."""
+        own = {process.pid for process in family()}
+        return super().condition() | self._nvml.look(own)
+
+    def environment(self) -> dict[str, Any]:
+        """The host's facts, and the GPU's name, capability, memory and software."""
+        cudnn: Any = torch.backends.cudnn  # torch declares no types for it
+        return super().environment() | {
+            "gpu": self._properties.name,
+            "gpu_memory_bytes": self._properties.total_memory,
+            "gpu_capability": f"{self._properties.major}.{self._properties.minor}",
+            "gpus": torch.cuda.device_count(),
+            "driver": self._nvml.driver(),
+            "cuda": torch.version.cuda,
+            "cudnn": cudnn.version(),
+        }
+
+
+def limit_memory(index: int, gib: float) -> None:
+    """Lets torch take at most so many GiB of this GPU; an allocation beyond them raises OutOfMemoryError."""
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), index)

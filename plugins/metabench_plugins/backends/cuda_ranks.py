@@ -1,0 +1,85 @@
+"""Several NVIDIA GPUs that share the tasks of each step: one rank a GPU, started by torchrun, over NCCL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from metabench.contracts import Backend
+from metabench.settings import setting
+from metabench_plugins.backends.cores import thread_environment
+from metabench_plugins.backends.gpus import cuda_environment, why_no_gpus
+from metabench_plugins.backends.torchrun import check_nodes, rank_environment, torchrun
+
+if TYPE_CHECKING:
+    from metabench.device import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class CudaRanks(Backend):
+    """Several NVIDIA GPUs that share the tasks of each step (torchrun, NCCL, one rank a GPU)."""
+
+    name: ClassVar[str] = "cuda-ranks"
+    ranks: int = setting(2, "processes, over all nodes; one GPU each", at_least=1)
+    threads: int = setting(1, "threads of each process on the host", at_least=1)
+    precision: str = setting(
+        "float32", "number format (float32: TF32 off)", choices=("float32", "tf32", "bf16", "float64")
+    )
+    deterministic: bool = setting(False, "only operations that repeat bit by bit")
+    share: bool = setting(False, "let ranks share GPUs and talk over gloo: to test, not to measure scaling")
+    timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
+    nnodes: int = setting(1, "machines; on each of them the same command is run", at_least=1)
+    rdzv_endpoint: str = setting("", "host:port where the machines meet (for nnodes > 1)")
+    rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
+
+    def __post_init__(self) -> None:
+        """Refuses ranks that cannot be shared out to the nodes."""
+        check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
+
+    @property
+    def world_size(self) -> int:
+        """All ranks of all nodes."""
+        return self.ranks
+
+    def available(self) -> str | None:
+        """The reason why there are not enough GPUs."""
+        reason = why_no_gpus(1 if self.share else self.ranks // self.nnodes)
+        if reason is not None or self.share:
+            return reason
+        import torch
+
+        if not torch.distributed.is_nccl_available():
+            return "this torch has no NCCL, through which GPUs talk; 'share = true' uses gloo"
+        return None
+
+    def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """torchrun with this command as its ranks."""
+        command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
+        environment = thread_environment(self.threads) | rank_environment(self.nnodes)
+        return command, environment | cuda_environment(self.deterministic)
+
+    def open(self) -> Device:
+        """Joins the ranks, each on its own GPU; where they share, round robin."""
+        import torch
+
+        from metabench.ranks import Ranks, local_rank
+        from metabench_plugins.backends.cuda_device import CudaDevice
+        from metabench_plugins.backends.numerics import set_numerics
+
+        torch.set_num_threads(self.threads)
+        index = local_rank() % torch.cuda.device_count()
+        torch.cuda.set_device(index)  # before joining: NCCL takes the current GPU
+        return CudaDevice(
+            index,
+            set_numerics(self.precision, self.deterministic),
+            # values and agreements go over the host, gradients from GPU to GPU
+            Ranks("gloo" if self.share else "cpu:gloo,cuda:nccl", self.timeout_seconds),
+            facts={
+                "backend": self.name,
+                "precision": self.precision,
+                "deterministic": self.deterministic,
+                "shared_gpus": self.share,
+                "nodes": self.nnodes,
+            },
+        )
