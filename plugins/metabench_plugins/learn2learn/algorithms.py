@@ -1,0 +1,157 @@
+"""learn2learn's own algorithms: its classes do the learning, the adapter does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import nn
+
+from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner, built
+from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+
+FIRST_ORDER_HELP = "take the inner gradients for constants"
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lMaml(FromLibrary, CloneAdapt):
+    """MAML by `learn2learn.algorithms.MAML`.
+
+    C. Finn, P. Abbeel, S. Levine: Model-Agnostic Meta-Learning, ICML 2017; settings as those of `maml`.
+    """
+
+    name: ClassVar[str] = "l2l-maml"
+
+    first_order: bool = setting(False, FIRST_ORDER_HELP)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The network in the library's MAML."""
+        maml = learn2learn().algorithms.MAML
+        return cast(nn.Module, maml(module, lr=self.inner_rate, first_order=self.first_order))
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lAnil(L2lMaml):
+    """ANIL: the library's MAML around the head alone; the features are shared by all tasks.
+
+    A. Raghu, M. Raghu, S. Bengio, O. Vinyals: Rapid Learning or Feature Reuse?, ICLR 2020. Departure from
+    the library's example `anil_fc100.py`: support and queries pass the features one after the other, so
+    that batch norm does not normalise the support set by its queries.
+    """
+
+    name: ClassVar[str] = "l2l-anil"
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """Everything but the head."""
+        return cast(nn.Module, module.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lMetaSgd(FromLibrary, CloneAdapt):
+    """Meta-SGD by `learn2learn.algorithms.MetaSGD`: a learned rate for every weight, `inner_rate` at first.
+
+    Z. Li, F. Zhou, F. Chen, H. Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017.
+    """
+
+    name: ClassVar[str] = "l2l-metasgd"
+
+    first_order: bool = setting(False, FIRST_ORDER_HELP)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The network in the library's MetaSGD."""
+        metasgd = learn2learn().algorithms.MetaSGD
+        return cast(nn.Module, metasgd(module, lr=self.inner_rate, first_order=self.first_order))
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lGbml(FromLibrary, CloneAdapt):
+    """Learned gradient transforms by `learn2learn.algorithms.GBML`.
+
+    transform "metacurvature": E. Park, J. Oliva: Meta-Curvature, NeurIPS 2019; "kronecker": S. Arnold,
+    S. Iqbal, F. Sha: When MAML Can Adapt Fast and How to Assist When It Cannot, AISTATS 2021.
+    """
+
+    name: ClassVar[str] = "l2l-gbml"
+
+    transform: str = setting(
+        "metacurvature", "how gradients become updates", choices=("metacurvature", "kronecker")
+    )
+    first_order: bool = setting(False, FIRST_ORDER_HELP)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The network in the library's GBML."""
+        library = learn2learn()
+        transform = {
+            "metacurvature": library.optim.MetaCurvatureTransform,
+            "kronecker": library.optim.KroneckerTransform(library.nn.KroneckerLinear),
+        }[self.transform]
+        gbml = library.algorithms.GBML(
+            module, transform=transform, lr=self.inner_rate, first_order=self.first_order
+        )
+        return cast(nn.Module, gbml)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lProtoNet(FromLibrary, Algorithm):
+    """Prototypical networks by `learn2learn.nn.PrototypicalClassifier`.
+
+    J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017. Departure from
+    the library's Lightning module: support and queries are embedded one after the other, as `protonet`
+    does with its setting queries = "together".
+    """
+
+    name: ClassVar[str] = "l2l-protonet"
+
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    distance: str = setting("euclidean", "between queries and prototypes", choices=("euclidean", "cosine"))
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways."""
+        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
+        """The learner of an embedding: the network without its head."""
+        classifier = learn2learn().nn.PrototypicalClassifier
+        return EmbedFitLearner(
+            built(self.name, workload, network, device, None),
+            self.rate,
+            lambda: classifier(distance=self.distance),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class L2lMetaOptNet(FromLibrary, Algorithm):
+    """MetaOptNet by `learn2learn.nn.SVClassifier`: a support vector machine on learned features.
+
+    K. Lee, S. Maji, A. Ravichandran, S. Soatto: Meta-Learning with Differentiable Convex Optimization, CVPR
+    2019. The library's classifier computes in float32 only; on a backend of another float type the
+    features are rounded to float32 for it.
+    """
+
+    name: ClassVar[str] = "l2l-metaoptnet"
+
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    regularisation: float = setting(0.1, "C of the support vector machine", above=0)
+    iterations: int = setting(15, "iterations of the quadratic solver at most", at_least=1)
+    normalise: bool = setting(False, "scale features to unit length")
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways."""
+        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
+        """The learner of an embedding: the network without its head."""
+        classifier = learn2learn().nn.SVClassifier
+        return EmbedFitLearner(
+            built(self.name, workload, network, device, None),
+            self.rate,
+            lambda: classifier(
+                C_reg=self.regularisation, max_iters=self.iterations, normalize=self.normalise
+            ),
+            dtype=torch.float32,
+        )

@@ -1,0 +1,221 @@
+"""Installs learn2learn 0.2.0 on Python 3.11, 3.12 and 3.13, from the package registry alone.
+
+    python -m metabench_plugins.learn2learn.install                     into this Python
+    python -m metabench_plugins.learn2learn.install --wheels folder     only builds the wheels
+
+The source distribution holds C files that a Cython of 2022 and 2023 wrote; they do not compile against
+CPython 3.11 or later. Three packages are therefore built here, from archives whose SHA-256 stands below,
+with build tools whose SHA-256 stands below: learn2learn with its C files written anew from its own `.pyx`
+files, and its two requirements that exist as source only. Two declared requirements are mended on the
+way, so that `pip check` passes and nothing is downgraded: learn2learn asks for gsutil, which only the
+download of Quickdraw calls, and qpth asks for numpy below 2, with which it works.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from metabench.errors import MetabenchError
+
+REQUIREMENTS = (
+    "torchvision>=0.21",
+    "cvxpy>=1.5",
+    "cloudpickle>=1.2",
+    "gym-notices>=0.0.8",
+    "requests>=2.28",
+    "tqdm>=4.64",
+)
+"""What the three packages need besides metabench's own requirements: the extra `metabench[learn2learn]`."""
+
+KEPT = ("torch", "torchvision", "numpy")
+"""Packages that are never replaced by another version where they are installed."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """One file of the registry: its project, version and SHA-256; `mend` replaces a text of a file."""
+
+    name: str
+    version: str
+    sha256: str
+    mend: tuple[str, str, str] | None = None  # file, old text, new text
+
+    @property
+    def line(self) -> str:
+        """The line of a requirements file that lets pip take this file and no other."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n"
+
+
+TOOLS = (  # the wheels without compiled parts, one file for every platform
+    Pinned("cython", "3.1.6", "91dcf7eb9b6a089ce4e9e1140e571d84c3bca834afb77ec269be7aa9d31a8157"),
+    Pinned("setuptools", "80.9.0", "062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922"),
+)
+SOURCES = (
+    Pinned("gym", "0.26.2", "e0d882f4b54f0c65f203104c24ab8a38b039f1289986803c7d02cdbe214fbcc4"),
+    Pinned(
+        "qpth",
+        "0.0.18",
+        "ade478c6bf5ab60b7f86435c8893812c2c5938083fe8bccd775bb23d613fa3c5",
+        mend=("setup.py", "'numpy>=1,<2'", "'numpy>=1'"),
+    ),
+    Pinned(
+        "learn2learn",
+        "0.2.0",
+        "69f1d7cb0d0a6be7a2c6ad8e83e2ebbe70fb05e51d61e45e63078b40c75ea419",
+        mend=("setup.py", "        'gsutil',\n", ""),
+    ),
+)
+
+
+class InstallError(MetabenchError):
+    """A step of the installation failed; the text says which one and what to do."""
+
+
+@click.command(epilog="Nothing that is installed already is replaced, torch and numpy least of all.")
+@click.option(
+    "--wheels",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Only build the wheels, into this folder, e.g. for a cluster without network.",
+)
+def command(wheels: Path | None) -> None:
+    """Builds learn2learn 0.2.0 with what it needs, and installs it into this Python."""
+    try:
+        if wheels is not None:
+            for built in build_wheels(wheels):
+                click.echo(f"built {built}")
+            return
+        with tempfile.TemporaryDirectory(prefix="metabench-learn2learn-") as folder:
+            install(build_wheels(Path(folder)))
+    except MetabenchError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("learn2learn 0.2.0 is installed; `metabench list algorithms` shows the names l2l-*")
+
+
+def build_wheels(folder: Path) -> list[Path]:
+    """Builds a wheel of each of `SOURCES` into `folder` and returns them, in that order."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="metabench-build-") as name:
+        scratch = Path(name)
+        tools = _fetch_tools(scratch)
+        archives = _fetch_sources(scratch, tools)
+        return [_build(one, archives[one.name], scratch, tools, folder) for one in SOURCES]
+
+
+def install(wheels: Iterable[Path]) -> None:
+    """Installs `REQUIREMENTS` from the registry, then these wheels; raises InstallError."""
+    with tempfile.TemporaryDirectory() as name:
+        constraints = Path(name) / "constraints.txt"
+        constraints.write_text("".join(_kept()), encoding="utf-8")
+        click.echo(f"installing {', '.join(REQUIREMENTS)}")
+        _pip("install", "--quiet", "--constraint", str(constraints), *REQUIREMENTS)
+    click.echo("installing the wheels")
+    folders = sorted({f"--find-links={wheel.parent}" for wheel in wheels})
+    named = [f"{one.name}=={one.version}" for one in SOURCES]
+    _pip("install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", *folders, *named)
+    _python("-c", "from metabench_plugins.learn2learn.library import learn2learn; learn2learn()")
+
+
+def check_digest(path: Path, wanted: str) -> None:
+    """Raises InstallError where the file's SHA-256 is not `wanted`."""
+    found = sha256(path.read_bytes()).hexdigest()
+    if found != wanted:
+        raise InstallError(f"{path.name} has SHA-256 {found}, not the pinned {wanted}: nothing was installed")
+
+
+def _fetch_tools(scratch: Path) -> Path:
+    """A folder for PYTHONPATH with the pinned Cython and setuptools."""
+    click.echo("fetching build tools: " + ", ".join(f"{one.name} {one.version}" for one in TOOLS))
+    wanted, tools = scratch / "tools.txt", scratch / "tools"
+    wanted.write_text("".join(one.line for one in TOOLS), encoding="utf-8")
+    _pip("install", "--quiet", "--target", str(tools), "--no-deps", "--only-binary", ":all:",
+         "--require-hashes", "-r", str(wanted))  # fmt: skip
+    return tools
+
+
+def _fetch_sources(scratch: Path, tools: Path) -> dict[str, Path]:
+    """The archive of each source by name. pip checks the hash before it runs anything of an archive."""
+    click.echo("fetching sources: " + ", ".join(f"{one.name} {one.version}" for one in SOURCES))
+    wanted, folder = scratch / "sources.txt", scratch / "archives"
+    wanted.write_text("".join(one.line for one in SOURCES), encoding="utf-8")
+    _pip("download", "--quiet", "--dest", str(folder), "--no-deps", "--no-binary", ":all:",
+         "--no-build-isolation", "--require-hashes", "-r", str(wanted), tools=tools)  # fmt: skip
+    archives = {one.name: folder / f"{one.name}-{one.version}.tar.gz" for one in SOURCES}
+    for one in SOURCES:
+        check_digest(archives[one.name], one.sha256)
+    return archives
+
+
+def _build(source: Pinned, archive: Path, scratch: Path, tools: Path, folder: Path) -> Path:
+    click.echo(f"building {source.name} {source.version}")
+    with tarfile.open(archive) as packed:
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
+            packed.extractall(scratch, filter="data")
+        else:
+            packed.extractall(scratch)
+    root = scratch / f"{source.name}-{source.version}"
+    if source.mend is not None:
+        _mend(root, source.mend)
+    stale = [str(path.relative_to(root)) for path in sorted(root.glob("*/data/*.pyx"))]
+    if stale:
+        options = ("-3", "--force", "-X", "embedsignature=True")
+        _python("-m", "cython", *options, *stale, tools=tools, folder=root)
+    _pip("wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
+         "--wheel-dir", str(folder), str(root), tools=tools)  # fmt: skip
+    return next(folder.glob(f"{source.name}-{source.version}-*.whl"))
+
+
+def _mend(root: Path, mend: tuple[str, str, str]) -> None:
+    name, old, new = mend
+    path = root / name
+    text = path.read_text(encoding="utf-8")
+    if old not in text:
+        raise InstallError(f"{path} does not hold {old!r}, which this installer replaces")
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def _kept() -> list[str]:
+    lines = []
+    for name in KEPT:
+        try:
+            lines.append(f"{name}=={metadata.version(name)}\n")
+        except metadata.PackageNotFoundError:
+            continue
+    return lines
+
+
+def _pip(*arguments: str, tools: Path | None = None) -> None:
+    _python("-m", "pip", "--disable-pip-version-check", *arguments, tools=tools)
+
+
+def _python(*arguments: str, tools: Path | None = None, folder: Path | None = None) -> None:
+    """Runs this Python; `tools`, where given, is the only folder on its PYTHONPATH."""
+    environment: Mapping[str, str] = {**os.environ, **({"PYTHONPATH": str(tools)} if tools else {})}
+    ended = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True
+    )
+    if ended.returncode:
+        raise InstallError(_explain(arguments, ended.stdout + ended.stderr))
+
+
+def _explain(arguments: Sequence[str], output: str) -> str:
+    hint = ""
+    if "No module named pip" in output:
+        hint = f"this Python has no pip; bring it with: {sys.executable} -m ensurepip\n"
+    elif "Python.h" in output or "gcc" in output or "Visual C++" in output:
+        hint = "learn2learn has compiled parts: install a C compiler and the headers of this Python\n"
+    told = "\n".join(output.strip().splitlines()[-15:])
+    return f"failed: python {' '.join(arguments)}\n{hint}{told}"
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,51 @@
+"""Imports learn2learn when a learner is built, and never before; quiet where the library is noisy."""
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+from metabench import Skip
+from metabench.contracts import Component
+
+INSTALL = "python -m metabench_plugins.learn2learn.install"
+"""The command that installs learn2learn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromLibrary(Component):
+    """A component that needs learn2learn."""
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """None where learn2learn is installed, else the reason and the command that installs it.
+
+        Looks for the package without importing it: the import takes seconds.
+        """
+        if importlib.util.find_spec("learn2learn") is None:
+            return f"learn2learn is not installed; install it with: {INSTALL}"
+        return None
+
+
+def learn2learn() -> ModuleType:
+    """The library; raises `Skip` with the command that installs it where it is absent.
+
+    Its requirement gym prints, at each import, that it is no longer maintained. That text is looked up by
+    gym's version in a table of the package gym-notices; the entry is taken out of the table first, and
+    nothing else is silenced.
+    """
+    reason = FromLibrary.unavailable()
+    if reason is not None:
+        raise Skip(reason)
+    if "learn2learn" not in sys.modules:
+        _hush_gym()
+    return importlib.import_module("learn2learn")
+
+
+def _hush_gym() -> None:
+    try:
+        notices = importlib.import_module("gym_notices.notices").notices
+    except (ImportError, AttributeError):
+        return  # another gym: it says what it has to say
+    notices.clear()
