@@ -1,0 +1,79 @@
+"""Published accuracies to set beside measured ones, each with its source (references.csv).
+
+A result agrees with a reference where they differ by at most the larger of 2 points and the interval
+that the reference reports: independent reproductions of one method differ by 1 to 3 points.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published accuracy, as a share, with its interval if reported; kind: paper or reproduction."""
+
+    accuracy: float
+    half_width: float | None
+    kind: str
+    source: str
+
+    @property
+    def tolerance(self) -> float:
+        """How far a result may be from it and still agree."""
+        return max(TOLERANCE, self.half_width or 0.0)
+
+    def agrees(self, accuracy: float) -> bool:
+        """Whether an accuracy (a share) lies within the tolerance."""
+        return abs(accuracy - self.accuracy) <= self.tolerance + 1e-9
+
+    def __str__(self) -> str:
+        half = f" ± {self.half_width * 100:.1f}" if self.half_width else ""
+        return f"{self.accuracy * 100:.1f}{half} % ({self.kind}: {self.source})"
+
+
+def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """The references of a row's data set, protocol, algorithm and network; papers first.
+
+    Only whole standard data sets have one: a row whose data set is set to a subset has none.
+    """
+    if row["metric"] != "accuracy":
+        return ()
+    data = json.loads(row["dataset_settings"])
+    if any(data.get(name) for name in ("subset", "small", "classes", "fraction")):
+        return ()
+    names = _algorithm(row["algorithm"], json.loads(row["algorithm_settings"]))
+    network = _network(row["network_name"], json.loads(row["network_settings"]))
+    key = (row["dataset_name"], int(row["ways"]), int(row["shots"]), names, network)
+    return _known().get(key, ())
+
+
+def _algorithm(name: str, settings: Mapping[str, Any]) -> str:
+    if name == "maml" and settings.get("first_order"):
+        return "fomaml"
+    return name
+
+
+def _network(name: str, settings: Mapping[str, Any]) -> str:
+    width = settings.get("filters", settings.get("width", settings.get("channels")))
+    return "conv4-32" if name == "conv4" and width == 32 else name
+
+
+@cache
+def _known() -> dict[tuple[str, int, int, str, str], tuple[Reference, ...]]:
+    found: dict[tuple[str, int, int, str, str], list[Reference]] = {}
+    text = files("metabench").joinpath("references.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        key = (row["dataset"], int(row["ways"]), int(row["shots"]), row["algorithm"], row["network"])
+        half = float(row["ci95_pct"]) / 100 if row["ci95_pct"] else None
+        one = Reference(float(row["accuracy_pct"]) / 100, half, row["kind"], row["source"])
+        found.setdefault(key, []).append(one)
+    return {key: tuple(sorted(each, key=lambda r: r.kind != "paper")) for key, each in found.items()}

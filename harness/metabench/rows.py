@@ -1,0 +1,228 @@
+"""One result as one flat row: the axes of its cell, its outcome and the figures that tables are made of.
+
+A row holds plain JSON values only, so that it can be cached; the per-task scores travel beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metabench import stats
+from metabench.records import Batches, Cell, Protocol, digest_of
+from metabench.result import Result, Training, Validation
+
+ROW_VERSION = 1
+"""Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
+
+AXES = (
+    "suite", "version", "group", "method", "algorithm", "label", "network", "dataset", "ways", "shots",
+    "queries", "train", "steps", "step_tasks", "backend", "ranks", "threads", "seed", "metric", "status",
+    "machine", "date", "plugin",
+)  # fmt: skip
+"""The columns that tables can be filtered, sorted and pivoted by."""
+
+FLAT_PART = 0.25
+"""The last part of training over which the validation curve must be flat."""
+
+Row = dict[str, Any]
+
+
+def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
+    """The row of a result and its per-task scores (empty where it has none)."""
+    row = _axes(result.cell) | _outcome(result, file) | _times(result) | _trained(result)
+    scores = np.asarray(result.scores.per_task if result.scores else (), dtype=np.float64)
+    return row | _scored(result, scores), scores
+
+
+def _axes(cell: Cell) -> Row:
+    told = asdict(cell)
+    for name in ("label", "expect", "group", "seed"):
+        del told[name]
+    configuration = digest_of(told)
+    layout = told.pop("backend")
+    told["plugins"] = {k: v for k, v in told["plugins"].items() if k != "backend"}
+    work = digest_of(told)
+    told["budget"] = {k: v for k, v in told["budget"].items() if k != "tasks"}
+    told["train"] = None if isinstance(cell.train, Batches) else told["train"]
+    return {
+        "suite": cell.suite,
+        "version": cell.suite_version,
+        "group": cell.group,
+        "algorithm": cell.algorithm.name,
+        "algorithm_settings": _compact(cell.algorithm.settings),
+        "label": cell.label,
+        "network": cell.network.name if cell.network else "",
+        "network_settings": _compact(cell.network.settings) if cell.network else "{}",
+        "dataset": cell.dataset.name,
+        "dataset_settings": _compact(cell.dataset.settings),
+        "ways": cell.test.ways,
+        "shots": cell.test.shots,
+        "queries": cell.test.queries,
+        "train": _protocol_text(cell.train),
+        "steps": cell.budget.steps,
+        "step_tasks": cell.budget.tasks,
+        "budget_seconds": cell.budget.seconds,
+        "target": cell.budget.target,
+        "backend": cell.backend.name,
+        "backend_settings": _compact(layout["settings"]),
+        "ranks": int(cell.backend.settings.get("ranks", 1) or 1),
+        "threads": cell.backend.settings.get("threads"),
+        "seed": cell.seed,
+        "evaluation_tasks": cell.evaluation.tasks,
+        "evaluation_seed": cell.evaluation.seed,
+        "plugin": cell.plugins.get("algorithm", ""),
+        "configuration": configuration,  # the same for every seed
+        "work": work,  # the same for every seed and backend
+        "weak_work": digest_of(told),  # the same for every seed, backend and number of tasks a step
+        "expected": list(cell.expect),
+        "cell": cell.id,
+        "digest": cell.digest,
+    }
+
+
+def _outcome(result: Result, file: str) -> Row:
+    environment = result.environment
+    return {
+        "status": result.status,
+        "reason": result.reason,
+        "log_tail": list(result.log_tail[-5:]),
+        "notes": list(result.notes),
+        "machine": str(environment.get("machine", "") or "unknown machine"),
+        "hardware": _hardware(result),
+        "python": str(environment.get("python", "")),
+        "torch": str((environment.get("packages") or {}).get("torch", "")),
+        "git": str(environment.get("git") or ""),
+        "date": result.started[:10],
+        "started": result.started,
+        "wall_seconds": result.wall_seconds,
+        "command": result.command,
+        "path": result.path,
+        "parameters": result.parameters,
+        "file": file,
+    }
+
+
+def _hardware(result: Result) -> str:
+    told = result.environment
+    device = str(told.get("device_name") or told.get("device") or "")
+    parts = [str(told.get("processor") or ""), f"{told['cores']} cores" if told.get("cores") else ""]
+    if device and not device.startswith("cpu"):
+        parts.insert(0, device)
+    return ", ".join(p for p in parts if p)
+
+
+def _scored(result: Result, scores: NDArray[np.float64]) -> Row:
+    told = result.scores
+    if told is None:
+        names = ("mean", "spread", "half_width", "manifest", "transductive", "transductive_found", "state")
+        return dict.fromkeys(names) | {
+            "count": 0, "metric": result.cell.evaluation.metric, "unit": "", "higher_is_better": True,
+            "curve": {},
+        }  # fmt: skip
+    half = float(stats.estimate(scores[None, :]).half_width()) if len(scores) > 1 else None
+    return {
+        "metric": told.metric,
+        "unit": told.unit,
+        "higher_is_better": told.higher_is_better,
+        "mean": float(scores.mean()) if len(scores) else None,
+        "spread": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        "half_width": half,
+        "count": len(scores),
+        "manifest": told.manifest,
+        "transductive": told.transductive,
+        "transductive_found": told.transductive_found,
+        "state": told.state,
+        "curve": {steps: float(np.mean(each)) for steps, each in told.curve.items() if len(each)},
+    }
+
+
+def _times(result: Result) -> Row:
+    training, scores = result.training, result.scores
+    blocks = training.blocks if training else ()
+    per_step = [b.seconds / b.steps for b in blocks if b.steps]
+    seconds, steps = sum(b.seconds for b in blocks), sum(b.steps for b in blocks)
+    step = seconds / steps if steps else None
+    latency = scores.latency_seconds if scores else ()
+    return {
+        "setup_seconds": sum(result.setup.values()) if result.setup else None,
+        "setup": dict(result.setup),
+        "training_seconds": training.seconds if training else None,
+        "trained_steps": training.steps if training else None,
+        "validation_seconds": training.validation_seconds if training else None,
+        "step_seconds": step,
+        "block_seconds": per_step,
+        "tasks_per_second": result.cell.budget.tasks / step if step else None,
+        "warmup_seconds": sum(b.seconds for b in training.warmup) if training else None,
+        "unstable": stats.unstable(per_step),
+        "communication_share": _share([b.communication for b in blocks], seconds),
+        "sampling_share": _share([b.sampling for b in blocks], seconds),
+        "adapt_seconds": _per_task(scores.adapt_seconds, scores.adapt_tasks) if scores else None,
+        "evaluation_seconds": scores.seconds if scores else None,
+        "latency_p50": float(np.percentile(latency, 50)) if latency else None,
+        "latency_p95": float(np.percentile(latency, 95)) if latency else None,
+        "memory_host": result.memory.get("host"),
+        "memory_device": result.memory.get("device"),
+        "energy": dict(result.energy),
+        "cost": dict(result.cost),
+    }
+
+
+def _per_task(seconds: Sequence[float], tasks: Sequence[float]) -> float | None:
+    """Seconds of adaptation per task: the median over batches, which the first, cold one cannot move."""
+    each = [s / t for s, t in zip(seconds, tasks, strict=False) if t]
+    return float(np.median(each)) if each else None
+
+
+def _share(parts: Sequence[float], whole: float) -> float | None:
+    return sum(parts) / whole if whole else None
+
+
+def _trained(result: Result) -> Row:
+    training = result.training
+    if training is None:
+        return {"flat": None, "validations": [], "best_step": None, "target_step": None,
+                "target_seconds": None, "ended_by": "", "loss": None}  # fmt: skip
+    return {
+        "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
+        "validations": [[v.step, v.train_seconds, v.mean, v.half_width] for v in training.validations],
+        "best_step": training.best_step,
+        "target_step": training.target_step,
+        "target_seconds": training.target_seconds,
+        "ended_by": training.ended_by,
+        "loss": training.losses[-1][1] if training.losses else None,
+    }
+
+
+def _flat(training: Training) -> bool:
+    """Whether validation stopped moving over the last quarter: by less than its own interval.
+
+    The mean over the last quarter of the steps is compared with that over the quarter before. A curve
+    with no validation in either of them has not been watched, and is not called flat.
+    """
+
+    def within(low: float, high: float) -> list[Validation]:
+        return [v for v in training.validations if low * training.steps < v.step <= high * training.steps]
+
+    last, before = within(1 - FLAT_PART, 1), within(1 - 2 * FLAT_PART, 1 - FLAT_PART)
+    if not last or not before:
+        return False
+    moved = np.mean([v.mean for v in last]) - np.mean([v.mean for v in before])
+    return bool(abs(moved) <= np.mean([v.half_width for v in last]))
+
+
+def _protocol_text(train: Protocol | Batches | None) -> str:
+    if train is None:
+        return ""
+    if isinstance(train, Batches):
+        return f"batches of {train.size}"
+    return f"{train.ways}-way {train.shots}-shot"
+
+
+def _compact(settings: Any) -> str:
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,133 @@
+"""A section of a report: a table of raw figures, how each column is shown, and what must be said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+Record = Mapping[str, Any]
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as it is shown: its header and the text of one record; `right`: set flush right.
+
+    quiet: a column that is dropped, and told in the caption, where all records show the same text.
+    """
+
+    header: str
+    show: Callable[[Record], str]
+    right: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table of a report.
+
+    frame: the raw figures, one row per line; columns: how they are shown; notes: the lines beneath.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    columns: Sequence[Column]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def __bool__(self) -> bool:
+        return len(self.frame) > 0
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of the frame, missing values as None."""
+        return [
+            {str(k): None if _missing(v) else v for k, v in row.items()}
+            for row in self.frame.to_dict("records")
+        ]
+
+    def shown(self) -> tuple[list[Column], list[list[str]], list[str]]:
+        """The columns that are kept, the text of every line, and the notes, told columns included."""
+        records = self.records
+        texts = [[column.show(record) for record in records] for column in self.columns]
+        kept, told = [], []
+        for column, text in zip(self.columns, texts, strict=True):
+            if column.quiet and len(set(text)) <= 1:
+                if text and text[0] not in ("", ABSENT):
+                    told.append(f"{column.header}: {text[0]}")
+            else:
+                kept.append((column, text))
+        lines = [list(line) for line in zip(*(text for _, text in kept), strict=True)] if kept else []
+        notes = [*(["; ".join(told) + "."] if told else []), *self.notes]
+        return [column for column, _ in kept], lines, notes
+
+    def ordered(self, by: str, descending: bool = False) -> Section:
+        """The same section, its lines sorted by a column of the frame."""
+        frame = self.frame.sort_values(by, ascending=not descending, kind="stable", na_position="last")
+        return replace(self, frame=frame)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA
+
+
+def text(key: str, header: str, *, quiet: bool = False, right: bool = False) -> Column:
+    """A column that shows a value as it is."""
+
+    def show(record: Record) -> str:
+        value = record.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return ABSENT if value is None or value == "" else str(value)
+
+    return Column(header, show, right=right, quiet=quiet)
+
+
+def number(key: str, header: str, *, scale: float = 1.0, digits: int = 3, quiet: bool = False) -> Column:
+    """A column that shows a figure with so many significant digits."""
+
+    def show(record: Record) -> str:
+        value = record.get(key)
+        return ABSENT if value is None else significant(value * scale, digits)
+
+    return Column(header, show, right=True, quiet=quiet)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A figure with so many significant digits and no exponent between 0.0001 and 10 million.
+
+    >>> significant(1234.5), significant(0.012345), significant(2.0)
+    ('1,234', '0.0123', '2.00')
+    """
+    if value == 0:
+        return "0"
+    if not math.isfinite(value):
+        return ABSENT
+    size = math.floor(math.log10(abs(value)))
+    if not -4 <= size < 7:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(digits - 1 - size, 0)}f}"
+
+
+def score_text(mean: float | None, half_width: float | None, unit: str) -> str:
+    """A score with its interval: shares as per cent, all else with the digits that its interval allows.
+
+    >>> score_text(0.9731, 0.0042, "share"), score_text(1.2345, 0.021, "")
+    ('97.31 ± 0.42 %', '1.234 ± 0.021')
+    """
+    if mean is None:
+        return ABSENT
+    scale, mark = (100.0, " %") if unit == "share" else (1.0, f" {unit}" if unit else "")
+    mean, half = mean * scale, None if half_width is None else half_width * scale
+    if half is None or not math.isfinite(half):
+        return f"{mean:.2f} ± ?{mark}" if unit == "share" else f"{significant(mean)} ± ?{mark}"
+    if unit == "share":
+        return f"{mean:.2f} ± {half:.2f}{mark}"
+    if half == 0:
+        return f"{significant(mean, 4)} ± 0{mark}"
+    digits = min(max(1 - math.floor(math.log10(half)), 0), 8)
+    return f"{mean:.{digits}f} ± {half:.{digits}f}{mark}"

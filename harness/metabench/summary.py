@@ -1,0 +1,162 @@
+"""One row per cell and machine over its seeds: interval, tier, times, and whether it was trained enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from metabench import stats
+from metabench.references import published
+from metabench.rows import Row
+
+if TYPE_CHECKING:
+    from metabench.table import Table
+
+CARRIED = (
+    "suite", "version", "group", "method", "algorithm", "algorithm_name", "algorithm_settings", "label",
+    "network", "network_name", "network_settings", "dataset", "dataset_name", "dataset_settings", "ways",
+    "shots", "queries", "train", "steps", "step_tasks", "target", "backend", "backend_name",
+    "backend_settings", "ranks", "threads", "metric", "unit", "higher_is_better", "manifest", "machine",
+    "hardware", "plugin", "configuration", "work", "weak_work", "path", "parameters", "state",
+    "evaluation_seed",
+)  # fmt: skip
+AVERAGED = (
+    "setup_seconds", "training_seconds", "validation_seconds", "evaluation_seconds", "adapt_seconds",
+    "step_seconds", "tasks_per_second", "communication_share", "sampling_share", "latency_p50",
+    "latency_p95", "wall_seconds",
+)  # fmt: skip
+BOARD = ("suite", "version", "dataset", "ways", "shots", "queries", "metric", "manifest")
+"""What cells must share for their scores to be compared task by task."""
+
+LARGEST = ("memory_host", "memory_device")
+
+
+def summarize(table: Table) -> pd.DataFrame:
+    """A row per cell and machine with at least one scored result, in the order of the results."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    ended: dict[str, int] = {}
+    for i, row in enumerate(table.rows):
+        if row["status"] == "ok" and row["mean"] is not None:
+            groups.setdefault((row["configuration"], row["machine"]), []).append(i)
+        else:
+            ended[row["configuration"]] = ended.get(row["configuration"], 0) + 1
+    estimates = _estimates(table, list(groups.values()))
+    lines = [
+        _line([table.rows[i] for i in each], each, estimates[k], ended.get(configuration, 0))
+        for k, ((configuration, _), each) in enumerate(groups.items())
+    ]
+    _rank(table, lines)
+    return pd.DataFrame(lines, columns=None if lines else [*CARRIED, *AVERAGED, "mean", "half_width"])
+
+
+def in_series(group: str) -> bool:
+    """Whether cells of this group are a series over hardware or size, and no part of a ranking."""
+    return group.startswith(("scaling", "throughput"))
+
+
+def crossed(table: Table, positions: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    """Scores [seeds, tasks] of these rows, None where their tasks are not the same ones."""
+    first = table.rows[positions[0]]
+    same = all(
+        table.rows[i]["manifest"] == first["manifest"] and table.rows[i]["count"] == first["count"]
+        for i in positions
+    )
+    return np.stack([table.scores[i] for i in positions]) if same else None
+
+
+def _estimates(table: Table, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+    """Mean, half width and variance shares of every group; groups of one shape are computed at once."""
+    found: list[dict[str, Any]] = [{}] * len(groups)
+    by_shape: dict[tuple[int, int], list[tuple[int, Any]]] = {}
+    for k, positions in enumerate(groups):
+        scores = crossed(table, positions)
+        if scores is None:  # other tasks in each seed: only the seeds' means can be compared
+            scores = np.array([[table.rows[i]["mean"]] for i in positions]).T
+        by_shape.setdefault(scores.shape, []).append((k, scores))
+    for shape, members in by_shape.items():
+        each = stats.estimate(np.stack([scores for _, scores in members]))
+        half = each.half_width()
+        for at, (k, _) in enumerate(members):
+            found[k] = {
+                "mean": float(each.mean[at]),
+                "half_width": float(half[at]) if np.isfinite(half[at]) else None,
+                "seed_share": float(each.seed_share[at]) if shape[0] > 1 else None,
+                "task_share": float(each.task_share[at]) if shape[0] > 1 else None,
+            }
+    return found
+
+
+def _line(
+    seeds: Sequence[Row], positions: Sequence[int], estimate: Mapping[str, Any], ended: int
+) -> dict[str, Any]:
+    first = seeds[0]
+    line: dict[str, Any] = {name: first.get(name) for name in CARRIED}
+    for name in AVERAGED:
+        values = [row[name] for row in seeds if row[name] is not None]
+        line[name] = float(np.mean(values)) if values else None
+    for name in LARGEST:
+        values = [row[name] for row in seeds if row[name] is not None]
+        line[name] = max(values) if values else None
+    line |= estimate
+    references = published(first)
+    limited = _limited(seeds, references)
+    return line | {
+        "seeds": len(seeds),
+        "seed_list": sorted(row["seed"] for row in seeds),
+        "ended": ended,
+        "tasks": min(row["count"] for row in seeds),
+        "date": max(row["date"] for row in seeds),
+        "positions": list(positions),
+        "transductive": any(row["transductive"] or row["transductive_found"] for row in seeds),
+        "transduction_unclaimed": any(row["transductive_found"] and not row["transductive"] for row in seeds),
+        "unstable": any(bool(row["unstable"]) for row in seeds),
+        "budget_limited": bool(limited),
+        "limited_why": limited,
+        "references": references,
+        "remarks": sorted({note for row in seeds for note in row["notes"]}),
+        "files": [row["file"] for row in seeds],
+    }
+
+
+def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
+    """Why a trained cell counts as budget-limited, empty where it was trained enough or never trained.
+
+    Trained enough: the validation curve is flat over its last quarter in every seed, or the suite's
+    target was reached; and where the cell has a published counterpart, one of them is reached.
+    """
+    first = seeds[0]
+    if not first["steps"] or not first["train"]:
+        return ""
+    if first["target"] is not None and all(row["target_step"] is not None for row in seeds):
+        return ""
+    if not all(row["validations"] for row in seeds):
+        return "no validation curve"
+    if not all(row["flat"] for row in seeds):
+        return "validation not flat over the last quarter"
+    if references:
+        mean = float(np.mean([row["mean"] for row in seeds]))
+        if mean < min(r.accuracy - r.tolerance for r in references):
+            return "below every published reference"
+    return ""
+
+
+def _rank(table: Table, lines: list[dict[str, Any]]) -> None:
+    """Adds `rank`, `rivals` and `detectable` among lines whose scores are of the same tasks."""
+    boards: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in lines:
+        boards.setdefault((in_series(line["group"]), *(line[name] for name in BOARD)), []).append(line)
+    for board in boards.values():
+        scores = [crossed(table, line["positions"]) for line in board]
+        told = [(line, one) for line, one in zip(board, scores, strict=True) if one is not None]
+        shapes = {one.shape[1] for _, one in told}
+        if len(shapes) != 1 or shapes == {1}:
+            told = []
+        ranking = stats.tiers([one for _, one in told], bool(board[0]["higher_is_better"]))
+        for line in board:
+            line |= {"rank": None, "rivals": len(told), "detectable": None}
+        for (line, _), rank in zip(told, ranking.ranks, strict=True):
+            line["rank"] = rank
+            line["detectable"] = ranking.detectable if np.isfinite(ranking.detectable) else None

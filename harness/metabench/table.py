@@ -1,0 +1,228 @@
+"""Stored results as a table: one row per result, one summary per cell over its seeds, and the report tables.
+
+table = Table.read(["results/local"])
+table.frame                 pandas, one row per result
+table.summary()             one row per cell: seeds and tasks crossed, with interval and tier
+print(render(table))        every table of the report, for a terminal
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metabench import index, rows
+from metabench.errors import RequestError, known
+from metabench.index import Problem
+from metabench.result import Result
+from metabench.rows import AXES, Row
+from metabench.store import read_result
+
+if TYPE_CHECKING:
+    from metabench.sections import Section
+
+
+@dataclass
+class Table:
+    """Results as rows; every row is untrusted text and numbers from somebody's file.
+
+    rows: one per result; scores: the per-task scores of each, in the same order; problems: what was
+    passed over or looks wrong.
+    """
+
+    rows: list[Row]
+    scores: list[NDArray[np.float64]]
+    problems: list[Problem] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, results: Iterable[Result]) -> Table:
+        """The table of these results."""
+        made = [rows.row_of(result) for result in results]
+        return cls([row for row, _ in made], [scores for _, scores in made])
+
+    @classmethod
+    def read(cls, paths: Iterable[Path | str], cache: Path | None = None) -> Table:
+        """The table of all results in these files and folders; what is no result becomes a problem."""
+        found = index.read(paths, cache)
+        return cls(found.rows, found.scores, found.problems)
+
+    def __post_init__(self) -> None:
+        _name(self.rows)
+        self._drop_copies()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row per result: the axes of its cell, its outcome and its figures."""
+        return pd.DataFrame(self.rows, columns=None if self.rows else [*AXES, "mean", "half_width"])
+
+    def where(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Table:
+        """The rows that match every `axis=value,value` of `only` and none of `skip`.
+
+        Raises RequestError for an axis that does not exist, or a value of `only` that no row has.
+        """
+        wanted = [self._condition(text, known_value=True) for text in only]
+        unwanted = [self._condition(text, known_value=False) for text in skip]
+        kept = [
+            i
+            for i, row in enumerate(self.rows)
+            if all(str(row[axis]) in values for axis, values in wanted)
+            and not any(str(row[axis]) in values for axis, values in unwanted)
+        ]
+        return Table([dict(self.rows[i]) for i in kept], [self.scores[i] for i in kept], list(self.problems))
+
+    def _condition(self, text: str, known_value: bool) -> tuple[str, set[str]]:
+        axis, equals, values = text.partition("=")
+        if not equals or axis not in AXES:
+            raise RequestError(f"{text!r} is no axis=value; {known(axis, AXES)}")
+        asked = set(values.split(","))
+        there = {str(row[axis]) for row in self.rows}
+        if known_value and asked - there:
+            strange = sorted(asked - there)[0]
+            raise RequestError(f"no result has {axis} {strange!r}; {known(strange, there)}")
+        return axis, asked
+
+    def result(self, position: int) -> Result:
+        """The whole result of a row, read from its file."""
+        return read_result(Path(self.rows[position]["file"]))
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row per cell and machine over its seeds, scored ones only; see `metabench.summary`."""
+        from metabench.summary import summarize
+
+        return summarize(self)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The rows of `cells` as records."""
+        return [{str(k): v for k, v in line.items()} for line in self.cells.to_dict("records")]
+
+    def summary(self) -> pd.DataFrame:
+        """One row per cell and machine: its seeds and tasks crossed, with interval, tier and times."""
+        return self.cells
+
+    def sections(self) -> list[Section]:
+        """Every table of the report that has a line."""
+        from metabench.views import SECTIONS
+
+        return [section for make in SECTIONS if (section := make(self))]
+
+    def accuracy(self) -> Section:
+        """Scores with intervals and tiers."""
+        from metabench.views import accuracy
+
+        return accuracy(self)
+
+    def wall_time(self) -> Section:
+        """Where the time went."""
+        from metabench.views import wall_time
+
+        return wall_time(self)
+
+    def scaling(self) -> Section:
+        """Speed-up over ranks, where accuracies agree."""
+        from metabench.scaling import strong
+
+        return strong(self)
+
+    def weak_scaling(self) -> Section:
+        """Throughput over ranks at the same number of tasks per rank."""
+        from metabench.scaling import weak
+
+        return weak(self)
+
+    def time_to_target(self) -> Section:
+        """Seconds until validation reached the target that the suite states."""
+        from metabench.views import time_to_target
+
+        return time_to_target(self)
+
+    def cost(self) -> Section:
+        """What a result takes: parameters, operations, memory, energy."""
+        from metabench.views import cost
+
+        return cost(self)
+
+    def failures(self) -> Section:
+        """Every result that is not ok, with its reason and last words."""
+        from metabench.views import failures
+
+        return failures(self)
+
+    def _drop_copies(self) -> None:
+        """Keeps one of several results of one cell on one machine, and says where they disagree."""
+        seen: dict[tuple[str, str], int] = {}
+        dropped = set()
+        for i, row in enumerate(self.rows):
+            key = (row["digest"], row["machine"])
+            first = seen.setdefault(key, i)
+            if first == i:
+                continue
+            other = self.rows[first]
+            same = row["status"] == other["status"] and np.array_equal(self.scores[i], self.scores[first])
+            newer, older = (i, first) if row["started"] > other["started"] else (first, i)
+            dropped.add(older)
+            seen[key] = newer
+            if not same:
+                what = f"disagrees with {self.rows[newer]['file']}, a later result of the same cell: left out"
+                self.problems.append(Problem(str(self.rows[older]["file"]), what))
+        self.rows = [row for i, row in enumerate(self.rows) if i not in dropped]
+        self.scores = [one for i, one in enumerate(self.scores) if i not in dropped]
+
+
+def render(table: Table) -> str:
+    """Every table of the report as plain text for a terminal, with what was passed over at the end."""
+    from metabench.views import plain
+
+    parts = [plain(section, "simple") for section in table.sections()]
+    if not parts:
+        parts = ["no results"]
+    if table.problems:
+        parts.append("\n".join(["Passed over:", *(f"  {problem}" for problem in table.problems)]))
+    return "\n\n".join(parts)
+
+
+def _name(table_rows: Sequence[Row]) -> None:
+    """Gives each row names that tell its components apart: `method`, `network`, `dataset`, `backend`.
+
+    A component keeps its plain name; settings are added where two of that name differ in a suite.
+    """
+    for row in table_rows:
+        for kind in ("network", "dataset", "backend"):
+            row.setdefault(f"{kind}_name", row[kind])
+        row["method"] = row["label"] or row["algorithm"]
+    for kind in ("method", "network", "dataset", "backend"):
+        plain, settings = ("method", "algorithm_settings") if kind == "method" else (
+            f"{kind}_name", f"{kind}_settings")  # fmt: skip
+        groups: dict[tuple[Any, ...], dict[str, None]] = {}
+        for row in table_rows:
+            groups.setdefault((row["suite"], row["version"], row[plain]), {})[row[settings]] = None
+        told = {key: _differences(list(each)) for key, each in groups.items()}
+        for row in table_rows:
+            more = told[row["suite"], row["version"], row[plain]][row[settings]]
+            row[kind] = f"{row[plain]} ({more})" if more else row[plain]
+
+
+def _differences(settings: Sequence[str]) -> dict[str, str]:
+    """For each of several settings (JSON), those that are not the same in all, as `rate=0.1, steps=5`."""
+    if len(settings) == 1:
+        return {settings[0]: ""}
+    told = {one: json.loads(one) for one in settings}
+    keys = sorted({key for one in told.values() for key in one})
+    apart = [k for k in keys if len({json.dumps(one.get(k)) for one in told.values()}) > 1]
+    # ranks and threads have their own columns
+    shown = [k for k in apart if k not in ("ranks", "threads")]
+    return {
+        text: ", ".join(f"{k}={json.dumps(one[k])}" for k in shown if k in one) for text, one in told.items()
+    }

@@ -1,0 +1,287 @@
+"""The tables of the report: accuracy, wall time, time to target, cost and failures; and their plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from metabench import stats
+from metabench.scaling import strong, weak
+from metabench.sections import ABSENT, Column, Record, Section, number, score_text, significant, text
+from metabench.summary import in_series
+
+if TYPE_CHECKING:
+    from metabench.table import Table
+
+MIB = 2**20
+
+
+def accuracy(table: Table) -> Section:
+    """Scores with intervals and tiers, best first within data set and protocol; scaling cells left out."""
+    frame = plain_cells(table)
+    order = ["suite", "version", "dataset", "ways", "shots", "metric"]
+    if len(frame):
+        frame = frame.assign(
+            _best=frame["mean"].where(~frame["higher_is_better"].astype(bool), -frame["mean"])
+        )
+        frame = frame.sort_values([*order, "_best"], kind="stable").drop(columns="_best")
+    columns = [
+        *AXIS_COLUMNS,
+        Column("score", lambda r: score_text(r["mean"], r["half_width"], r["unit"]), right=True),
+        text("rank", "tier", right=True),
+        text("metric", "metric", quiet=True),
+        text("seeds", "seeds", quiet=True, right=True),
+        text("tasks", "test tasks", quiet=True, right=True),
+        text("steps", "steps", quiet=True, right=True),
+        text("machine", "machine", quiet=True),
+        Column("published", _reference_text, quiet=True),
+        Column("notes", flags, quiet=True),
+    ]
+    return Section("accuracy", "Accuracy", frame, columns, _accuracy_notes(frame))
+
+
+def wall_time(table: Table) -> Section:
+    """Where the time of every scored cell went, mean over seeds; machines are never mixed in a row."""
+    columns = [
+        *AXIS_COLUMNS,
+        text("machine", "machine", quiet=True),
+        number("setup_seconds", "set-up s"),
+        number("training_seconds", "training s"),
+        number("tasks_per_second", "tasks/s"),
+        number("adapt_seconds", "adaptation ms/task", scale=1000),
+        number("evaluation_seconds", "evaluation s"),
+        number("latency_p50", "latency p50 ms", scale=1000, quiet=True),
+        number("latency_p95", "latency p95 ms", scale=1000, quiet=True),
+        number("memory_host", "peak MiB", scale=1 / MIB),
+        number("memory_device", "peak device MiB", scale=1 / MIB, quiet=True),
+        text("seeds", "seeds", quiet=True, right=True),
+        text("tasks", "test tasks", quiet=True, right=True),
+        Column("notes", flags, quiet=True),
+    ]
+    notes = ["Means over seeds. Tasks/s from steady blocks of training steps, without warm-up."]
+    frame = table.cells
+    if len(frame) and frame["machine"].nunique() > 1:
+        notes.append("Several machines: compare times only between rows of one machine.")
+    return Section("wall-time", "Wall time", frame, columns, [*notes, *standing_notes(frame)])
+
+
+def time_to_target(table: Table) -> Section:
+    """Training seconds until validation reached the suite's target, over seeds by MLPerf's rule."""
+    lines = []
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table.rows:
+        if row["target"] is not None and row["status"] in ("ok", "diverged", "timed-out"):
+            groups.setdefault((row["configuration"], row["machine"]), []).append(row)
+    for each in groups.values():
+        found = stats.time_to_target([row["target_seconds"] for row in each])
+        lines.append(each[0] | {"seconds": found.seconds, "rule": found.note, "seeds": len(each)})
+    columns = [
+        *AXIS_COLUMNS,
+        number("target", "target"),
+        number("seconds", "training s to target"),
+        text("machine", "machine", quiet=True),
+        text("rule", "runs"),
+    ]
+    note = "At least 3 seeds; from 5 on the fastest and the slowest are dropped; two misses give no time."
+    return Section("time-to-target", "Time to target", pd.DataFrame(lines), columns, [note])
+
+
+def cost(table: Table) -> Section:
+    """What a cell takes: parameters, operations a step, memory and energy, as far as they were counted."""
+    lines = []
+    for line in table.lines:
+        first = table.rows[line["positions"][0]]
+        told = {f"cost {name}": value for name, value in first["cost"].items()}
+        told |= {f"energy {name}": value for name, value in first["energy"].items()}
+        if told:
+            lines.append(line | told)
+    more = sorted({name for line in lines for name in line if name.startswith(("cost ", "energy "))})
+    columns = [
+        *AXIS_COLUMNS,
+        text("machine", "machine", quiet=True),
+        number("parameters", "parameters", digits=6),
+        text("path", "engine path"),
+        *(number(name, _cost_header(name)) for name in more),
+        number("training_seconds", "training s"),
+        number("memory_host", "peak MiB", scale=1 / MIB),
+    ]
+    note = "Energy only where a meter exists; operations as counted for one training step."
+    return Section("cost", "Cost", pd.DataFrame(lines), columns, [note])
+
+
+def failures(table: Table) -> Section:
+    """Every result that is not ok: its status, whether the suite expects it, its reason and last words."""
+    lines = [row for row in table.rows if row["status"] != "ok"]
+    columns = [
+        text("suite", "suite", quiet=True),
+        text("cell", "cell"),
+        Column("status", lambda r: r["status"] + (" (expected)" if r["status"] in r["expected"] else "")),
+        Column("reason", lambda r: _short(r["reason"]) or ABSENT),
+        Column("last line", lambda r: _short(r["log_tail"][-1]) if r["log_tail"] else ABSENT, quiet=True),
+    ]
+    return Section("failures", "Not measured", pd.DataFrame(lines), columns)
+
+
+def pivot(table: Table, lines: str, across: str) -> Section:
+    """Scores with `lines` down and `across` along the top; several cells in one place are all told."""
+    cells = plain_cells(table)
+    heads = list(dict.fromkeys(cells[across])) if len(cells) else []
+    made: dict[Any, dict[str, Any]] = {}
+    for record in cells.to_dict("records"):
+        told = made.setdefault(record[lines], {lines: record[lines]})
+        score = score_text(record["mean"], record["half_width"], record["unit"])
+        key = f"at {record[across]}"
+        told[key] = f"{told[key]}; {score}" if key in told else score
+    columns = [text(lines, lines), *(text(f"at {head}", f"{across} {head}", right=True) for head in heads)]
+    return Section("pivot", f"Score by {lines} and {across}", pd.DataFrame(made.values()), columns,
+                   standing_notes(cells))  # fmt: skip
+
+
+def plain_cells(table: Table) -> pd.DataFrame:
+    """The cells that are no part of a scaling or throughput series, or all where there are no others."""
+    frame = table.cells
+    if not len(frame):
+        return frame
+    series = frame["group"].map(in_series).astype(bool)
+    return frame if series.all() else frame[~series]
+
+
+def flags(record: Record) -> str:
+    """What a reader must know of a cell, in words."""
+    told = []
+    if record["transductive"]:
+        told.append("transductive" + (" (not claimed)" if record["transduction_unclaimed"] else ""))
+    if record["budget_limited"]:
+        told.append(f"budget-limited ({record['limited_why']})")
+    if record["unstable"]:
+        told.append("unstable times")
+    if record["ended"]:
+        told.append(f"{record['ended']} more not measured")
+    return "; ".join([*told, *record["remarks"]]) or ABSENT
+
+
+def standing_notes(frame: pd.DataFrame) -> list[str]:
+    """What is transductive, unstable or budget-limited among these cells."""
+    if not len(frame):
+        return []
+    notes = []
+    marks = {"transductive": "Transductive", "budget_limited": "Budget-limited", "unstable": "Unstable times"}
+    for name, title in marks.items():
+        count = int(frame[name].astype(bool).sum())
+        which = "none" if not count else "all" if count == len(frame) else f"{count} of {len(frame)} rows"
+        notes.append(f"{title}: {which}.")
+    return [" ".join(notes)]
+
+
+def plain(section: Section, style: str) -> str:
+    """A section as text by tabulate: `simple` for a terminal, `github` for Markdown."""
+    columns, lines, notes = section.shown()
+    if style == "github":
+        lines = [[markdown_text(cell) for cell in line] for line in lines]
+        notes = [markdown_text(note) for note in notes]
+    headers = [column.header for column in columns]
+    align = ["right" if column.right else "left" for column in columns]
+    body = tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=align if lines else None)
+    if style == "github":
+        return "\n\n".join([f"## {section.title}", body, *notes])
+    return "\n".join([section.title, "", printable(body), *(printable(f"  {note}") for note in notes)])
+
+
+def markdown_text(value: str) -> str:
+    """Untrusted text for a Markdown table: shown as it is, never as markup, a link or an image."""
+    flat = " ".join(printable(value).split())
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for mark in "\\`*_[]|":
+        flat = flat.replace(mark, f"\\{mark}")
+    return flat.replace("://", ":&#47;&#47;").replace("@", "&#64;")
+
+
+def printable(value: str) -> str:
+    """Untrusted text without control characters: a result cannot move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
+
+
+def _accuracy_notes(frame: pd.DataFrame) -> list[str]:
+    if not len(frame):
+        return []
+    notes = standing_notes(frame)
+    several = frame["seeds"].max() > 1
+    over = "crossed seeds and tasks (Satterthwaite)" if several else "tasks of one seed"
+    notes.append(f"± is half a 95 % interval over {over}.")
+    told = frame.dropna(subset=["detectable"]).drop_duplicates(
+        ["suite", "version", "dataset", "ways", "shots", "metric"]
+    )
+    if len(told):
+        least = ", ".join(
+            f"{_points(row['detectable'], row['unit'])} ({row['dataset']} "
+            f"{row['ways']}-way {row['shots']}-shot)"
+            for row in told.to_dict("records")[:8]
+        )
+        notes.append(
+            "Tier: 1 + the number of rows shown to be better on the same tasks (paired tests, Holm, 5 %). "
+            f"Smallest difference that would have been found with 80 % chance: {least}."
+        )
+    if several:
+        shares = frame.dropna(subset=["seed_share"])
+        if len(shares):
+            seed, task = shares["seed_share"].median(), shares["task_share"].median()
+            notes.append(
+                f"Variance of a score, median: {seed:.0%} seed, {task:.0%} task, rest {1 - seed - task:.0%}."
+            )
+    if frame["references"].map(len).any():
+        notes.append("Published: agrees within max(2 points, the interval reported) or not.")
+    return notes
+
+
+def _reference_text(record: Record) -> str:
+    references = record["references"]
+    if not references:
+        return ABSENT
+    told = []
+    for one in references:
+        said = (
+            "agrees"
+            if one.agrees(record["mean"])
+            else f"differs by {(record['mean'] - one.accuracy) * 100:+.1f}"
+        )
+        told.append(f"{one}: {said}")
+    return "; ".join(told)
+
+
+def _points(difference: float, unit: str) -> str:
+    return (
+        f"{difference * 100:.2f} points" if unit == "share" else f"{significant(difference)} {unit}".strip()
+    )
+
+
+def _cost_header(name: str) -> str:
+    kind, _, what = name.partition(" ")
+    return f"{what} J" if kind == "energy" else what.replace("_", " ")
+
+
+def _short(value: str, length: int = 100) -> str:
+    flat = " ".join(value.split())
+    return flat if len(flat) <= length else flat[: length - 1] + "…"
+
+
+AXIS_COLUMNS: Sequence[Column] = (
+    Column("suite", lambda r: f"{r['suite']} v{r['version']}", quiet=True),
+    text("dataset", "data set", quiet=True),
+    Column("task", lambda r: f"{r['ways']}-way {r['shots']}-shot", quiet=True),
+    text("method", "method"),
+    text("network", "network", quiet=True),
+    Column(
+        "backend", lambda r: f"{r['backend']}" + (f" × {r['ranks']}" if r["ranks"] > 1 else ""), quiet=True
+    ),
+    text("train", "meta-train", quiet=True),
+    text("plugin", "plugin", quiet=True),
+)
+
+SECTIONS: Sequence[Callable[[Table], Section]] = (
+    accuracy, wall_time, strong, weak, time_to_target, cost, failures,
+)  # fmt: skip
+
+__all__ = ["SECTIONS", "accuracy", "cost", "failures", "pivot", "plain", "significant", "wall_time"]

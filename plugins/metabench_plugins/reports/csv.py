@@ -1,0 +1,38 @@
+"""The report as CSV: one file with every result and one per table, figures unrounded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from metabench import Report
+from metabench.table import Table
+
+LEFT_OUT = ("positions", "references")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv(Report):
+    """Raw figures as CSV: `results.csv` with a line per result, and one file per table of the report."""
+
+    name: ClassVar[str] = "csv"
+
+    def write(self, table: Table, folder: Path) -> list[Path]:
+        """Writes results.csv and <table>.csv for every table with a line."""
+        paths = [_write(table.frame, folder / "results.csv")]
+        paths += [_write(section.frame, folder / f"{section.name}.csv") for section in table.sections()]
+        return paths
+
+
+def _write(frame: pd.DataFrame, path: Path) -> Path:
+    kept = frame.drop(columns=[name for name in LEFT_OUT if name in frame])
+    kept.map(_inert).to_csv(path, index=False, lineterminator="\n")
+    return path
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula, made plain by a leading apostrophe."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
