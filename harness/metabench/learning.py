@@ -21,7 +21,7 @@ DEVICE_EXAMPLES = 8192
 
 
 class ModuleLearner(Learner):
-    """A learner that trains the parameters of one module with one optimizer; write `learn`, `adapt`, `predict`.
+    """A learner that trains one module's parameters with one optimizer; write `learn`, `adapt`, `predict`.
 
     schedule: a torch scheduler that is stepped after each update, or None.
     """

@@ -6,14 +6,32 @@ from metabench import hookimpl
 @hookimpl
 def metabench_algorithms() -> list[type]:
     """Every class of this folder."""
+    from metabench_plugins.algorithms.baseline import Baseline
+    from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus
+    from metabench_plugins.algorithms.cnp import Cnp
     from metabench_plugins.algorithms.maml import Maml
+    from metabench_plugins.algorithms.matchingnet import MatchingNet
+    from metabench_plugins.algorithms.metalstm import MetaLstm
     from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
     from metabench_plugins.algorithms.protonet import ProtoNet
+    from metabench_plugins.algorithms.r2d2 import R2D2
+    from metabench_plugins.algorithms.relationnet import RelationNet
     from metabench_plugins.algorithms.reptile import Reptile
+    from metabench_plugins.algorithms.scratch import Scratch
+    from metabench_plugins.algorithms.simpleshot import SimpleShot
 
     return [
         Maml,
         Reptile,
-        NearestNeighbour,
         ProtoNet,
+        MatchingNet,
+        RelationNet,
+        R2D2,
+        SimpleShot,
+        Cnp,
+        MetaLstm,
+        Baseline,
+        BaselinePlusPlus,
+        Scratch,
+        NearestNeighbour,
     ]

@@ -13,12 +13,13 @@ from metabench.device import Device
 from metabench.engine import lift
 from metabench.learning import ModuleLearner, mean_gradient, task_losses
 
-STATISTICS = ("together", "apart", "single")
-STATISTICS_HELP = (
-    "what batch norm averages over: 'together', a task's support and queries; 'apart', its support set, "
-    "and its queries among themselves; 'single', for each query the support set and that query alone, "
-    "which is not transductive (and trains as 'together')"
+JOINED = ("joined", "together", "alone")
+JOINED_HELP = (
+    "what batch norm takes its statistics from: 'joined', from a task's support and queries in one batch; "
+    "'together', from its support, and for the queries from all of them; both are transductive; 'alone', "
+    "from its support only, so that no query sees another"
 )
+HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 
 
 class Kept(NamedTuple):
@@ -31,12 +32,9 @@ class Kept(NamedTuple):
 class EmbeddingLearner(ModuleLearner):
     """Trains an embedding of inputs, and whatever compares embedded examples; write `fit` and `score`.
 
-    module: a torch module with `.features`; beside: further modules that are trained along with it;
-    statistics: one of STATISTICS; ways: the classes of a task, in training and in the test. The optimizer
-    is Adam, whose rate is halved every `halve_every` steps (0: never).
-
-    With a network of batch norm, the evaluation is transductive unless statistics is "single". Without
-    batch statistics the three are the same and no query sees another.
+    module: a torch module with `.features`; queries: one of JOINED, in training and test alike; beside:
+    further modules that are trained along with it. The optimizer is Adam, whose rate is halved every
+    `halve_every` steps (0: never). Without batch norm, `queries` changes nothing and no query sees another.
     """
 
     def __init__(
@@ -44,9 +42,9 @@ class EmbeddingLearner(ModuleLearner):
         module: nn.Module,
         workload: Workload,
         *,
-        statistics: str,
+        queries: str,
         rate: float,
-        halve_every: int,
+        halve_every: int = 0,
         beside: Iterable[nn.Module] = (),
     ) -> None:
         trained = nn.ModuleList([module, *beside])
@@ -55,9 +53,13 @@ class EmbeddingLearner(ModuleLearner):
         super().__init__(trained, optimizer, halving)
         self.ways = workload.test.ways
         self.lifted = lift(module)
-        self.statistics = statistics if self.lifted.batch_statistics else "apart"
-        self.transductive = self.lifted.batch_statistics and statistics != "single"
-        self.path = self.lifted.path
+        self.queries = queries if self.lifted.batch_statistics else "together"
+        self.transductive = self.lifted.batch_statistics and queries != "alone"
+
+    @property
+    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
+        """The engine path: "batched", "vmap" or "loop"."""
+        return self.lifted.path
 
     @abstractmethod
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Any:
@@ -77,58 +79,72 @@ class EmbeddingLearner(ModuleLearner):
         return mean_gradient(self.parameters(), self._query_losses, batch)
 
     def _query_losses(self, batch: Episodes) -> Tensor:
-        support, query = self._embed_both(batch.support.x, batch.query.x)
+        support, query = self.embed_both(batch.support.x, batch.query.x)
         fitted = self.fit(support, batch.support.y, batch.classes.shape[1])
         return self.losses(self.score(fitted, query), batch.query.y)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Kept:
-        """Embeds the support set and fits it; with statistics "together" that waits for the queries."""
-        if self.statistics == "together":
+        """Embeds the support set and fits it; where queries are joined to it, that waits for them."""
+        if self.queries == "joined":
             return Kept(support, None)
         return Kept(support, self.fit(self.embed(support.x), support.y, self.ways))
 
     def predict(self, state: Kept, query_x: Tensor) -> Tensor:
         """Class scores [T, q, ways] for query_x [T, q, *input]."""
-        if self.statistics == "together":
-            support, query = self._embed_both(state.support.x, query_x)
+        if self.queries == "joined":
+            support, query = self.embed_both(state.support.x, query_x)
             return self.score(self.fit(support, state.support.y, self.ways), query)
-        if self.statistics == "apart":
-            return self.score(state.fitted, self.embed(query_x))
-        return self.score(state.fitted, self._embed_alone(state.support.x, query_x))
+        return self.score(state.fitted, self.embed_queries(state.support.x, query_x))
 
     def embed(self, x: Tensor) -> Tensor:
         """Features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics."""
         return self.lifted(x, part="features").flatten(2)
 
-    def _embed_both(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.statistics == "apart":
+    def embed_queries(self, support_x: Tensor, query_x: Tensor) -> Tensor:
+        """Features [T, q, d] of query_x [T, q, *input], by their own or by the support set's statistics."""
+        return self.embed_both(support_x, query_x)[1] if self.queries == "alone" else self.embed(query_x)
+
+    def embed_both(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [T, n, d] of support_x and [T, q, d] of query_x, normalised as `queries` says."""
+        if self.queries == "together":
             return self.embed(support_x), self.embed(query_x)
         n = support_x.shape[1]
-        embedded = self.embed(torch.cat([support_x, query_x], 1))
+        both = torch.cat([support_x, query_x], 1)
+        statistics = n if self.queries == "alone" else None
+        embedded = self.lifted(both, part="features", statistics=statistics).flatten(2)
         return embedded[:, :n], embedded[:, n:]
-
-    def _embed_alone(self, support_x: Tensor, query_x: Tensor) -> Tensor:
-        """Features [T, q, d] of each query as the last example of a batch with its support set."""
-        found = []
-        for support, queries in zip(support_x, query_x, strict=True):  # q (n + 1) examples in memory at once
-            beside = support.expand(len(queries), *support.shape)
-            found.append(self.embed(torch.cat([beside, queries[:, None]], 1))[:, -1])
-        return torch.stack(found)
 
 
 def embedding(algorithm: str, workload: Workload, network: Network | None, device: Device) -> nn.Module:
     """The network without its head, on the device; raises Invalid where the cell names no network."""
     if network is None:
-        raise Invalid(f"{algorithm} needs a network to embed with; name one in the cell")
+        raise Invalid(f"{algorithm} embeds with a network: name one in the cell, e.g. network = 'conv4'")
     return network.build(workload.facts.input_shape, None).to(device.torch, device.dtype)
+
+
+def feature_width(module: nn.Module, workload: Workload, device: Device) -> int:
+    """How many features the module gives for one input of this workload."""
+    inputs = torch.zeros(2, *workload.facts.input_shape, device=device.torch, dtype=device.dtype)
+    with torch.no_grad():
+        return int(module.get_submodule("features")(inputs).flatten(1).shape[1])
+
+
+def class_sums(features: Tensor, y: Tensor, ways: int) -> Tensor:
+    """The summed features of each class, [T, ways, d]: features [T, n, d], y [T, n]."""
+    return F.one_hot(y, ways).to(features.dtype).mT @ features
 
 
 def class_means(features: Tensor, y: Tensor, ways: int) -> Tensor:
     """The mean feature of each class, [T, ways, d] (absent: zeros): features [T, n, d], y [T, n]."""
-    member = F.one_hot(y, ways).to(features.dtype)  # [T, n, ways]
-    return (member.mT @ features) / member.sum(1)[:, :, None].clamp(min=1)
+    counts = F.one_hot(y, ways).sum(1)[:, :, None]  # [T, ways, 1]
+    return class_sums(features, y, ways) / counts.clamp(min=1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances [T, i, j] between the rows of a [T, i, d] and of b [T, j, d]."""
     return a.square().sum(2)[:, :, None] - 2 * a @ b.mT + b.square().sum(2)[:, None]
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines [T, i, j] of the angles between the rows of a [T, i, d] and of b [T, j, d]."""
+    return F.normalize(a, dim=2) @ F.normalize(b, dim=2).mT

@@ -8,8 +8,9 @@ from torch import Tensor
 from metabench import Algorithm, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench_plugins.algorithms.embedding import (
-    STATISTICS,
-    STATISTICS_HELP,
+    HALVING_HELP,
+    JOINED,
+    JOINED_HELP,
     EmbeddingLearner,
     class_means,
     embedding,
@@ -25,7 +26,7 @@ class ProtoNet(Algorithm):
     squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
     test. Departures: a step takes a batch of tasks, each with its own normalisation statistics in
     training and test alike, where the paper's code has one task a step and tests with running statistics.
-    So with batch norm the evaluation is transductive, unless `statistics` is "single".
+    So with batch norm the evaluation is transductive, unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "protonet"
@@ -33,8 +34,8 @@ class ProtoNet(Algorithm):
     train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
     train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, "steps after which the rate halves, again and again; 0: never", at_least=0)
-    statistics: str = setting("together", STATISTICS_HELP, choices=STATISTICS)
+    halve_every: int = setting(0, HALVING_HELP, at_least=0)
+    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """The test's protocol with this algorithm's own ways and queries."""
@@ -45,7 +46,7 @@ class ProtoNet(Algorithm):
         return ProtoNetLearner(
             embedding(self.name, workload, network, device),
             workload,
-            statistics=self.statistics,
+            queries=self.queries,
             rate=self.rate,
             halve_every=self.halve_every,
         )

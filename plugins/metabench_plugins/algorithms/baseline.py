@@ -1,0 +1,72 @@
+"""Baseline: an ordinary classifier of meta-train whose last layer is fitted anew to each task."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import Kept
+from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(SupervisedAlgorithm):
+    """Trains a classifier on meta-train, freezes its features and fits a new linear head to each task.
+
+    W.-Y. Chen et al.: A Closer Look at Few-shot Classification, ICLR 2019, section 3.2 (Baseline). The
+    head takes gradient steps with momentum 0.9, dampening 0.9 and weight decay. Departures: each step
+    sees the whole support set instead of four of its examples; the head starts from zero, so that a
+    task's answer is no matter of luck; batch norm uses a batch's own statistics, in the test the task's,
+    which is transductive unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "baseline"
+
+    head_steps: int = setting(100, "gradient steps that fit the head to a task", at_least=0)
+    head_rate: float = setting(0.1, "learning rate of the head", above=0)
+    head_decay: float = setting(1e-3, "weight decay of the head", at_least=0)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "BaselineLearner":
+        """The learner of an embedding and of a linear classifier of meta-train's classes."""
+        module, width, classes = self.parts(workload, network, device)
+        classifier = nn.Linear(width, classes).to(device.torch, device.dtype)
+        return BaselineLearner(self, module, classifier, workload)
+
+
+class BaselineLearner(SupervisedLearner):
+    """A linear head per task, on frozen features."""
+
+    def __init__(
+        self, settings: Baseline, module: nn.Module, classifier: nn.Module, workload: Workload
+    ) -> None:
+        super().__init__(settings, module, classifier, workload)
+        self.settings = settings
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Kept:
+        """Fits a head to each task's embedded support set by `steps` gradient steps."""
+        steps = self.settings.head_steps if steps is None else steps
+        return Kept(support, self._fitted(self.embed(support.x), support.y, self.ways, steps))
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
+        """The head's weights: "weight" [T, ways, d], "bias" [T, 1, ways]."""
+        return self._fitted(features, y, ways, self.settings.head_steps)
+
+    def score(self, fitted: dict[str, Tensor], features: Tensor) -> Tensor:
+        """Class scores [T, q, ways]."""
+        return torch.baddbmm(fitted["bias"], features, fitted["weight"].mT)
+
+    def _fitted(self, features: Tensor, y: Tensor, ways: int, steps: int) -> dict[str, Tensor]:
+        tasks, _, d = features.shape
+        frozen = features.detach()
+        head = {"weight": features.new_zeros(tasks, ways, d), "bias": features.new_zeros(tasks, 1, ways)}
+        return descend_head(
+            lambda weights: self.score(dict(weights), frozen),
+            head,
+            y,
+            steps=steps,
+            rate=self.settings.head_rate,
+            decay=self.settings.head_decay,
+        )

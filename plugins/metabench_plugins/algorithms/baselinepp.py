@@ -1,0 +1,94 @@
+"""Baseline++: a classifier by cosine similarity, trained on meta-train and fitted anew to each task."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import Kept, cosines
+from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinePlusPlus(SupervisedAlgorithm):
+    """As `baseline`, with heads that compare directions: a class score is a scaled cosine.
+
+    W.-Y. Chen et al.: A Closer Look at Few-shot Classification, ICLR 2019, section 3.2 (Baseline++), which
+    makes the features of a class vary less. Departures as for `baseline`, but the head of a task starts
+    from weights drawn by the cell's seed, the same ones for every task: a cosine has no gradient at zero.
+    """
+
+    name: ClassVar[str] = "baseline++"
+
+    scale: float = setting(
+        10.0, "factor of the cosines (the paper's code: 2 up to 200 classes, else 10)", above=0
+    )
+    head_steps: int = setting(100, "gradient steps that fit the head to a task", at_least=0)
+    head_rate: float = setting(1.0, "learning rate of the head", above=0)
+    head_decay: float = setting(1e-3, "weight decay of the head", at_least=0)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "BaselinePlusPlusLearner":
+        """The learner of an embedding and of a cosine classifier of meta-train's classes."""
+        module, width, classes = self.parts(workload, network, device)
+        classifier = CosineHead(width, classes, self.scale).to(device.torch, device.dtype)
+        return BaselinePlusPlusLearner(self, module, classifier, workload, width)
+
+
+class CosineHead(nn.Module):
+    """Scaled cosines of an example's features with one direction for each class."""
+
+    def __init__(self, width: int, classes: int, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, width) / width**0.5)
+        self.scale = scale
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Class scores [..., classes] of features [..., d]."""
+        return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
+
+
+class BaselinePlusPlusLearner(SupervisedLearner):
+    """A cosine head per task, on frozen features."""
+
+    def __init__(
+        self,
+        settings: BaselinePlusPlus,
+        module: nn.Module,
+        classifier: CosineHead,
+        workload: Workload,
+        width: int,
+    ) -> None:
+        super().__init__(settings, module, classifier, workload)
+        self.settings = settings
+        drawn = torch.randn(self.ways, width, generator=torch.Generator().manual_seed(workload.seed))
+        self.start = (drawn / width**0.5).to(classifier.weight)
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Kept:
+        """Fits a head to each task's embedded support set by `steps` gradient steps."""
+        steps = self.settings.head_steps if steps is None else steps
+        return Kept(support, self._fitted(self.embed(support.x), support.y, steps))
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The head's directions [T, ways, d]."""
+        return self._fitted(features, y, self.settings.head_steps)
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """Scaled cosines [T, q, ways]."""
+        return self.settings.scale * cosines(features, fitted)
+
+    def _fitted(self, features: Tensor, y: Tensor, steps: int) -> Tensor:
+        frozen = features.detach()
+        head = {"weight": self.start.expand(len(features), *self.start.shape)}
+        fitted = descend_head(
+            lambda weights: self.score(weights["weight"], frozen),
+            head,
+            y,
+            steps=steps,
+            rate=self.settings.head_rate,
+            decay=self.settings.head_decay,
+        )
+        return fitted["weight"]

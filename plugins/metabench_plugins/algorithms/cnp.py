@@ -1,0 +1,116 @@
+"""Conditional neural processes: a network reads the support set and answers, without a gradient step."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Algorithm, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench.learning import mean_gradient, task_losses
+from metabench_plugins.algorithms.embedding import (
+    HALVING_HELP,
+    JOINED,
+    JOINED_HELP,
+    EmbeddingLearner,
+    class_means,
+    embedding,
+    feature_width,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cnp(Algorithm):
+    """Sums a task's support set up in one vector, from which a decoder answers every query.
+
+    M. Garnelo et al.: Conditional Neural Processes, ICML 2018, equations 1 to 4. Regression: the decoder
+    gives a mean and a deviation, and the loss is the negative log-likelihood of support and queries, as
+    in the paper. Classification (section 4.3): one summary per class, put side by side. Departures: the
+    number of support points is the protocol's in every task, the paper draws it; inputs pass the cell's
+    network first, whose normalisation statistics are per task. With batch norm the evaluation is
+    transductive, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "cnp"
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    halve_every: int = setting(0, HALVING_HELP, at_least=0)
+    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "CnpLearner":
+        """The learner of the embedding, the encoder and the decoder."""
+        train = workload.train
+        if isinstance(train, Protocol) and train.ways != workload.test.ways:
+            raise Invalid(
+                f"cnp decodes {workload.test.ways} ways; training tasks with {train.ways} do not fit"
+            )
+        module = embedding(self.name, workload, network, device)
+        features = feature_width(module, workload, device)
+        regression = workload.facts.kind == "regression"
+        seen = workload.outputs if regression else 0  # an encoder of classification reads one class at a time
+        encoder = _layers(features + seen, self.width, self.width)
+        summary = self.width if regression else self.width * workload.outputs
+        answers = 2 * workload.outputs if regression else workload.outputs
+        decoder = _layers(features + summary, self.width, answers)
+        process = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+        return CnpLearner(self, module, process.to(device.torch, device.dtype), workload)
+
+
+class CnpLearner(EmbeddingLearner):
+    """r = mean of h(xᵢ, yᵢ), answers g(x, r)."""
+
+    def __init__(self, settings: Cnp, module: nn.Module, process: nn.ModuleDict, workload: Workload) -> None:
+        super().__init__(
+            module,
+            workload,
+            queries=settings.queries,
+            rate=settings.rate,
+            halve_every=settings.halve_every,
+            beside=[process],
+        )
+        self.encoder, self.decoder = process["encoder"], process["decoder"]
+        self.regression = workload.facts.kind == "regression"
+
+    def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
+        """The gradient of the negative log-likelihood of support and queries; returns it per task, [T]."""
+        assert isinstance(batch, Episodes)
+        return mean_gradient(self.parameters(), self._task_losses, batch)
+
+    def _task_losses(self, batch: Episodes) -> Tensor:
+        support, query = self.embed_both(batch.support.x, batch.query.x)
+        summary = self.fit(support, batch.support.y, self.ways)
+        decoded = self._decoded(summary, torch.cat([support, query], 1))
+        target = torch.cat([batch.support.y, batch.query.y], 1)
+        if not self.regression:
+            return task_losses("classification", decoded, target)
+        mean, raw = decoded.chunk(2, dim=2)
+        deviation = 0.1 + 0.9 * F.softplus(raw)  # as in the paper's code: bounded below
+        nll = F.gaussian_nll_loss(mean, target, deviation.square(), full=True, reduction="none")
+        return nll.flatten(1).mean(1)
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The summary r [T, width], or one for each class side by side, [T, ways · width] (equation 2)."""
+        if self.regression:
+            summary: Tensor = self.encoder(torch.cat([features, y], 2)).mean(1)
+            return summary
+        return class_means(self.encoder(features), y, ways).flatten(1)
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """Class scores [T, q, ways], or the means of the predicted values [T, q, outputs]."""
+        decoded = self._decoded(fitted, features)
+        return decoded.chunk(2, dim=2)[0] if self.regression else decoded
+
+    def _decoded(self, summary: Tensor, features: Tensor) -> Tensor:
+        beside = summary[:, None].expand(-1, features.shape[1], -1)
+        decoded: Tensor = self.decoder(torch.cat([features, beside], 2))
+        return decoded
+
+
+def _layers(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
+    )

@@ -1,0 +1,126 @@
+"""Matching networks: attention over the support set, with and without full context embeddings."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import (
+    HALVING_HELP,
+    JOINED,
+    JOINED_HELP,
+    EmbeddingLearner,
+    cosines,
+    embedding,
+    feature_width,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingNet(Algorithm):
+    """Classifies by attention over the support set: each example votes for its class by cosine similarity.
+
+    O. Vinyals et al.: Matching Networks for One Shot Learning, NeurIPS 2016; `context` turns on its full
+    context embeddings (section 2.1.2, appendix A), which embed each example in the light of the whole
+    support set, in the order in which it comes. Departures: similarities are multiplied by `sharpness`
+    (the paper: 1; cosines alone leave the softmax nearly flat, so the default is 10); Adam; normalisation
+    statistics are per task. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "matchingnet"
+
+    context: bool = setting(False, "full context embeddings: a BiLSTM over the support, an attending LSTM")
+    reads: int = setting(4, "steps of the attending LSTM over a query (K), with `context`", at_least=1)
+    sharpness: float = setting(10.0, "factor of the cosines inside the softmax", above=0)
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    halve_every: int = setting(0, HALVING_HELP, at_least=0)
+    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways."""
+        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "MatchingNetLearner":
+        """The learner of an embedding, and of its context where that is on."""
+        module = embedding(self.name, workload, network, device)
+        context = None
+        if self.context:
+            context = Context(feature_width(module, workload, device), self.reads)
+            context.to(device.torch, device.dtype)
+        return MatchingNetLearner(self, module, context, workload)
+
+
+class Attended(NamedTuple):
+    """The support set to attend to: features [T, n, d] in context, one-hot classes [T, n, ways]."""
+
+    features: Tensor
+    member: Tensor
+
+
+class MatchingNetLearner(EmbeddingLearner):
+    """P(y | x̂, S) = Σᵢ a(x̂, xᵢ) yᵢ with a = softmax of the cosines (equations 1 and 2)."""
+
+    def __init__(
+        self, settings: MatchingNet, module: nn.Module, context: "Context | None", workload: Workload
+    ) -> None:
+        super().__init__(
+            module,
+            workload,
+            queries=settings.queries,
+            rate=settings.rate,
+            halve_every=settings.halve_every,
+            beside=[] if context is None else [context],
+        )
+        self.sharpness = settings.sharpness
+        self.context = context
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Attended:
+        """The support set as it is attended to: g(xᵢ, S)."""
+        if self.context is not None:
+            features = self.context.support(features)
+        return Attended(features, F.one_hot(y, ways).to(features.dtype))
+
+    def score(self, fitted: Attended, features: Tensor) -> Tensor:
+        """log P(y | x̂, S), [T, q, ways]; a class without support scores the log of the smallest number."""
+        if self.context is not None:
+            features = self.context.query(features, fitted.features)
+        attention = (self.sharpness * cosines(features, fitted.features)).softmax(2)
+        votes = attention @ fitted.member
+        return torch.log(votes.clamp(min=torch.finfo(votes.dtype).tiny))
+
+
+class Context(nn.Module):
+    """Full context embeddings: g reads the support set, f reads a query K times with attention on it."""
+
+    def __init__(self, width: int, reads: int) -> None:
+        super().__init__()
+        self.reads = reads
+        self.over_support = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+        self.over_query = nn.LSTMCell(width, 2 * width)
+
+    def support(self, features: Tensor) -> Tensor:
+        """g(xᵢ, S) = h→ᵢ + h←ᵢ + g'(xᵢ) (appendix A.2): [T, n, d] → [T, n, d]."""
+        forward, backward = self.over_support(features)[0].chunk(2, dim=2)
+        return features + forward + backward
+
+    def query(self, features: Tensor, support: Tensor) -> Tensor:
+        """f(x̂, S) by attLSTM (equations 3 to 6): features [T, q, d], support [T, n, d] → [T, q, d].
+
+        The paper's hidden input [h, r] is twice as wide as its hidden output ĥ: here the cell has twice
+        the width, and ĥ is the first half of what it puts out. It starts from ĥ₀ = 0.
+        """
+        tasks, q, d = features.shape
+        flat = features.reshape(tasks * q, d)
+        h = flat
+        cell = flat.new_zeros(tasks * q, 2 * d)
+        for _ in range(self.reads):
+            attention = (h.view(tasks, q, d) @ support.mT).softmax(2)
+            read = (attention @ support).reshape(tasks * q, d)
+            found, cell = self.over_query(flat, (torch.cat([h, read], 1), cell))
+            h = found[:, :d] + flat
+        return h.view(tasks, q, d)

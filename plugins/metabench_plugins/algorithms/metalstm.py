@@ -1,0 +1,145 @@
+"""The LSTM meta-learner: an LSTM reads a network's weights and gradients and puts out the new weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp, log
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, gradients
+
+COORDINATES = 400_000
+"""Weights, over all tasks of a chunk, that the LSTM updates at once: its gates take 80 numbers for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaLstm(GradientAlgorithm):
+    """Learns the optimizer: an LSTM, shared by all weights, updates each from its gradient and the loss.
+
+    S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning, ICLR 2017, section 3: the
+    weights are the LSTM's cell state, θ ← f ⊙ θ − i ⊙ ∇L, with learned gates f and i, and the first θ is
+    learned. As in the paper (section 3.2) gradients are constants to the meta-learner (first order),
+    and gradient and loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A. Departures: the
+    input gate starts at `inner_rate` (the paper: 0.007 to 0.018); batch norm has each task's own
+    statistics. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "metalstm"
+
+    inner_rate: float = setting(
+        0.01, "input gate, the step size of an update, at the start of training", above=0, at_most=0.9
+    )
+    steps: int = setting(5, "updates of a task's weights in training", at_least=1)
+    hidden: int = setting(20, "width of the LSTM that reads gradients and losses", at_least=1)
+    clip: float = setting(0.25, "largest magnitude of an entry of the meta-gradient; 0: any", at_least=0)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaLstmLearner":
+        """The learner of the first weights and of the LSTM that updates them."""
+        module = self.network(network, workload, device)
+        updater = Updater(self.hidden, self.inner_rate).to(device.torch, device.dtype)
+        return MetaLstmLearner(self, module, updater, workload)
+
+
+class MetaLstmLearner(GradientLearner):
+    """Trains the first weights and the updater by the loss of the updated networks on queries."""
+
+    def __init__(self, settings: MetaLstm, module: nn.Module, updater: "Updater", workload: Workload) -> None:
+        super().__init__(module, workload, settings, updater)
+        self.updater = updater
+        self.clip = settings.clip
+        weights = sum(weight.numel() for weight in module.parameters())
+        self.chunk = settings.chunk or max(1, COORDINATES // weights)
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """Each task's weights after `steps` updates by the LSTM."""
+        weights: TaskWeights = self.start(len(support.x))
+        memory = None
+        for _ in range(self.test_steps if steps is None else steps):
+            losses, slopes = self._read(weights, support)
+            flat, memory = self.updater(_flat(weights), _flat(slopes), losses, memory)
+            weights = _shaped(flat, weights)
+        return Adapted(weights, support.x)
+
+    def update(self, step: int, total: int) -> None:
+        """One step of Adam on the clipped meta-gradient."""
+        if self.clip:
+            nn.utils.clip_grad_value_(self.parameters(), self.clip)
+        super().update(step, total)
+
+    def _read(self, weights: TaskWeights, support: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+        """Each task's loss [T] and its gradient by name, as constants."""
+        with torch.enable_grad():
+            held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            losses = self.loss(self.network(support.x, held), support.y)
+            found = gradients(losses.sum(), held, differentiable=False)
+        slopes = {name: found.get(name, torch.zeros_like(weight)) for name, weight in held.items()}
+        return losses.detach(), slopes
+
+
+class Memory(NamedTuple):
+    """What the updater remembers of each coordinate between updates: LSTM states, gates."""
+
+    h: Tensor
+    c: Tensor
+    forget: Tensor
+    insert: Tensor
+
+
+class Updater(nn.Module):
+    """The two-layer LSTM of section 3.1: an ordinary LSTM, then one whose cell state is the weights."""
+
+    def __init__(self, hidden: int, start_rate: float) -> None:
+        super().__init__()
+        self.reader = nn.LSTMCell(4, hidden)
+        self.forget = nn.Linear(hidden + 2, 1)
+        self.insert = nn.Linear(hidden + 2, 1)
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.uniform_(-0.01, 0.01)
+            self.forget.bias.fill_(5.0)  # f = 0.993
+            self.insert.bias.fill_(log(start_rate / (1 - start_rate)))
+
+    def forward(
+        self, weights: Tensor, slopes: Tensor, losses: Tensor, memory: Memory | None
+    ) -> tuple[Tensor, Memory]:
+        """The new weights [T, P] from weights and their gradients [T, P] and the tasks' losses [T].
+
+        i = σ(W_I [h, θ, i']), f = σ(W_F [h, θ, f']), with h from the first LSTM and the gates i', f' of
+        the step before (0 at first); then θ ← f θ − i ∇L.
+        """
+        tasks, count = weights.shape
+        seen = torch.cat([_scaled(slopes), _scaled(losses)[:, None].expand(-1, count, -1)], 2).flatten(0, 1)
+        if memory is None:
+            zero = weights.new_zeros(tasks * count, self.reader.hidden_size)
+            memory = Memory(zero, zero, weights.new_zeros(tasks, count), weights.new_zeros(tasks, count))
+        h, c = self.reader(seen, (memory.h, memory.c))
+        read = h.view(tasks, count, -1)
+        forget = self.forget(torch.cat([read, weights[..., None], memory.forget[..., None]], 2))
+        insert = self.insert(torch.cat([read, weights[..., None], memory.insert[..., None]], 2))
+        f, i = forget.squeeze(2).sigmoid(), insert.squeeze(2).sigmoid()
+        return f * weights - i * slopes, Memory(h, c, f, i)
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """Magnitude and sign of numbers of any size, [..., 2] (Andrychowicz et al. 2016, appendix A, p = 10)."""
+    p = 10.0
+    large = x.abs() >= exp(-p)
+    magnitude = x.abs().clamp(min=exp(-p)).log() / p
+    return torch.stack(
+        [torch.where(large, magnitude, -1.0), torch.where(large, x.sign(), exp(p) * x)], dim=-1
+    )
+
+
+def _flat(weights: Mapping[str, Tensor]) -> Tensor:
+    return torch.cat([weight.flatten(1) for weight in weights.values()], 1)
+
+
+def _shaped(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    parts = torch.split(flat, [weight[0].numel() for weight in like.values()], 1)
+    return {
+        name: part.reshape(weight.shape) for (name, weight), part in zip(like.items(), parts, strict=True)
+    }

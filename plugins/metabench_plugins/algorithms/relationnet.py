@@ -1,0 +1,89 @@
+"""Relation networks: the comparison of a query with a class is learned as well."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import (
+    HALVING_HELP,
+    JOINED,
+    JOINED_HELP,
+    EmbeddingLearner,
+    class_sums,
+    embedding,
+    feature_width,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationNet(Algorithm):
+    """Scores a query against each class by a learned relation module, trained to give 1 or 0.
+
+    F. Sung et al.: Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018, equations 1
+    and 2: the classes' summed embeddings, concatenated with a query's, pass the relation module; the loss
+    is the squared error to 1 for the right class and 0 for the others. Departure: the relation module is
+    that of the paper's section 3.4, two linear layers over feature vectors, since networks here give
+    vectors and not maps. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "relationnet"
+
+    hidden: int = setting(128, "width of the relation module's hidden layer", at_least=1)
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    halve_every: int = setting(0, HALVING_HELP, at_least=0)
+    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways."""
+        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "RelationNetLearner":
+        """The learner of an embedding and of the relation module."""
+        module = embedding(self.name, workload, network, device)
+        width = feature_width(module, workload, device)
+        relation = nn.Sequential(nn.Linear(2 * width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
+        return RelationNetLearner(self, module, relation.to(device.torch, device.dtype), workload)
+
+
+class RelationNetLearner(EmbeddingLearner):
+    """Relations r = sigmoid(g([Σ f(support of the class), f(query)])) (equation 1)."""
+
+    def __init__(
+        self, settings: RelationNet, module: nn.Module, relation: nn.Module, workload: Workload
+    ) -> None:
+        super().__init__(
+            module,
+            workload,
+            queries=settings.queries,
+            rate=settings.rate,
+            halve_every=settings.halve_every,
+            beside=[relation],
+        )
+        self.relation = relation
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The summed embeddings of each class, [T, ways, d]."""
+        return class_sums(features, y, ways)
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """The log-odds of each relation, [T, q, ways]; sigmoid gives the paper's relation score."""
+        pairs = torch.cat(
+            [
+                fitted[:, None].expand(-1, features.shape[1], -1, -1),
+                features[:, :, None].expand(-1, -1, fitted.shape[1], -1),
+            ],
+            dim=3,
+        )
+        related: Tensor = self.relation(pairs)
+        return related.squeeze(3)
+
+    def losses(self, scores: Tensor, y: Tensor) -> Tensor:
+        """The squared error of the relations, [T] (equation 2), as a mean over queries and classes."""
+        wanted = F.one_hot(y, scores.shape[2]).to(scores.dtype)
+        return (scores.sigmoid() - wanted).square().mean((1, 2))

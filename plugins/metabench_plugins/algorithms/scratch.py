@@ -1,0 +1,82 @@
+"""Scratch: a network trained on a task's support set alone, the floor that any meta-training must beat."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench.device import Device
+from metabench.engine import TaskWeights, descend, lift, spread
+from metabench.learning import UntrainedLearner, task_losses
+from metabench_plugins.algorithms.supervised import QUERIES, QUERIES_HELP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch(Algorithm):
+    """Trains the network on each task's support set alone, from one seeded initialisation.
+
+    The floor of every comparison: what a network gets from the support set without meta-training, by
+    plain gradient descent. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "scratch"
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    steps: int = setting(50, "gradient steps on the support set", at_least=0)
+    inner_rate: float = setting(0.02, "learning rate of the steps", above=0)
+    queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
+
+    def train_protocol(self, test: Protocol) -> None:
+        """None: nothing is learned from other tasks."""
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "ScratchLearner":
+        """The learner that starts every task from this one initialisation."""
+        if network is None:
+            raise Invalid("scratch trains a network: name one in the cell, e.g. network = 'conv4'")
+        module = network.build(workload.facts.input_shape, workload.outputs)
+        return ScratchLearner(self, module.to(device.torch, device.dtype), workload)
+
+
+class Trained(NamedTuple):
+    """Each task's own weights [T, …] by name, and the support inputs [T, n, *input]."""
+
+    weights: Mapping[str, Tensor]
+    support_x: Tensor
+
+
+class ScratchLearner(UntrainedLearner):
+    """Gradient descent per task; nothing is kept from one task to the next."""
+
+    def __init__(self, settings: Scratch, module: nn.Module, workload: Workload) -> None:
+        self.settings = settings
+        self.kind = workload.facts.kind
+        self.lifted = lift(module)
+        self.alone = settings.queries == "alone" and self.lifted.batch_statistics
+        self.transductive = self.lifted.batch_statistics and not self.alone
+
+    @property
+    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
+        """The engine path: "batched", "vmap" or "loop"."""
+        return self.lifted.path
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Trained:
+        """Each task's weights after `steps` gradient steps on its support set."""
+        steps = self.settings.steps if steps is None else steps
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return task_losses(self.kind, self.lifted(support.x, weights), support.y)
+
+        with torch.no_grad():  # nothing is learned through the steps
+            start = spread(self.lifted.module, len(support.x))
+            return Trained(descend(loss, start, self.settings.inner_rate, steps), support.x)
+
+    def predict(self, state: Trained, query_x: Tensor) -> Tensor:
+        """Predictions [T, q, outputs] of each task's own network."""
+        if not self.alone:
+            return self.lifted(query_x, state.weights)
+        n = state.support_x.shape[1]
+        both = torch.cat([state.support_x, query_x], 1)
+        return self.lifted(both, state.weights, statistics=n)[:, n:]

@@ -1,0 +1,81 @@
+"""SimpleShot: nearest class mean on centred, normalised features of an ordinary classifier."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench_plugins.algorithms.embedding import class_means, squared_distances
+from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleShot(SupervisedAlgorithm):
+    """Trains a classifier on meta-train, then answers with the nearest class mean of its features.
+
+    Y. Wang, W.-L. Chao, K. Weinberger, L. van der Maaten: SimpleShot: Revisiting Nearest-Neighbor
+    Classification for Few-Shot Learning, 2019, section 2. Departures: Adam instead of SGD with step
+    decay; batch norm uses a batch's own statistics in training and a task's own in the test, where the
+    paper has running ones. So the evaluation is transductive with batch norm, unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "simpleshot"
+
+    transform: str = setting(
+        "CL2N",
+        "of features: UN, none; L2N, to unit length; CL2N, less the mean of meta-train, then to unit length",
+        choices=["UN", "L2N", "CL2N"],
+    )
+    centre_batches: int = setting(32, "micro-batches of meta-train that give its mean", at_least=1)
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "SimpleShotLearner":
+        """The learner of an embedding and of a linear classifier of meta-train's classes."""
+        module, width, classes = self.parts(workload, network, device)
+        classifier = nn.Linear(width, classes).to(device.torch, device.dtype)
+        return SimpleShotLearner(self, module, classifier, workload, width)
+
+
+class SimpleShotLearner(SupervisedLearner):
+    """Class means of transformed features; `finish` takes the mean feature of meta-train."""
+
+    def __init__(
+        self, settings: SimpleShot, module: nn.Module, classifier: nn.Linear, workload: Workload, width: int
+    ) -> None:
+        super().__init__(settings, module, classifier, workload)
+        self.settings = settings
+        self.centre = classifier.weight.new_zeros(width)
+
+    def finish(self, batches: Iterator[Examples]) -> None:
+        """Takes the mean feature over some micro-batches of meta-train."""
+        if self.settings.transform == "CL2N":
+            with torch.no_grad():
+                some = [self.embed(one.x[None]) for one in islice(batches, self.settings.centre_batches)]
+                self.centre = torch.cat(some, 1).mean((0, 1))
+
+    def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
+        """The class means [T, ways, d] of the transformed support features."""
+        return class_means(self._transformed(features), y, ways)
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """Minus the squared Euclidean distances to the class means, [T, q, ways] (equation 2)."""
+        return -squared_distances(self._transformed(features), fitted)
+
+    def _transformed(self, features: Tensor) -> Tensor:
+        if self.settings.transform == "UN":
+            return features
+        return F.normalize(features - self.centre, dim=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training changed, and the mean feature of meta-train."""
+        return {**super().state_dict(), "centre": self.centre}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Returns to a state that `state_dict` gave."""
+        super().load_state_dict(state)
+        self.centre = state["centre"].to(self.centre)
