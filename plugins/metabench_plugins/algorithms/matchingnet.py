@@ -106,7 +106,8 @@ class Context(nn.Module):
     def support(self, features: Tensor) -> Tensor:
         """g(xᵢ, S) = h→ᵢ + h←ᵢ + g'(xᵢ) (appendix A.2): [T, n, d] → [T, n, d]."""
         forward, backward = self.over_support(features)[0].chunk(2, dim=2)
-        return features + forward + backward
+        g: Tensor = features + forward + backward
+        return g
 
     def query(self, features: Tensor, support: Tensor) -> Tensor:
         """f(x̂, S) by attLSTM (equations 3 to 6): features [T, q, d], support [T, n, d] → [T, q, d].

@@ -39,7 +39,7 @@ class MetaLstm(GradientAlgorithm):
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaLstmLearner":
         """The learner of the first weights and of the LSTM that updates them."""
-        module = self.network(network, workload, device)
+        module = self.module(network, workload, device)
         updater = Updater(self.hidden, self.inner_rate).to(device.torch, device.dtype)
         return MetaLstmLearner(self, module, updater, workload)
 
