@@ -9,7 +9,7 @@ print(render(table))        every table of the report, for a terminal
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,11 @@ from metabench.errors import RequestError, known
 from metabench.index import Problem
 from metabench.result import Result
 from metabench.rows import AXES, Row
+from metabench.settings import make
 from metabench.store import read_result
 
 if TYPE_CHECKING:
+    from metabench.plugins import Registry
     from metabench.sections import Section
 
 
@@ -191,6 +193,22 @@ def render(table: Table) -> str:
     if table.problems:
         parts.append("\n".join(["Passed over:", *(f"  {problem}" for problem in table.problems)]))
     return "\n\n".join(parts)
+
+
+def write_reports(
+    table: Table,
+    folder: Path,
+    formats: Sequence[str],
+    registry: Registry,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Path]:
+    """Writes these reports into `folder` and returns the files; settings: by name of the report.
+
+    Raises UnknownComponent for a report that is not installed, before anything is written.
+    """
+    made = [make(registry.find("report", name).cls, (settings or {}).get(name)) for name in formats]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for report in made for path in report.write(table, folder)]
 
 
 def _name(table_rows: Sequence[Row]) -> None:
