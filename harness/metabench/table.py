@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from metabench.sections import Section
 
 
+PIVOTS = tuple(axis for axis in AXES if axis not in ("seed", "status", "date"))
+"""The axes that a summary over seeds still has."""
+
+
 @dataclass
 class Table:
     """Results as rows; every row is untrusted text and numbers from somebody's file.
@@ -116,9 +120,40 @@ class Table:
 
     def sections(self) -> list[Section]:
         """Every table of the report that has a line."""
+        return self.chosen()
+
+    def chosen(self, names: Sequence[str] | None = None, sort: str | None = None) -> list[Section]:
+        """These tables of the report (all for None), ordered by a column of theirs where they have it.
+
+        sort: a column's name, with a leading - for descending. Raises RequestError for a table that does
+        not exist, or a column that none of them has.
+        """
         from metabench.views import SECTIONS
 
-        return [section for make in SECTIONS if (section := make(self))]
+        made = {section.name: section for make in SECTIONS if (section := make(self)) is not None}
+        for name in names or ():
+            if name not in made:
+                raise RequestError(f"no table is called {name!r}; {known(name, made)}")
+        kept = [section for name, section in made.items() if section and (names is None or name in names)]
+        if sort is None:
+            return kept
+        column = sort.removeprefix("-")
+        columns = {str(name) for section in kept for name in section.frame.columns}
+        if kept and column not in columns:
+            raise RequestError(f"no table has the column {column!r}; {known(column, columns)}")
+        return [
+            section.ordered(column, sort.startswith("-")) if column in section.frame else section
+            for section in kept
+        ]
+
+    def pivot(self, lines: str, across: str) -> Section:
+        """Scores with one axis down and one across; raises RequestError for an axis that does not exist."""
+        from metabench.views import pivot
+
+        for axis in (lines, across):
+            if axis not in PIVOTS:
+                raise RequestError(f"{axis!r} is no axis to pivot by; {known(axis, PIVOTS)}")
+        return pivot(self, lines, across)
 
     def accuracy(self) -> Section:
         """Scores with intervals and tiers."""
@@ -183,15 +218,15 @@ class Table:
         self.scores = [one for i, one in enumerate(self.scores) if i not in dropped]
 
 
-def render(table: Table) -> str:
-    """Every table of the report as plain text for a terminal, with what was passed over at the end."""
-    from metabench.views import plain
+def render(table: Table, sections: Sequence[Section] | None = None) -> str:
+    """These tables (all of the report for None) as plain text, with what was passed over at the end."""
+    from metabench.views import plain, printable
 
-    parts = [plain(section, "simple") for section in table.sections()]
+    parts = [plain(one, "simple") for one in (table.sections() if sections is None else sections)]
     if not parts:
         parts = ["no results"]
     if table.problems:
-        parts.append("\n".join(["Passed over:", *(f"  {problem}" for problem in table.problems)]))
+        parts.append("\n".join(["Passed over:", *(f"  {printable(str(p))}" for p in table.problems)]))
     return "\n\n".join(parts)
 
 
