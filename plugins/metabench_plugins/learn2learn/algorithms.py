@@ -58,6 +58,7 @@ class L2lMetaSgd(FromLibrary, CloneAdapt):
 
     name: ClassVar[str] = "l2l-metasgd"
 
+    inner_rate: float = setting(0.1, "where every rate starts", above=0)
     first_order: bool = setting(False, FIRST_ORDER_HELP)
 
     def wrap(self, module: nn.Module) -> nn.Module:
