@@ -88,3 +88,7 @@ def _say(text: str) -> None:
     lines = text.splitlines()
     head = f"metabench: {len(lines)} mistakes\n  " if len(lines) > 1 else "metabench: "
     click.echo(head + "\n  ".join(lines), err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -70,14 +70,12 @@ def train(run: Run) -> None:
     total = units(cell)
     if device.world_size > total:
         raise Skip(f"{device.world_size} ranks are more than the {total} tasks of a meta-step")
-    mine = share(total, device)
-    weight = len(mine) / total
-    draw = _drawer(run, total, mine)
+    weight = len(share(total, device)) / total
     clock = _BlockClock(run, block_steps(budget), min(WARMUP_STEPS, max(1, budget.steps // 20)))
     parameters = run.learner.parameters()
     for step in range(budget.steps):
         clock.start()
-        batch = draw(step)
+        batch = _drawn(run, cell.train, step)
         clock.lap("sampling")
         losses = run.learner.learn(batch, step, budget.steps)
         clock.lap("learning")
@@ -123,6 +121,21 @@ def evaluate(run: Run) -> Scores:
         transductive_found=transductive,
         state="last" if best is None else f"best validation, step {best}",
     )
+
+
+def draw(run: Run, step: int) -> Episodes | Examples | None:
+    """This rank's slice of the tasks (or micro-batches) of a step; None where there is nothing to train."""
+    cell = run.cell
+    return None if cell.train is None or cell.budget.steps == 0 else _drawn(run, cell.train, step)
+
+
+def _drawn(run: Run, protocol: Protocol | Batches, step: int) -> Episodes | Examples:
+    total = units(run.cell)
+    mine = share(total, run.device)
+    numbers = range(step * total + mine.start, step * total + mine.stop)
+    if isinstance(protocol, Batches):
+        return run.source.batch(protocol, numbers, run.cell.seed)
+    return run.source.episodes("train", protocol, numbers, run.cell.seed)
 
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, wanted: Evaluation) -> str:
@@ -322,19 +335,6 @@ def _depends_on_queries(run: Run) -> bool | None:
     tolerance = 1e-3 if together.dtype in (torch.float32, torch.float64) else 3e-2
     apart = max(float((together - flipped).abs().max()), float((together[:, :1] - alone).abs().max()))
     return apart > tolerance * scale
-
-
-def _drawer(run: Run, total: int, mine: range) -> Callable[[int], Episodes | Examples]:
-    """Draws this rank's slice of the units of a step."""
-    protocol, source, seed = run.cell.train, run.source, run.cell.seed
-
-    def numbers(step: int) -> Sequence[int]:
-        return range(step * total + mine.start, step * total + mine.stop)
-
-    if isinstance(protocol, Batches):
-        return lambda step: source.batch(protocol, numbers(step), seed)
-    assert protocol is not None  # `train` returned already where there is nothing to train
-    return lambda step: source.episodes("train", protocol, numbers(step), seed)
 
 
 def _labelled(source: Source, cell: Cell) -> Iterator[Examples]:

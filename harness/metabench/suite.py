@@ -174,6 +174,7 @@ class _Reader:
         self.registry = registry
         self.path = path
         self.mistakes: dict[str, None] = {}  # in order, each once
+        self.count = 0  # with repetitions: the same mistake can spoil several combinations
         self._facts: dict[str, Facts | None] = {}
 
     def suite(self, told: Mapping[str, Any], override: Mapping[str, Any]) -> Suite:
@@ -239,7 +240,7 @@ class _Reader:
         return list(itertools.product(*columns))
 
     def _cell(self, where: str, table: dict[str, Any], head: tuple[str, int]) -> Cell | None:
-        before = len(self.mistakes)
+        before = self.count
         table.setdefault("backend", "cpu")
         specs: dict[str, Spec] = {}
         plugins: dict[str, str] = {}
@@ -255,7 +256,7 @@ class _Reader:
         for status in expect if isinstance(expect, list) else [expect]:
             if status not in STATUSES:
                 self._wrong(f"{where}.expect", f"{status!r} is no status; {known(str(status), STATUSES)}")
-        if len(self.mistakes) > before or test is None or budget is None or evaluation is None:
+        if self.count > before or test is None or budget is None or evaluation is None:
             return None
         algorithm: Algorithm = make(self._cls("algorithm", specs), specs["algorithm"].settings)
         facts = self._facts_of(where, specs["dataset"])
@@ -265,7 +266,7 @@ class _Reader:
             evaluation = self._with_metric(where, evaluation, facts, plugins)
         if not algorithm.needs_network and "network" in specs:
             del specs["network"], plugins["network"]  # a sweep over algorithms may name one for the others
-        if len(self.mistakes) > before:
+        if self.count > before:
             return None
         return Cell(
             suite=head[0], suite_version=head[1], algorithm=specs["algorithm"], network=specs.get("network"),
@@ -393,6 +394,7 @@ class _Reader:
 
     def _wrong(self, where: str, what: str) -> None:
         self.mistakes[f"{self.path}: {where}: {what}"] = None
+        self.count += 1
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,9 +30,11 @@ import torch  # noqa: E402
 
 from metabench import loop  # noqa: E402
 from metabench.contracts import Algorithm, Backend, Dataset, Metric, Network  # noqa: E402
-from metabench.device import Device  # noqa: E402
+from metabench.cost import flops_per_step  # noqa: E402
+from metabench.device import Device, out_of_memory  # noqa: E402
 from metabench.environment import describe as describe_environment  # noqa: E402
 from metabench.errors import CellEnd, DataError  # noqa: E402
+from metabench.probe import look, marks  # noqa: E402
 from metabench.records import Cell, Spec, Workload  # noqa: E402
 from metabench.result import Result  # noqa: E402
 from metabench.settings import make  # noqa: E402
@@ -78,9 +80,13 @@ class _Work:
         with backend.open() as device:
             self.rank = device.rank
             self._note(environment=describe_environment(self.job["provenance"], device.environment()))
-            before = device.condition()
+            before = look(device)
             self._measure(device)
-            self._note(environment={**self.result.environment, "before": before, "after": device.condition()})
+            after = look(device)
+            self._note(
+                environment={**self.result.environment, "before": before, "after": after},
+                notes=marks(before, after),
+            )
             if device.rank == 0:
                 write_json(self.folder / "result.json", replace(self.result, status="ok").to_json())
         return 0
@@ -93,7 +99,8 @@ class _Work:
             self._note(training=run.training)
             scores = loop.evaluate(run)
         used = {meter: joules - energy[meter] for meter, joules in device.energy().items() if meter in energy}
-        self._note(training=run.training, scores=scores, energy=used, memory=_summed(device))
+        memory = _summed(device)
+        self._note(training=run.training, scores=scores, energy=used, memory=memory, cost=_cost(run))
 
     def _build(self, device: Device) -> loop.Run:
         cell = self.result.cell
@@ -152,12 +159,7 @@ def _status(error: Exception) -> str:
         return error.status
     if isinstance(error, DataError):
         return "invalid"
-    text = str(error)
-    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError)
-        and any(mark in text for mark in ("can't allocate memory", "not enough memory", "std::bad_alloc"))
-    )
-    return "out-of-memory" if memory else "failed"
+    return "out-of-memory" if out_of_memory(error) else "failed"
 
 
 def _reason(error: Exception) -> str:
@@ -165,6 +167,17 @@ def _reason(error: Exception) -> str:
         return str(error)
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first}"
+
+
+def _cost(run: loop.Run) -> dict[str, float]:
+    """FLOPs of one meta-step over all ranks; absent where they cannot be counted."""
+    batch = loop.draw(run, 0)
+    if batch is None:
+        return {}
+    with run.device.numerics():
+        own = flops_per_step(run.learner, batch, 0, run.cell.budget.steps)
+    ranks = [values[0] for values in run.device.gather([own or 0.0])]
+    return {"flops_per_step": sum(ranks)} if all(ranks) else {}
 
 
 def _summed(device: Device) -> dict[str, float]:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from metabench.commands.list import state
 from metabench.errors import UnknownComponent, known
-from metabench.plugins import KINDS, Entry, Registry, load
+from metabench.plugins import KINDS, Entry, load
 from metabench.settings import Setting, explain
 from metabench.suite import Suite, installed, read
 
@@ -34,9 +34,11 @@ def command(name: str) -> int:
         return 0
     found = [registry.entries(kind)[name] for kind in KINDS if name in registry.entries(kind)]
     if not found:
+        for problem in registry.problems:
+            click.echo(f"warning: {problem}", err=True)
         names = [*suites, *(n for kind in KINDS for n in registry.names(kind))]
         raise UnknownComponent(f"nothing is called {name!r}; {known(name, names)}")
-    click.echo("\n\n".join(_component(registry, entry) for entry in found))
+    click.echo("\n\n".join(_component(entry) for entry in found))
     return 0
 
 
@@ -54,7 +56,7 @@ def _suite(suite: Suite) -> str:
     return "\n".join([title, *told, table])
 
 
-def _component(registry: Registry, entry: Entry) -> str:
+def _component(entry: Entry) -> str:
     rows = [[s.name, s.type_text, _default(s), s.help + _bounds(s)] for s in explain(entry.cls)]
     head = f"{entry.kind} {entry.name} ({entry.source}, {entry.path})\n{state(entry)}\n"
     table = tabulate(rows, ["setting", "type", "default", "what it is"], disable_numparse=True,

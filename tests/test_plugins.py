@@ -1,0 +1,147 @@
+"""The registry: what a good plugin brings, and what is said of a bad one."""
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from metabench.errors import UnknownComponent
+from metabench.plugins import KINDS, Registry, load
+
+GOOD = """
+from dataclasses import dataclass
+from metabench import Metric, hookimpl
+
+@dataclass(frozen=True, kw_only=True)
+class Share(Metric):
+    "A share."
+    name = "{name}"
+    def score(self, prediction, target):
+        return prediction
+
+@hookimpl
+def metabench_metrics():
+    return [Share]
+"""
+
+
+def registry_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> Registry:
+    """A registry of these modules, one plugin each, beside our own metrics."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(folder)
+    points = [EntryPoint(name, name, "metabench") for name in modules]
+    return load([*points, *entry_points(group="metabench", name="metrics")])
+
+
+def test_every_built_in_is_found_through_the_entry_points() -> None:
+    registry = load()
+    assert registry.problems == []
+    for kind in KINDS:
+        for entry in registry.entries(kind).values():
+            assert entry.plugin.distribution
+    assert {"maml", "protonet", "reptile", "nearest-neighbour"} <= set(registry.names("algorithm"))
+    assert registry.find("network", "conv4").source == "metabench 0.1.0"
+
+
+def test_a_class_is_importable_by_its_path_as_a_worker_does() -> None:
+    for kind in KINDS:
+        for entry in load().entries(kind).values():
+            module, _, name = entry.path.partition(":")
+            assert getattr(sys.modules[module], name) is entry.cls
+
+
+def test_unknown_name_gives_the_likely_one() -> None:
+    with pytest.raises(UnknownComponent, match="no algorithm is called 'mamml'; did you mean 'maml'"):
+        load().find("algorithm", "mamml")
+
+
+def test_plugin_that_fails_to_import_is_named_and_the_rest_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(tmp_path, monkeypatch, broken="import no_such_thing", good=GOOD.format(name="g"))
+    assert {"accuracy", "g"} <= set(registry.names("metric"))
+    (problem,) = registry.problems
+    assert "plugin 'broken'" in str(problem)
+    assert "No module named 'no_such_thing'" in str(problem)
+    assert "Reinstall" in problem.remedy
+
+
+def test_two_components_of_one_name_cite_both_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(tmp_path, monkeypatch, one=GOOD.format(name="g"), two=GOOD.format(name="g"))
+    assert registry.find("metric", "g").plugin.name == "one"
+    (problem,) = registry.problems
+    assert "plugin 'two'" in str(problem)
+    assert "metric 'g' is already brought by plugin 'one'" in str(problem)
+
+
+def test_built_in_wins_over_an_outsider_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = registry_of(tmp_path, monkeypatch, a_first=GOOD.format(name="accuracy"))
+    assert registry.find("metric", "accuracy").cls.__module__ == "metabench_plugins.metrics.accuracy"
+    assert "already brought" in str(registry.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def metabench_metrics(folder): return []", "its hook metabench_metrics has the argument 'folder'"),
+        ("def metabench_metriks(): return []", "did you mean 'metabench_metrics'"),
+    ],
+)
+def test_hook_with_a_wrong_signature_or_name_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    module = f"from metabench import hookimpl\n@hookimpl\n{text}\n"
+    registry = registry_of(tmp_path, monkeypatch, wrong=module)
+    assert said in str(registry.problems[0])
+    assert "accuracy" in registry.names("metric")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("class M: name = 'm'", "is no subclass of metabench.Metric"),
+        ("class M(Metric):\n    'M.'\n    name = 'm'", "lacks the methods score"),
+        ("class M(Metric):\n    name = 'm'\n    def score(self, p, t): return p", "has no docstring"),
+        ("class M(Metric):\n    'M.'\n    def score(self, p, t): return p", "has no `name"),
+        (
+            "class M(Metric):\n    'M.'\n    name = 'm'\n    k: int = setting(1, 'k')\n"
+            "    def score(self, p, t): return p",
+            "declares settings but is no dataclass",
+        ),
+    ],
+)
+def test_class_that_is_no_component_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+) -> None:
+    text = (
+        "from metabench import Metric, hookimpl, setting\n"
+        f"{body}\n@hookimpl\ndef metabench_metrics(): return [M]\n"
+    )
+    registry = registry_of(tmp_path, monkeypatch, odd=text)
+    registry.entries("metric")
+    assert said in str(registry.problems[0])
+
+
+def test_plugin_of_another_contract_is_left_out_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(tmp_path, monkeypatch, later=f"METABENCH_CONTRACT = 99\n{GOOD.format(name='g')}")
+    assert "g" not in registry.names("metric")
+    assert "made for contract 99" in str(registry.problems[0])
+    assert registry.problems[0].remedy == "Upgrade metabench."
+
+
+def test_observer_that_raises_is_reported_once_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from metabench import hookimpl\n@hookimpl\ndef metabench_result(result): raise KeyError('x')\n"
+    registry = registry_of(tmp_path, monkeypatch, nosy=text)
+    with pytest.warns(UserWarning, match="its hook metabench_result raised KeyError: 'x'"):
+        registry.observe("metabench_result", result=None)
+    registry.observe("metabench_result", result=None)
+    assert len(registry.problems) == 1

@@ -1,0 +1,1 @@
+"""A third party's plugin package: an algorithm, a network, a data set and a suite of its own."""
