@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metabench.errors import RequestError, StoreError
 from metabench.result import SCHEMA
-from metabench.rows import ROW_VERSION, Row, row_of
+from metabench.rows import KEYS, ROW_VERSION, Row, row_of
 from metabench.store import read_result
 
 SKIPPED = frozenset({"aside", "jobs", "report", "site"})
@@ -167,7 +167,7 @@ class _Cache:
                         scores.append(np.frombuffer(blob, dtype=np.float64))
         except sqlite3.Error:
             return {}
-        rows = json.loads(f"[{','.join(texts)}]")
+        rows = [dict(zip(KEYS, values, strict=True)) for values in json.loads(f"[{','.join(texts)}]")]
         return dict(zip(kept, zip(rows, scores, strict=True), strict=True))
 
     def keep(self, fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]]) -> None:
@@ -175,8 +175,13 @@ class _Cache:
         if self.connection is None:
             return
         told = (
-            (os.path.dirname(f.path), f.path, f.changed, f.size, json.dumps(row), scores.tobytes())
+            (os.path.dirname(f.path), f.path, f.changed, f.size, _packed(row), scores.tobytes())
             for f, row, scores in fresh
         )
         with contextlib.suppress(sqlite3.Error), self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", told)
+
+
+def _packed(row: Row) -> str:
+    """The row without its keys, which are the same for all: half the text, read in half the time."""
+    return json.dumps([row[key] for key in KEYS], separators=(",", ":"))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from metabench.settings import REQUIRED, setting
@@ -143,7 +144,7 @@ class Cell:
     label: str = ""  # what the suite calls this variant; part of no digest
     expect: tuple[str, ...] = ()  # statuses that the suite declares as expected; part of no digest
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that changes the number, as 64 hexadecimal digits."""
         told = asdict(self)

@@ -5,16 +5,17 @@ A row holds plain JSON values only, so that it can be cached; the per-task score
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metabench import stats
-from metabench.records import Batches, Cell, Protocol, digest_of
+from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
 ROW_VERSION = 1
@@ -26,6 +27,22 @@ AXES = (
     "machine", "date", "plugin",
 )  # fmt: skip
 """The columns that tables can be filtered, sorted and pivoted by."""
+
+KEYS = (
+    "suite", "version", "group", "algorithm", "algorithm_settings", "label", "network", "network_settings",
+    "dataset", "dataset_settings", "ways", "shots", "queries", "train", "steps", "step_tasks",
+    "budget_seconds", "target", "backend", "backend_settings", "ranks", "threads", "seed",
+    "evaluation_tasks", "evaluation_seed", "plugin", "configuration", "work", "weak_work", "expected",
+    "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware", "python", "torch",
+    "git", "date", "started", "wall_seconds", "command", "path", "parameters", "file", "setup_seconds",
+    "setup", "training_seconds", "trained_steps", "validation_seconds", "step_seconds", "tasks_per_second",
+    "warmup_seconds", "unstable", "communication_share", "sampling_share", "adapt_seconds",
+    "evaluation_seconds", "latency_p50", "latency_p95", "memory_host", "memory_device", "energy", "cost",
+    "flat", "validations", "best_step", "target_step", "target_seconds", "ended_by", "loss", "metric",
+    "unit", "higher_is_better", "mean", "spread", "half_width", "count", "manifest", "transductive",
+    "transductive_found", "state", "curve",
+)  # fmt: skip
+"""The names of a row's values: every row has exactly these."""
 
 FLAT_PART = 0.25
 """The last part of training over which the validation curve must be flat."""
@@ -41,15 +58,15 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
 
 
 def _axes(cell: Cell) -> Row:
-    told = asdict(cell)
-    for name in ("label", "expect", "group", "seed"):
-        del told[name]
-    configuration = digest_of(told)
-    layout = told.pop("backend")
-    told["plugins"] = {k: v for k, v in told["plugins"].items() if k != "backend"}
-    work = digest_of(told)
-    told["budget"] = {k: v for k, v in told["budget"].items() if k != "tasks"}
-    told["train"] = None if isinstance(cell.train, Batches) else told["train"]
+    left_out = ("label", "expect", "group", "seed", "digest")
+    told = {name: value for name, value in vars(cell).items() if name not in left_out}
+    configuration = _key(told)
+    del told["backend"]
+    told["plugins"] = {k: v for k, v in cell.plugins.items() if k != "backend"}
+    work = _key(told)
+    told["budget"] = {k: v for k, v in vars(cell.budget).items() if k != "tasks"}
+    if isinstance(cell.train, Batches):  # its size is the budget's tasks
+        told["train"] = cell.train.micro
     return {
         "suite": cell.suite,
         "version": cell.suite_version,
@@ -70,7 +87,7 @@ def _axes(cell: Cell) -> Row:
         "budget_seconds": cell.budget.seconds,
         "target": cell.budget.target,
         "backend": cell.backend.name,
-        "backend_settings": _compact(layout["settings"]),
+        "backend_settings": _compact(cell.backend.settings),
         "ranks": int(cell.backend.settings.get("ranks", 1) or 1),
         "threads": cell.backend.settings.get("threads"),
         "seed": cell.seed,
@@ -79,7 +96,7 @@ def _axes(cell: Cell) -> Row:
         "plugin": cell.plugins.get("algorithm", ""),
         "configuration": configuration,  # the same for every seed
         "work": work,  # the same for every seed and backend
-        "weak_work": digest_of(told),  # the same for every seed, backend and number of tasks a step
+        "weak_work": _key(told),  # the same for every seed, backend and number of tasks a step
         "expected": list(cell.expect),
         "cell": cell.id,
         "digest": cell.digest,
@@ -138,7 +155,7 @@ def _scored(result: Result, scores: NDArray[np.float64]) -> Row:
         "transductive": told.transductive,
         "transductive_found": told.transductive_found,
         "state": told.state,
-        "curve": {steps: float(np.mean(each)) for steps, each in told.curve.items() if len(each)},
+        "curve": {steps: sum(each) / len(each) for steps, each in told.curve.items() if len(each)},
     }
 
 
@@ -156,7 +173,6 @@ def _times(result: Result) -> Row:
         "trained_steps": training.steps if training else None,
         "validation_seconds": training.validation_seconds if training else None,
         "step_seconds": step,
-        "block_seconds": per_step,
         "tasks_per_second": result.cell.budget.tasks / step if step else None,
         "warmup_seconds": sum(b.seconds for b in training.warmup) if training else None,
         "unstable": stats.unstable(per_step),
@@ -176,7 +192,7 @@ def _times(result: Result) -> Row:
 def _per_task(seconds: Sequence[float], tasks: Sequence[float]) -> float | None:
     """Seconds of adaptation per task: the median over batches, which the first, cold one cannot move."""
     each = [s / t for s, t in zip(seconds, tasks, strict=False) if t]
-    return float(np.median(each)) if each else None
+    return median(each) if each else None
 
 
 def _share(parts: Sequence[float], whole: float) -> float | None:
@@ -190,7 +206,7 @@ def _trained(result: Result) -> Row:
                 "target_seconds": None, "ended_by": "", "loss": None}  # fmt: skip
     return {
         "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
-        "validations": [[v.step, v.train_seconds, v.mean, v.half_width] for v in training.validations],
+        "validations": [[v.step, round(v.train_seconds, 4), v.mean] for v in training.validations],
         "best_step": training.best_step,
         "target_step": training.target_step,
         "target_seconds": training.target_seconds,
@@ -212,8 +228,8 @@ def _flat(training: Training) -> bool:
     last, before = within(1 - FLAT_PART, 1), within(1 - 2 * FLAT_PART, 1 - FLAT_PART)
     if not last or not before:
         return False
-    moved = np.mean([v.mean for v in last]) - np.mean([v.mean for v in before])
-    return bool(abs(moved) <= np.mean([v.half_width for v in last]))
+    moved = fmean(v.mean for v in last) - fmean(v.mean for v in before)
+    return abs(moved) <= fmean(v.half_width for v in last)
 
 
 def _protocol_text(train: Protocol | Batches | None) -> str:
@@ -222,6 +238,12 @@ def _protocol_text(train: Protocol | Batches | None) -> str:
     if isinstance(train, Batches):
         return f"batches of {train.size}"
     return f"{train.ways}-way {train.shots}-shot"
+
+
+def _key(told: Mapping[str, Any]) -> str:
+    """A short digest that is equal where the values are: for grouping rows, never stored with a result."""
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=vars)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _compact(settings: Any) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from metabench import stats
 from metabench.sections import ABSENT, Column, Section, number, score_text, text
@@ -54,7 +53,7 @@ def strong(table: Table) -> Section:
         "score for others).",
         "The ranks ran in processes of their own, one after the other: times minutes apart can differ.",
     ]
-    return Section("scaling", "Strong scaling", pd.DataFrame(lines), columns, notes)
+    return Section("scaling", "Strong scaling", lines, columns, notes)
 
 
 def weak(table: Table) -> Section:
@@ -81,7 +80,7 @@ def weak(table: Table) -> Section:
         Column("notes", lambda r: "unstable times" if r["unstable"] else ABSENT, quiet=True),
     ]
     note = "Weak scaling changes the meta-batch and so the training: throughput only."
-    return Section("weak-scaling", "Weak scaling", pd.DataFrame(lines), columns, [note])
+    return Section("weak-scaling", "Weak scaling", lines, columns, [note])
 
 
 def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | None:
@@ -100,7 +99,7 @@ def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | N
 def _series(table: Table, key: str) -> list[list[dict[str, Any]]]:
     """Cells of the same work, machine and threads per rank, over at least two rank counts."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in table.lines:
+    for line in table.cells:
         groups.setdefault((line[key], line["machine"], line["threads"]), []).append(line)
     several = [each for each in groups.values() if len({line["ranks"] for line in each}) > 1]
     return [sorted(each, key=lambda line: line["ranks"]) for each in several]

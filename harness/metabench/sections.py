@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Record = Mapping[str, Any]
 ABSENT = "–"
@@ -30,30 +31,28 @@ class Column:
 class Section:
     """One table of a report.
 
-    frame: the raw figures, one row per line; columns: how they are shown; notes: the lines beneath.
+    records: the raw figures, one mapping per line; columns: how they are shown; notes: what stands beneath.
     """
 
     name: str
     title: str
-    frame: pd.DataFrame
+    records: Sequence[Record]
     columns: Sequence[Column]
     notes: Sequence[str] = field(default_factory=tuple)
 
     def __bool__(self) -> bool:
-        return len(self.frame) > 0
+        return len(self.records) > 0
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """The rows of the frame, missing values as None."""
-        return [
-            {str(k): None if _missing(v) else v for k, v in row.items()}
-            for row in self.frame.to_dict("records")
-        ]
+    def frame(self) -> pd.DataFrame:
+        """The raw figures as a pandas DataFrame, one row per line."""
+        import pandas as pd  # takes a third of a second, which a table on the terminal does not wait for
+
+        return pd.DataFrame(list(self.records))
 
     def shown(self) -> tuple[list[Column], list[list[str]], list[str]]:
         """The columns that are kept, the text of every line, and the notes, told columns included."""
-        records = self.records
-        texts = [[column.show(record) for record in records] for column in self.columns]
+        texts = [[column.show(record) for record in self.records] for column in self.columns]
         kept, told = [], []
         for column, text in zip(self.columns, texts, strict=True):
             if column.quiet and len(set(text)) <= 1:
@@ -66,13 +65,12 @@ class Section:
         return [column for column, _ in kept], lines, notes
 
     def ordered(self, by: str, descending: bool = False) -> Section:
-        """The same section, its lines sorted by a column of the frame."""
-        frame = self.frame.sort_values(by, ascending=not descending, kind="stable", na_position="last")
-        return replace(self, frame=frame)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA
+        """The same section, its lines sorted by one of the figures; those without it come last."""
+        have = [record for record in self.records if record.get(by) is not None]
+        lack = [record for record in self.records if record.get(by) is None]
+        numbers = all(isinstance(record[by], (int, float)) for record in have)
+        have.sort(key=lambda r: r[by] if numbers else str(r[by]), reverse=descending)
+        return replace(self, records=[*have, *lack])
 
 
 def text(key: str, header: str, *, quiet: bool = False, right: bool = False) -> Column:

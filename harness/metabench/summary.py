@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from metabench import stats
 from metabench.references import published
@@ -34,8 +33,8 @@ BOARD = ("suite", "version", "dataset", "ways", "shots", "queries", "metric", "m
 LARGEST = ("memory_host", "memory_device")
 
 
-def summarize(table: Table) -> pd.DataFrame:
-    """A row per cell and machine with at least one scored result, in the order of the results."""
+def summarize(table: Table) -> list[dict[str, Any]]:
+    """A record per cell and machine with at least one scored result, in the order of the results."""
     groups: dict[tuple[str, str], list[int]] = {}
     ended: dict[str, int] = {}
     for i, row in enumerate(table.rows):
@@ -49,7 +48,7 @@ def summarize(table: Table) -> pd.DataFrame:
         for k, ((configuration, _), each) in enumerate(groups.items())
     ]
     _rank(table, lines)
-    return pd.DataFrame(lines, columns=None if lines else [*CARRIED, *AVERAGED, "mean", "half_width"])
+    return lines
 
 
 def in_series(group: str) -> bool:
@@ -82,9 +81,9 @@ def _estimates(table: Table, groups: Sequence[Sequence[int]]) -> list[dict[str, 
         for at, (k, _) in enumerate(members):
             found[k] = {
                 "mean": float(each.mean[at]),
-                "half_width": float(half[at]) if np.isfinite(half[at]) else None,
-                "seed_share": float(each.seed_share[at]) if shape[0] > 1 else None,
-                "task_share": float(each.task_share[at]) if shape[0] > 1 else None,
+                "half_width": _known(half[at]),
+                "seed_share": _known(each.seed_share[at]) if shape[0] > 1 else None,
+                "task_share": _known(each.task_share[at]) if shape[0] > 1 else None,
             }
     return found
 
@@ -96,7 +95,7 @@ def _line(
     line: dict[str, Any] = {name: first.get(name) for name in CARRIED}
     for name in AVERAGED:
         values = [row[name] for row in seeds if row[name] is not None]
-        line[name] = float(np.mean(values)) if values else None
+        line[name] = sum(values) / len(values) if values else None
     for name in LARGEST:
         values = [row[name] for row in seeds if row[name] is not None]
         line[name] = max(values) if values else None
@@ -119,6 +118,10 @@ def _line(
         "remarks": sorted({note for row in seeds for note in row["notes"]}),
         "files": [row["file"] for row in seeds],
     }
+
+
+def _known(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
@@ -159,4 +162,4 @@ def _rank(table: Table, lines: list[dict[str, Any]]) -> None:
             line |= {"rank": None, "rivals": len(told), "detectable": None}
         for (line, _), rank in zip(told, ranking.ranks, strict=True):
             line["rank"] = rank
-            line["detectable"] = ranking.detectable if np.isfinite(ranking.detectable) else None
+            line["detectable"] = _known(ranking.detectable)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from metabench import index, rows
@@ -28,6 +27,8 @@ from metabench.settings import make
 from metabench.store import read_result
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from metabench.plugins import Registry
     from metabench.sections import Section
 
@@ -70,6 +71,8 @@ class Table:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row per result: the axes of its cell, its outcome and its figures."""
+        import pandas as pd  # takes a third of a second, which a table on the terminal does not wait for
+
         return pd.DataFrame(self.rows, columns=None if self.rows else [*AXES, "mean", "half_width"])
 
     def where(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Table:
@@ -103,20 +106,17 @@ class Table:
         return read_result(Path(self.rows[position]["file"]))
 
     @cached_property
-    def cells(self) -> pd.DataFrame:
-        """One row per cell and machine over its seeds, scored ones only; see `metabench.summary`."""
+    def cells(self) -> list[dict[str, Any]]:
+        """One record per cell and machine over its seeds, scored ones only; see `metabench.summary`."""
         from metabench.summary import summarize
 
         return summarize(self)
 
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """The rows of `cells` as records."""
-        return [{str(k): v for k, v in line.items()} for line in self.cells.to_dict("records")]
-
     def summary(self) -> pd.DataFrame:
         """One row per cell and machine: its seeds and tasks crossed, with interval, tier and times."""
-        return self.cells
+        import pandas as pd
+
+        return pd.DataFrame(self.cells)
 
     def sections(self) -> list[Section]:
         """Every table of the report that has a line."""
@@ -138,11 +138,11 @@ class Table:
         if sort is None:
             return kept
         column = sort.removeprefix("-")
-        columns = {str(name) for section in kept for name in section.frame.columns}
+        columns = {name for section in kept for name in section.records[0]}
         if kept and column not in columns:
             raise RequestError(f"no table has the column {column!r}; {known(column, columns)}")
         return [
-            section.ordered(column, sort.startswith("-")) if column in section.frame else section
+            section.ordered(column, sort.startswith("-")) if column in section.records[0] else section
             for section in kept
         ]
 
@@ -218,15 +218,21 @@ class Table:
         self.scores = [one for i, one in enumerate(self.scores) if i not in dropped]
 
 
-def render(table: Table, sections: Sequence[Section] | None = None) -> str:
-    """These tables (all of the report for None) as plain text, with what was passed over at the end."""
+def render(table: Table, sections: Sequence[Section] | None = None, lines: int = 100) -> str:
+    """These tables (all of the report for None) as plain text, with what was passed over at the end.
+
+    lines: the most that are shown of each table, 0 for all of them; how many are left out is told.
+    """
     from metabench.views import plain, printable
 
-    parts = [plain(one, "simple") for one in (table.sections() if sections is None else sections)]
+    parts = [plain(one, "simple", lines) for one in (table.sections() if sections is None else sections)]
     if not parts:
         parts = ["no results"]
     if table.problems:
-        parts.append("\n".join(["Passed over:", *(f"  {printable(str(p))}" for p in table.problems)]))
+        told = [f"  {printable(str(problem))}" for problem in table.problems]
+        shown = told[:lines] if lines else told
+        more = [f"  … and {len(told) - len(shown)} more"] if len(told) > len(shown) else []
+        parts.append("\n".join(["Passed over:", *shown, *more]))
     return "\n\n".join(parts)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from tabulate import tabulate
 
 from metabench import stats
@@ -17,17 +18,12 @@ if TYPE_CHECKING:
     from metabench.table import Table
 
 MIB = 2**20
+PROTOCOL = ("suite", "version", "dataset", "ways", "shots", "metric")
 
 
 def accuracy(table: Table) -> Section:
     """Scores with intervals and tiers, best first within data set and protocol; scaling cells left out."""
-    frame = plain_cells(table)
-    order = ["suite", "version", "dataset", "ways", "shots", "metric"]
-    if len(frame):
-        frame = frame.assign(
-            _best=frame["mean"].where(~frame["higher_is_better"].astype(bool), -frame["mean"])
-        )
-        frame = frame.sort_values([*order, "_best"], kind="stable").drop(columns="_best")
+    cells = sorted(plain_cells(table), key=_best_first)
     columns = [
         *AXIS_COLUMNS,
         Column("score", lambda r: score_text(r["mean"], r["half_width"], r["unit"]), right=True),
@@ -40,7 +36,7 @@ def accuracy(table: Table) -> Section:
         Column("published", _reference_text, quiet=True),
         Column("notes", flags, quiet=True),
     ]
-    return Section("accuracy", "Accuracy", frame, columns, _accuracy_notes(frame))
+    return Section("accuracy", "Accuracy", cells, columns, _accuracy_notes(cells))
 
 
 def wall_time(table: Table) -> Section:
@@ -62,10 +58,9 @@ def wall_time(table: Table) -> Section:
         Column("notes", flags, quiet=True),
     ]
     notes = ["Means over seeds. Tasks/s from steady blocks of training steps, without warm-up."]
-    frame = table.cells
-    if len(frame) and frame["machine"].nunique() > 1:
+    if len({cell["machine"] for cell in table.cells}) > 1:
         notes.append("Several machines: compare times only between rows of one machine.")
-    return Section("wall-time", "Wall time", frame, columns, [*notes, *standing_notes(frame)])
+    return Section("wall-time", "Wall time", table.cells, columns, [*notes, *standing_notes(table.cells)])
 
 
 def time_to_target(table: Table) -> Section:
@@ -86,13 +81,13 @@ def time_to_target(table: Table) -> Section:
         text("rule", "runs"),
     ]
     note = "At least 3 seeds; from 5 on the fastest and the slowest are dropped; two misses give no time."
-    return Section("time-to-target", "Time to target", pd.DataFrame(lines), columns, [note])
+    return Section("time-to-target", "Time to target", lines, columns, [note])
 
 
 def cost(table: Table) -> Section:
     """What a cell takes: parameters, operations a step, memory and energy, as far as they were counted."""
     lines = []
-    for line in table.lines:
+    for line in table.cells:
         first = table.rows[line["positions"][0]]
         told = {f"cost {name}": value for name, value in first["cost"].items()}
         told |= {f"energy {name}": value for name, value in first["energy"].items()}
@@ -109,7 +104,7 @@ def cost(table: Table) -> Section:
         number("memory_host", "peak MiB", scale=1 / MIB),
     ]
     note = "Energy only where a meter exists; operations as counted for one training step."
-    return Section("cost", "Cost", pd.DataFrame(lines), columns, [note])
+    return Section("cost", "Cost", lines, columns, [note])
 
 
 def failures(table: Table) -> Section:
@@ -122,31 +117,27 @@ def failures(table: Table) -> Section:
         Column("reason", lambda r: _short(r["reason"]) or ABSENT),
         Column("last line", lambda r: _short(r["log_tail"][-1]) if r["log_tail"] else ABSENT, quiet=True),
     ]
-    return Section("failures", "Not measured", pd.DataFrame(lines), columns)
+    return Section("failures", "Not measured", lines, columns)
 
 
 def pivot(table: Table, lines: str, across: str) -> Section:
     """Scores with `lines` down and `across` along the top; several cells in one place are all told."""
     cells = plain_cells(table)
-    heads = list(dict.fromkeys(cells[across])) if len(cells) else []
+    heads = list(dict.fromkeys(cell[across] for cell in cells))
     made: dict[Any, dict[str, Any]] = {}
-    for record in cells.to_dict("records"):
+    for record in cells:
         told = made.setdefault(record[lines], {lines: record[lines]})
         score = score_text(record["mean"], record["half_width"], record["unit"])
         key = f"at {record[across]}"
         told[key] = f"{told[key]}; {score}" if key in told else score
     columns = [text(lines, lines), *(text(f"at {head}", f"{across} {head}", right=True) for head in heads)]
-    return Section("pivot", f"Score by {lines} and {across}", pd.DataFrame(made.values()), columns,
+    return Section("pivot", f"Score by {lines} and {across}", list(made.values()), columns,
                    standing_notes(cells))  # fmt: skip
 
 
-def plain_cells(table: Table) -> pd.DataFrame:
+def plain_cells(table: Table) -> list[dict[str, Any]]:
     """The cells that are no part of a scaling or throughput series, or all where there are no others."""
-    frame = table.cells
-    if not len(frame):
-        return frame
-    series = frame["group"].map(in_series).astype(bool)
-    return frame if series.all() else frame[~series]
+    return [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
 
 
 def flags(record: Record) -> str:
@@ -163,22 +154,27 @@ def flags(record: Record) -> str:
     return "; ".join([*told, *record["remarks"]]) or ABSENT
 
 
-def standing_notes(frame: pd.DataFrame) -> list[str]:
+def standing_notes(cells: Sequence[Record]) -> list[str]:
     """What is transductive, unstable or budget-limited among these cells."""
-    if not len(frame):
+    if not cells:
         return []
-    notes = []
     marks = {"transductive": "Transductive", "budget_limited": "Budget-limited", "unstable": "Unstable times"}
+    notes = []
     for name, title in marks.items():
-        count = int(frame[name].astype(bool).sum())
-        which = "none" if not count else "all" if count == len(frame) else f"{count} of {len(frame)} rows"
+        count = sum(bool(cell[name]) for cell in cells)
+        which = "none" if not count else "all" if count == len(cells) else f"{count} of {len(cells)} rows"
         notes.append(f"{title}: {which}.")
     return [" ".join(notes)]
 
 
-def plain(section: Section, style: str) -> str:
-    """A section as text by tabulate: `simple` for a terminal, `github` for Markdown."""
+def plain(section: Section, style: str, most: int = 0) -> str:
+    """A section as text by tabulate, `simple` for a terminal, `github` for Markdown; most: lines, 0: all."""
+    left_out = max(len(section.records) - most, 0) if most else 0
+    if left_out:
+        section = replace(section, records=section.records[:most])
     columns, lines, notes = section.shown()
+    if left_out:
+        notes.insert(0, f"{left_out} more lines: narrow them with --only, or see all with --lines 0.")
     if style == "github":
         lines = [[markdown_text(cell) for cell in line] for line in lines]
         notes = [markdown_text(note) for note in notes]
@@ -204,34 +200,34 @@ def printable(value: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
 
 
-def _accuracy_notes(frame: pd.DataFrame) -> list[str]:
-    if not len(frame):
+def _best_first(cell: Record) -> tuple[Any, ...]:
+    best = -cell["mean"] if cell["higher_is_better"] else cell["mean"]
+    return (*(cell[name] for name in PROTOCOL), best)
+
+
+def _accuracy_notes(cells: Sequence[Record]) -> list[str]:
+    if not cells:
         return []
-    notes = standing_notes(frame)
-    several = frame["seeds"].max() > 1
-    over = "crossed seeds and tasks (Satterthwaite)" if several else "tasks of one seed"
-    notes.append(f"± is half a 95 % interval over {over}.")
-    told = frame.dropna(subset=["detectable"]).drop_duplicates(
-        ["suite", "version", "dataset", "ways", "shots", "metric"]
-    )
-    if len(told):
+    several = any(cell["seeds"] > 1 for cell in cells)
+    over = "crossed seeds and tasks (Satterthwaite)" if several else "the tasks of one seed"
+    notes = [*standing_notes(cells), f"± is half a 95 % interval over {over}."]
+    told = {tuple(c[n] for n in PROTOCOL): c for c in cells if c["detectable"] is not None}
+    if told:
         least = ", ".join(
-            f"{_points(row['detectable'], row['unit'])} ({row['dataset']} "
-            f"{row['ways']}-way {row['shots']}-shot)"
-            for row in told.to_dict("records")[:8]
+            f"{_points(c['detectable'], c['unit'])} ({c['dataset']} {c['ways']}-way {c['shots']}-shot)"
+            for c in list(told.values())[:8]
         )
         notes.append(
             "Tier: 1 + the number of rows shown to be better on the same tasks (paired tests, Holm, 5 %). "
             f"Smallest difference that would have been found with 80 % chance: {least}."
         )
-    if several:
-        shares = frame.dropna(subset=["seed_share"])
-        if len(shares):
-            seed, task = shares["seed_share"].median(), shares["task_share"].median()
-            notes.append(
-                f"Variance of a score, median: {seed:.0%} seed, {task:.0%} task, rest {1 - seed - task:.0%}."
-            )
-    if frame["references"].map(len).any():
+    shares = [(c["seed_share"], c["task_share"]) for c in cells if c["seed_share"] is not None]
+    if shares:
+        seed, task = (median(each) for each in zip(*shares, strict=True))
+        notes.append(
+            f"Variance of a score, median: {seed:.1%} seed, {task:.1%} task, rest {1 - seed - task:.1%}."
+        )
+    if any(cell["references"] for cell in cells):
         notes.append("Published: agrees within max(2 points, the interval reported) or not.")
     return notes
 

@@ -28,6 +28,7 @@ Examples:
 @click.option("--table", "tables", metavar="NAME[,NAME]", help="Only these tables, e.g. accuracy,scaling.")
 @click.option("--sort", metavar="COLUMN", help="Order lines by this column; a leading - turns it round.")
 @click.option("--pivot", metavar="AXIS:AXIS", help="Scores by two axes, e.g. method:dataset.")
+@click.option("--lines", default=100, show_default=True, metavar="N", help="Most lines of each, 0: all.")
 @click.option("--format", "formats", metavar="NAME[,NAME]", help="Also write these reports into --output.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("report"), show_default=True,
               help="Folder for the files of --format.")  # fmt: skip
@@ -38,6 +39,7 @@ def command(
     tables: str | None,
     sort: str | None,
     pivot: str | None,
+    lines: int,
     formats: str | None,
     output: Path,
 ) -> int:
@@ -51,11 +53,11 @@ def command(
     if only or skip:
         table = table.where(only, skip)
     if pivot is not None:
-        lines, _, across = pivot.partition(":")
-        click.echo(render(table, [table.pivot(lines, across)]))
+        down, _, across = pivot.partition(":")
+        click.echo(render(table, [table.pivot(down, across)], lines))
     else:
         names = tables.split(",") if tables else None
-        click.echo(render(table, table.chosen(names, sort)))
+        click.echo(render(table, table.chosen(names, sort), lines))
     if formats:
         from metabench.plugins import load
 
