@@ -3,6 +3,7 @@
 Importing this package loads no torch; `TableSource`, which needs it, is loaded when it is asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metabench.data.augment import Augment
@@ -11,11 +12,16 @@ from metabench.data.classes import ClassIndex, check_disjoint
 from metabench.data.folders import cache_folder, data_folder
 
 if TYPE_CHECKING:
+    from metabench.data.dataset import PictureDataset
+    from metabench.data.remote import FilesDataset, RemoteFile
     from metabench.data.table import TableSource
 
 __all__ = [
     "Augment",
     "ClassIndex",
+    "FilesDataset",
+    "PictureDataset",
+    "RemoteFile",
     "TableSource",
     "cache_folder",
     "cached",
@@ -23,10 +29,15 @@ __all__ = [
     "data_folder",
 ]
 
+_LATER = {
+    "PictureDataset": "metabench.data.dataset",
+    "FilesDataset": "metabench.data.remote",
+    "RemoteFile": "metabench.data.remote",
+    "TableSource": "metabench.data.table",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "TableSource":
-        from metabench.data.table import TableSource
-
-        return TableSource
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,16 +16,17 @@ _DRAWS = 7  # words taken of each image's stream
 
 @dataclass(frozen=True)
 class Augment:
-    """Flip, crop, rotation and colour changes, drawn for each image from its own stream.
+    """Flip, shift, rotation and colour changes, drawn for each image from its own stream.
 
-    flip: mirror half of the images left to right; crop: pixels of zero padding that a random crop may
-    shift an image by; rotation: largest angle in degrees; colour: largest relative change of brightness,
-    contrast and saturation (0.4: factors in 0.6 … 1.4). They act on normalised inputs, so that padding
+    flip: mirror half of the images left to right; shift: most pixels that an image moves along each axis,
+    as a random crop of the padded image does; rotation: largest angle in degrees; colour: largest
+    relative change of brightness, contrast and saturation (0.4: factors in 0.6 … 1.4). They act on
+    normalised inputs, so that padding
     and corners are the mean of the data.
     """
 
     flip: bool = False
-    crop: int = 0
+    shift: int = 0
     rotation: float = 0.0
     colour: float = 0.0
 
@@ -35,7 +36,7 @@ class Augment:
     def __call__(self, x: Tensor, noise: draws.Words) -> Tensor:
         """x: [n, C, H, W] normalised; noise: [n] streams; returns a new tensor of the same shape."""
         drawn = draws.uniform(noise, _DRAWS, -1.0, 1.0)
-        if self.flip or self.crop or self.rotation:
+        if self.flip or self.shift or self.rotation:
             x = self._moved(x, drawn)
         if self.colour:
             x = self._coloured(x, drawn)
@@ -48,7 +49,7 @@ class Augment:
         height, width = x.shape[-2:]
         angle = drawn[:, 0] * math.radians(self.rotation)
         mirror = np.where(drawn[:, 1] < 0, -1.0, 1.0) if self.flip else np.ones(len(drawn))
-        shift = np.floor((drawn[:, 2:4] + 1) / 2 * (2 * self.crop + 1)) - self.crop  # whole pixels
+        shift = np.floor((drawn[:, 2:4] + 1) / 2 * (2 * self.shift + 1)) - self.shift  # whole pixels
         cos, sin = np.cos(angle), np.sin(angle)
         # grid_sample's coordinates run from -1 to 1 on both axes; the ratio keeps angles on oblong images
         theta = np.stack(

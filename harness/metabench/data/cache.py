@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,24 @@ from metabench.errors import DataError
 log = logging.getLogger("metabench.data")
 
 
-def cached(
-    name: str, make: Callable[[], np.ndarray[Any, Any]], sha256: str | None = None
-) -> np.ndarray[Any, Any]:
-    """The array of this name as a memory map, made by `make` where the cache has none.
+Fill = Callable[[np.ndarray[Any, Any]], None]
 
-    name: the file's name without suffix, in which everything that changes the array stands; sha256: its
-    `digest`, where it is known: DataError where `make` gives another one. Two processes that ask at once
-    make it once. A damaged file is made again. Where the cache's folder cannot be written, the array is
-    made each time and a notice says so.
+
+def cached(
+    name: str, shape: Sequence[int], fill: Fill, *, dtype: Any = np.uint8, sha256: str | None = None
+) -> np.ndarray[Any, Any]:
+    """The array of this name as a memory map, made by `fill` where the cache has none.
+
+    name: the file's name without suffix, in which everything that changes the array stands; fill: writes
+    every value of the array it is given, which may be a map of a file larger than memory; sha256: the
+    array's `digest`, where it is known: DataError where `fill` gives another one.
+
+    Two processes that ask at once make it once. A damaged file is made again. Where the cache's folder
+    cannot be written, the array is made in memory each time and a notice says so.
     """
     path = cache_folder() / f"{name}.npy"
-    found = _read(path, sha256)
+    wanted = (tuple(shape), np.dtype(dtype))
+    found = _read(path, wanted, sha256)
     if found is not None:
         return found
     try:
@@ -37,18 +43,17 @@ def cached(
         lock = FileLock(path.with_suffix(".lock")).acquire()
     except OSError as error:
         log.warning("%s cannot be written (%s); set METABENCH_CACHE to a folder that can", path, error)
-        return _checked(make(), sha256, name)
+        made = np.empty(*wanted)
+        fill(made)
+        return _checked(made, sha256, name)
     with lock:
-        found = _read(path, sha256)
-        if found is not None:
-            return found
-        made = _checked(make(), sha256, name)
-        try:
-            _write(path, made)
-        except OSError as error:
-            log.warning("%s cannot be written (%s); it will be made again next time", path, error)
-            return made
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        found = _read(path, wanted, sha256)
+        if found is None:
+            _write(path, wanted, fill, sha256)
+            found = _read(path, wanted, None)
+    if found is None:
+        raise DataError(f"{path} was written and cannot be read back; check that disk")
+    return found
 
 
 def digest(array: np.ndarray[Any, Any]) -> str:
@@ -65,7 +70,10 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _read(path: Path, sha256: str | None) -> np.ndarray[Any, Any] | None:
+Wanted = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def _read(path: Path, wanted: Wanted, sha256: str | None) -> np.ndarray[Any, Any] | None:
     try:
         found: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
@@ -73,8 +81,8 @@ def _read(path: Path, sha256: str | None) -> np.ndarray[Any, Any] | None:
     except (ValueError, EOFError, OSError) as error:
         log.warning("%s is damaged (%s) and is made again", path, error)
         return None
-    if sha256 and digest(found) != sha256:
-        log.warning("%s does not have the digest it should and is made again", path)
+    if (found.shape, found.dtype) != wanted or (sha256 and digest(found) != sha256):
+        log.warning("%s does not hold what it should and is made again", path)
         return None
     return found
 
@@ -85,12 +93,22 @@ def _checked(made: np.ndarray[Any, Any], sha256: str | None, name: str) -> np.nd
     return made
 
 
-def _write(path: Path, array: np.ndarray[Any, Any]) -> None:
+def _write(path: Path, wanted: Wanted, fill: Fill, sha256: str | None) -> None:
+    for left in path.parent.glob(f".{path.stem}-*.npy"):  # by a process that was killed: we hold the lock
+        left.unlink(missing_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".npy")
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array, allow_pickle=False)
+        shape, dtype = wanted
+        made = np.lib.format.open_memmap(scratch, "w+", dtype, shape)
+        fill(made)
+        _checked(made, sha256, path.stem)
+        made.flush()
+        del made  # Windows renames no mapped file
         os.replace(scratch, path)
-    except BaseException:
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error}); set METABENCH_CACHE to another folder"
+        ) from error
+    finally:
         Path(scratch).unlink(missing_ok=True)
-        raise

@@ -62,6 +62,17 @@ class ClassIndex:
         """How many images the smallest class has."""
         return int(self.count.min()) if len(self) else 0
 
+    def only(self, names: Sequence[str]) -> "ClassIndex":
+        """These classes alone, in this order; raises DataError where one is not there."""
+        at = {name: place for place, name in enumerate(self.names)}
+        absent = [name for name in names if name not in at]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(names)} classes are absent from the data, such as {absent[0]!r}"
+            )
+        places = [at[name] for name in names]
+        return ClassIndex(tuple(names), self.first[places], self.count[places], self.turns[places])
+
     def rotated(self) -> "ClassIndex":
         """Four classes of each: as it is, and turned by 90, 180 and 270 degrees (Vinyals et al. 2016)."""
         names = tuple(f"{name}/rot{90 * turn:03d}" for turn in range(4) for name in self.names)
@@ -111,6 +122,19 @@ def check_disjoint(splits: Mapping[Split, ClassIndex]) -> None:
             both = np.intersect1d(_images(here), _images(there))
             if both.size:
                 raise DataError(f"the splits {one} and {other} share {both.size} images, such as {both[0]}")
+
+
+def arrange(labelled: Mapping[str, str]) -> tuple[ClassIndex, dict[str, int]]:
+    """An index of all classes and the row of each file, from the class of each file.
+
+    Classes, and the files of a class, are in the order of their names, on every machine.
+    """
+    files = sorted(labelled, key=lambda file: (labelled[file], file))
+    counts: dict[str, int] = {}
+    for file in files:
+        counts[labelled[file]] = counts.get(labelled[file], 0) + 1
+    index = ClassIndex.of_counts(list(counts), list(counts.values()))
+    return index, {file: row for row, file in enumerate(files)}
 
 
 def repeated(names: Iterable[str]) -> list[str]:

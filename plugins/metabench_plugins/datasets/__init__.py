@@ -6,7 +6,21 @@ from metabench import hookimpl
 @hookimpl
 def metabench_datasets() -> list[type]:
     """Every class of this folder."""
+    from metabench_plugins.datasets.blobs import Blobs
+    from metabench_plugins.datasets.cifar_fs import CifarFs
+    from metabench_plugins.datasets.cub import Cub
+    from metabench_plugins.datasets.fc100 import Fc100
     from metabench_plugins.datasets.glyphs import Glyphs
+    from metabench_plugins.datasets.harmonics import Harmonics
+    from metabench_plugins.datasets.imagefolder import ImageFolder
+    from metabench_plugins.datasets.mini_imagenet import MiniImagenet
+    from metabench_plugins.datasets.omniglot import Omniglot
+    from metabench_plugins.datasets.omniglot_small import OmniglotSmall
     from metabench_plugins.datasets.sinusoid import Sinusoid
+    from metabench_plugins.datasets.table import Table
+    from metabench_plugins.datasets.tiered_imagenet import TieredImagenet
 
-    return [Glyphs, Sinusoid]
+    return [
+        Blobs, CifarFs, Cub, Fc100, Glyphs, Harmonics, ImageFolder, MiniImagenet, Omniglot, OmniglotSmall,
+        Sinusoid, Table, TieredImagenet,
+    ]  # fmt: skip

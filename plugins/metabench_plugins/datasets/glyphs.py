@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from metabench import DataError, Dataset, Facts, Source, Split, setting
 from metabench.data import ClassIndex, cached, draws
-from metabench.device import Device
+
+if TYPE_CHECKING:
+    from metabench.device import Device
 
 FACES = tuple(
     f"DejaVu{face}.ttf"
@@ -69,7 +71,8 @@ class Glyphs(Dataset):
 
         default = (self.images, self.variant) == (24, 0)
         name = f"glyphs-{OUTLINES[:8]}-{self.images}-{self.variant}"
-        pictures = cached(name, self.render, sha256=PICTURES if default else None)
+        count = sum(map(len, letters().values())) * self.images
+        pictures = cached(name, (count, 1, SIZE, SIZE), self.render, sha256=PICTURES if default else None)
         splits: dict[Split, ClassIndex] = {}
         first = 0
         for split, names in letters().items():
@@ -77,8 +80,8 @@ class Glyphs(Dataset):
             first += self.images * len(names)
         return TableSource(f"glyphs-{self.variant}", pictures, splits, device)
 
-    def render(self) -> np.ndarray[Any, Any]:
-        """All pictures, [letters·images, 1, 28, 28] uint8: the letters of train, validation, test in turn."""
+    def render(self, out: np.ndarray[Any, Any]) -> None:
+        """Draws all pictures into `out` [letters·images, 1, 28, 28]: train, validation, test in turn."""
         from metabench_plugins.datasets.outlines import rasterise
 
         chosen = [letter for names in letters().values() for letter in names]
@@ -91,7 +94,7 @@ class Glyphs(Dataset):
         picture = np.arange(len(chosen) * self.images)
         which = picture // self.images * len(FACES) + picture % self.images % len(FACES)
         matrices, moves = _changes(draws.streams(draws.key("metabench", "glyphs", self.variant), picture))
-        return rasterise(outlines, which, matrices, moves, SIZE)[:, None]
+        out[:, 0] = rasterise(outlines, which, matrices, moves, SIZE)
 
 
 @cache

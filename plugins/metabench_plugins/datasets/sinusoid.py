@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from metabench import Dataset, Episodes, Examples, Facts, Invalid, Protocol, Source, Split, setting
 from metabench.data import draws
-from metabench.device import Device
+
+if TYPE_CHECKING:
+    from metabench.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)

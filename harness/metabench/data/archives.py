@@ -1,0 +1,106 @@
+"""Archives read in place: nothing is unpacked to disk, so no member can land outside a folder.
+
+    for name, content in members(path): …
+
+Every member's name and declared size is checked before a byte of it is read, and what is read is counted:
+absolute names, `..`, links and devices, sizes past the bounds and zip bombs end in DataError.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from metabench.errors import DataError
+
+MOST_MEMBER = 1 << 30  # bytes of one member
+MOST_TOTAL = 1 << 36  # bytes of all members
+MOST_RATIO = 200  # of a zip member's bytes to its compressed ones, above a MiB; deflate's own limit is 1032
+MOST_MEMBERS = 5_000_000
+
+Wanted = Callable[[str], bool]
+
+
+def members(
+    path: Path,
+    wanted: Wanted = lambda name: True,
+    *,
+    most_member: int = MOST_MEMBER,
+    most_total: int = MOST_TOTAL,
+) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each wanted file of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz, in its order.
+
+    All members are checked, wanted or not. Raises DataError, naming archive and member, where one is
+    unsafe or damaged.
+    """
+    read = _zip if zipfile.is_zipfile(path) else _tar
+    total = count = 0
+    try:
+        for name, size, opened in read(path):
+            count += 1
+            if size > most_member or total + size > most_total or count > MOST_MEMBERS:
+                raise DataError(f"{path}: with the member {name!r} it is larger than the bounds allow")
+            if wanted(name):
+                content = _content(opened, size, f"{path}: the member {name!r}")
+                total += len(content)
+                yield name, content
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); remove it and fetch it again") from error
+    except NotImplementedError as error:
+        raise DataError(f"{path} is packed in a way that cannot be read: {error}") from error
+
+
+def names(path: Path) -> list[str]:
+    """The names of the files in an archive; reads no content of a zip."""
+    found: list[str] = []
+
+    def note(name: str) -> bool:
+        found.append(name)
+        return False
+
+    for _ in members(path, note):
+        pass
+    return found
+
+
+def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            _safe(path, info.filename)
+            if info.is_dir():
+                continue
+            kind = info.external_attr >> 28  # of the Unix file mode, where the archive has one: 8 is a file
+            if kind not in (0, 8):
+                raise DataError(f"{path}: the member {info.filename!r} is no plain file")
+            if info.file_size > (1 << 20) and info.file_size > MOST_RATIO * info.compress_size:
+                raise DataError(f"{path}: the member {info.filename!r} would grow {MOST_RATIO} times or more")
+            yield info.filename, info.file_size, lambda info=info: archive.open(info)  # type: ignore[misc]
+
+
+def _tar(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
+    with tarfile.open(path, "r|*") as archive:
+        for info in archive:
+            _safe(path, info.name)
+            if info.isdir():
+                continue
+            if not info.isfile():
+                raise DataError(f"{path}: the member {info.name!r} is a link or a device, not a plain file")
+            yield info.name, info.size, lambda info=info: archive.extractfile(info)  # type: ignore[misc]
+
+
+def _content(opened: Callable[[], IO[bytes]], size: int, title: str) -> bytes:
+    with opened() as file:
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise DataError(f"{title} does not have the {size} bytes that the archive states")
+    return content
+
+
+def _safe(path: Path, name: str) -> None:
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in parts or "\0" in name:
+        raise DataError(f"{path}: the member {name!r} points outside the archive's own folder")

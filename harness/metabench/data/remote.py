@@ -1,0 +1,239 @@
+"""Files that a data set needs: what they are, whether they are here, and how to bring them.
+
+    RemoteFile("omniglot/images_background.zip", ("https://…", "https://…"), md5="68d2…")
+
+`fetch` resumes where an earlier try broke off, tries every mirror in turn, and checks the digest before
+the file gets its name; a second process that fetches the same file waits for the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from metabench.contracts import Dataset
+from metabench.data.folders import data_folder
+from metabench.errors import DataError
+
+if TYPE_CHECKING:
+    import requests
+
+TRIES = 4  # of one mirror in a row that bring no byte, before the next mirror has its turn
+WAIT_SECONDS = 1.0  # before the second try; twice as long before each further one
+TIMEOUT_SECONDS = 30.0  # without a byte
+CHUNK = 1 << 18
+
+log = logging.getLogger("metabench.data")
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes so far and its size where that is known."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file that a data set needs.
+
+    path: below the data folder; urls: mirrors in the order in which they are tried, none where the file
+    must be fetched by hand; sha256, md5: its digest, as far as upstream tells one; size: its bytes;
+    most: a bound on its bytes where the size is not known; by_hand: where a person gets it.
+    """
+
+    path: str
+    urls: tuple[str, ...] = ()
+    sha256: str = ""
+    md5: str = ""
+    size: int | None = None
+    most: int = 1 << 36
+    by_hand: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Where the file lies on this machine, once it is here."""
+        return data_folder() / self.path
+
+    def here(self) -> bool:
+        """Whether the file is at its place, with the right size where that is known; reads no content."""
+        try:
+            found = self.place.stat().st_size
+        except OSError:
+            return False
+        return found > 0 and self.size in (None, found)
+
+    def fault(self) -> str | None:
+        """What is wrong with the file at its place by its size or digest, or None."""
+        if not self.place.is_file():
+            return f"{self.place} is absent"
+        found = self.place.stat().st_size
+        if self.size not in (None, found):
+            return f"{self.place} has {found} bytes instead of {self.size}"
+        return self._wrong(self.place)
+
+    def _wrong(self, path: Path) -> str | None:
+        for kind, known in (("sha256", self.sha256), ("md5", self.md5)):
+            if known:
+                found = file_digest(path, kind)
+                return None if found == known else f"{path} has the {kind} {found} instead of {known}"
+        return None
+
+
+class FilesDataset(Dataset):
+    """A data set that lies in files: `files` lists them, `missing` and `metabench data` do the rest."""
+
+    @abstractmethod
+    def files(self) -> Sequence[RemoteFile]:
+        """What must be in the data folder before `load`."""
+
+    def missing(self) -> str | None:
+        """The first absent file with the command that brings it, or where a person gets it."""
+        absent = [file for file in self.files() if not file.here()]
+        if not absent:
+            return None
+        first = absent[0]
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        if not first.urls:
+            return f"{first.place} is absent{more}: {first.by_hand}, and put it there"
+        return f"{first.place} is absent{more}: run `metabench data fetch {self.name}`"
+
+
+def fetch(file: RemoteFile, progress: Progress = lambda name, done, size: None) -> Path:
+    """The file's place, once it has been brought there; raises DataError with the fault of every mirror."""
+    place = file.place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_name(f"{place.name}.lock")):
+            if place.exists():
+                fault = file.fault()
+                if fault is not None:
+                    raise DataError(f"{fault}; remove it, and `metabench data fetch` brings it anew")
+                return place
+            _bring(file, place, progress)
+    except OSError as error:
+        raise DataError(
+            f"{place} cannot be written ({error}); name another folder with METABENCH_DATA or --data"
+        ) from None
+    return place
+
+
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """The digest of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def _bring(file: RemoteFile, place: Path, progress: Progress) -> None:
+    if not file.urls:
+        raise DataError(f"{file.path} cannot be fetched: {file.by_hand}, and put it at {place}")
+    part = place.with_name(f"{place.name}.part")
+    faults = []
+    for url in file.urls:
+        try:
+            _from_mirror(file, url, part, progress)
+        except DataError as error:
+            log.warning("%s: %s", url, error)
+            faults.append(f"  {url}: {error}")
+            continue
+        os.replace(part, place)
+        if not (file.sha256 or file.md5):
+            log.warning("%s: upstream tells no digest; its content is checked when it is loaded", file.path)
+        return
+    hint = file.by_hand or "fetch it by other means"
+    raise DataError("\n".join([f"no mirror gave {file.path}:", *faults, f"  {hint}, and put it at {place}"]))
+
+
+def _from_mirror(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
+    """Completes `part` from one mirror and checks it; a resumed part that is wrong is fetched anew once."""
+    for _ in range(2):
+        resumed = part.exists() and part.stat().st_size > 0
+        _complete(file, url, part, progress)
+        wrong = file._wrong(part)
+        if wrong is None:
+            return
+        part.unlink()
+        if not resumed:
+            break
+    raise DataError(wrong.replace(str(part), "what it gave") if wrong else "")
+
+
+def _complete(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
+    requests = _requests()
+    idle = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _request(file, url, part, progress)
+            return
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            if status not in (408, 425, 429, 500, 502, 503, 504):
+                raise DataError(f"answered {status} {error.response.reason}") from None
+            said = f"answered {status} {error.response.reason}"
+        except requests.RequestException as error:
+            said = _said(error)
+        gained = part.exists() and part.stat().st_size > before
+        idle = 0 if gained else idle + 1
+        if idle >= TRIES:
+            raise DataError(said)
+        time.sleep(0 if gained else WAIT_SECONDS * 2 ** (idle - 1))
+
+
+def _request(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
+    requests = _requests()
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "metabench", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+        if answer.status_code == 416 and start:  # nothing after `start`: complete, or of another file
+            if answer.headers.get("Content-Range", "").endswith(f"/{start}"):
+                return
+            part.unlink()
+            raise requests.ConnectionError("the part at hand is longer than the file; starting anew")
+        answer.raise_for_status()
+        if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(
+            f"bytes {start}-"
+        ):
+            start = 0
+        size = _size(file, answer, start)
+        with part.open("ab" if start else "wb") as sink:
+            for chunk in answer.iter_content(CHUNK):
+                start += len(chunk)
+                if start > (size or file.most):
+                    raise DataError(f"gave more than the {size or file.most} bytes that were expected")
+                sink.write(chunk)
+                progress(file.path, start, size)
+
+
+def _size(file: RemoteFile, answer: requests.Response, start: int) -> int | None:
+    told = answer.headers.get("Content-Length", "")
+    size = start + int(told) if told.isdigit() else None
+    if file.size is not None and size not in (None, file.size):
+        raise DataError(f"has a file of {size} bytes instead of {file.size}")
+    if size is not None and size > file.most:
+        raise DataError(f"has a file of {size} bytes, more than the bound of {file.most}")
+    return file.size or size
+
+
+def _requests() -> ModuleType:
+    try:
+        import requests
+    except ImportError:
+        raise DataError(
+            "downloads need the library requests: pip install 'metabench[data]', or fetch the file by hand"
+        ) from None
+    module: ModuleType = requests
+    return module
+
+
+def _said(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text[:200]}"

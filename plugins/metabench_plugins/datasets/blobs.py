@@ -1,0 +1,80 @@
+"""Gaussian classes of any number, size and shape, for throughput and scaling at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from metabench import Dataset, Facts, Invalid, Source, Split, setting
+from metabench.data import ClassIndex, draws
+
+if TYPE_CHECKING:
+    from metabench.device import Device
+
+CENTRE, GREY = 127.5, 32.0  # of uint8 values: the middle, and one unit of deviation
+POOL = 1 << 20  # draws of noise, which the examples share by reading it from places of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blobs(Dataset):
+    """Classes are Gaussian clouds: a centre of deviation `apart`, examples around it of deviation 1.
+
+    Made when loaded, as uint8 (32 grey levels a unit of deviation) so that any input shape fits: (16,) for
+    points, (3, 84, 84) for arrays of mini-ImageNet's size. Inputs have mean 0 and deviation about 1.
+    Noise is read from a pool of 2²⁰ draws at places that each example draws for itself.
+    """
+
+    name: ClassVar[str] = "blobs"
+    shape: tuple[int, ...] = setting((16,), "of one example, e.g. [16] or [3, 84, 84]", at_least=1)
+    classes: int = setting(100, "classes of meta-train", at_least=1)
+    held_out: int = setting(20, "classes of validation, and of meta-test", at_least=1)
+    images: int = setting(20, "examples of each class", at_least=2)
+    apart: float = setting(1.0, "deviation of the class centres, in deviations of a class", at_least=0)
+    variant: int = setting(0, "seed of the examples: another one, other clouds", at_least=0)
+
+    def describe(self) -> Facts:
+        """What the settings say."""
+        classes: dict[str, int] = dict(
+            zip(("train", "validation", "test"), (self.classes, self.held_out, self.held_out), strict=True)
+        )
+        return Facts("classification", self.shape, None, classes, dict.fromkeys(classes, self.images))
+
+    def load(self, device: Device) -> Source:
+        """Makes the examples; raises Invalid where they would not fit in memory."""
+        import psutil
+
+        from metabench.data import TableSource
+
+        counts = self.describe().classes
+        size = sum(counts.values()) * self.images * prod(self.shape)
+        if size > psutil.virtual_memory().available:
+            raise Invalid(f"blobs of these settings take {size / 2**30:.1f} GiB, more than the free memory")
+        splits: dict[Split, ClassIndex] = {}
+        first = 0
+        for split in ("train", "validation", "test"):
+            names = [f"{split}-{number}" for number in range(counts[split])]
+            splits[split] = ClassIndex.of_counts(names, [self.images] * len(names), first * self.images)
+            first += len(names)
+        deviation = GREY / 255 * (1 + self.apart**2) ** 0.5
+        return TableSource(
+            f"blobs-{self.variant}", self._examples(first), splits, device,
+            mean=(CENTRE / 255,), std=(deviation,),
+        )  # fmt: skip
+
+    def _examples(self, classes: int) -> np.ndarray[Any, Any]:
+        inputs = prod(self.shape)
+        key = draws.key("metabench", "blobs", self.variant)
+        pool = draws.normal(draws.streams(key, [0]), POOL)[0].astype(np.float32)
+        pool = np.resize(pool, POOL + inputs)  # begins again where it ends
+        places = draws.streams(key, np.arange(1, classes + 1))
+        out = np.empty((classes, self.images, inputs), dtype=np.uint8)
+        for number in range(classes):
+            centre = self.apart * draws.normal(places[number : number + 1], inputs)[0].astype(np.float32)
+            starts = draws.below(draws.words(places[number : number + 1], self.images, 2 * inputs)[0], POOL)
+            for example, start in enumerate(starts):
+                values = centre + pool[start : start + inputs]
+                out[number, example] = np.clip(np.rint(values * GREY + CENTRE), 0, 255)
+        return out.reshape(classes * self.images, *self.shape)

@@ -1,0 +1,141 @@
+"""Omniglot: 1,623 handwritten characters of 50 alphabets (Lake, Salakhutdinov and Tenenbaum 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from metabench import DataError, Facts, Source, Split, setting
+from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
+from metabench.data.archives import members
+from metabench.data.classes import arrange
+from metabench.data.pictures import Shape, decode_all
+from metabench_plugins.datasets.lists import read_list
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metabench.device import Device
+
+DRAWERS = 20
+UPSTREAM = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
+MIRROR = "https://github.com/brendenlake/omniglot/raw/master/python"
+HELD_OUT = ("Braille", "Futurama", "Gujarati", "Japanese_(hiragana)", "Syriac_(Estrangelo)")
+"""Background alphabets that are validation in Lake's split, which itself has no validation part."""
+
+
+def archive(name: str, sha256: str = "", md5: str = "") -> RemoteFile:
+    """One archive of the repository's folder python/."""
+    urls = (f"{UPSTREAM}/{name}", f"{MIRROR}/{name}")
+    return RemoteFile(f"omniglot/{name}", urls, sha256, md5, most=1 << 28)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omniglot(PictureDataset):
+    """Handwritten characters, 20 drawings of each, white on black; Vinyals' or Lake's split.
+
+    vinyals: 1,028 + 172 + 423 characters (Vinyals et al. 2016); lake: the background and evaluation
+    alphabets of Lake et al. 2015, five background alphabets held out for validation. With rotations,
+    turns by 0, 90, 180 and 270 degrees are classes of their own, four of each character.
+    """
+
+    name: ClassVar[str] = "omniglot"
+    split: str = setting("vinyals", "which characters are in which split", choices=("vinyals", "lake"))
+    rotations: bool = setting(True, "four classes of each character, one per quarter turn")
+    size: int = setting(28, "pixels of a side", at_least=1, at_most=105)
+
+    def files(self) -> Sequence[RemoteFile]:
+        """The background and evaluation archives."""
+        return (
+            archive("images_background.zip", md5="68d2efa1b9178cc56df9314c21c6e718"),
+            archive("images_evaluation.zip", md5="6b91aef0f799c5bb55b94e3f2daec811"),
+        )
+
+    def describe(self) -> Facts:
+        """Constants of the package's split lists."""
+        turns = 4 if self.rotations else 1
+        classes: dict[str, int] = {split: turns * len(names) for split, names in self.characters().items()}
+        return Facts(
+            "classification", (1, self.size, self.size), None, classes, dict.fromkeys(classes, DRAWERS)
+        )
+
+    def characters(self) -> Mapping[Split, Sequence[str]]:
+        """The characters of each split, as "alphabet/characterNN"."""
+        return vinyals() if self.split == "vinyals" else lake()
+
+    def load(self, device: Device) -> Source:
+        """Reads the archives, or the cache of an earlier reading; raises DataError for an absent class."""
+        return load_characters(self, self.characters(), f"omniglot-{self.split}", device)
+
+
+def load_characters(
+    dataset: Any, characters: Mapping[Split, Sequence[str]], identity: str, device: Device
+) -> Source:
+    """Characters of Omniglot's archives as a source; dataset: has files, size, rotations and source."""
+    every = sorted(name for names in characters.values() for name in names)
+    index = ClassIndex.of_counts(every, [DRAWERS] * len(every))
+    shape = Shape(dataset.size, colour=False, invert=True)
+    pictures = cached(
+        dataset.cache_name("1", shape, every),
+        (len(every) * DRAWERS, *shape.input_shape),
+        lambda out: _read([file.place for file in dataset.files()], index, shape, out),
+    )
+    splits: dict[Split, ClassIndex] = {split: index.only(names) for split, names in characters.items()}
+    if dataset.rotations:
+        splits = {split: one.rotated() for split, one in splits.items()}
+        identity += "-rotations"
+    source: Source = dataset.source(identity, pictures, splits, device)
+    return source
+
+
+@cache
+def vinyals() -> Mapping[Split, Sequence[str]]:
+    """The split of Vinyals et al. 2016 (1,028 + 172 + 423 characters)."""
+    told = read_list("omniglot_vinyals.json")["characters"]
+    return {
+        split: [f"{alphabet}/character{n:02d}" for alphabet, ns in alphabets.items() for n in ns]
+        for split, alphabets in told.items()
+    }
+
+
+@cache
+def lake() -> Mapping[Split, Sequence[str]]:
+    """The background alphabets less five for validation, and the evaluation alphabets."""
+    background = set(read_list("omniglot_lake.json")["background"])
+    parts: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+    for name in sorted(name for names in vinyals().values() for name in names):
+        alphabet = name.split("/")[0]
+        part: Split = "test" if alphabet not in background else "train"
+        parts["validation" if alphabet in HELD_OUT else part].append(name)
+    return parts
+
+
+def _read(archives: Sequence[Path], index: ClassIndex, shape: Shape, out: np.ndarray[Any, Any]) -> None:
+    wanted = set(index.names)
+    labelled: dict[str, str] = {}
+    contents: dict[str, bytes] = {}  # 32,460 drawings take 10 MB
+    owner: dict[str, Path] = {}  # Greek and Latin stand in both small archives
+    for path in archives:
+        for name, content in members(path, lambda name: name.endswith(".png"), most_member=1 << 20):
+            title = f"{path.name}:{name}"
+            _, _, label = name.partition("/")
+            label = label.rpartition("/")[0]
+            if label in wanted and owner.setdefault(label, path) == path:
+                labelled[title], contents[title] = label, content
+    found, rows = arrange(labelled)
+    told = dict(zip(found.names, found.count, strict=True))
+    for name in index.names:
+        if told.get(name, 0) != DRAWERS:
+            raise DataError(
+                f"the class {name!r} has {told.get(name, 0)} images instead of {DRAWERS} in "
+                f"{', '.join(str(path) for path in archives)}; fetch them again"
+            )
+
+    def files() -> Iterator[tuple[int, str, bytes]]:
+        for title, row in rows.items():
+            yield row, title, contents[title]
+
+    decode_all(files(), shape, out)

@@ -1,0 +1,69 @@
+"""A small part of Omniglot, made of the repository's own two small archives of 3 MB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+from metabench import Facts, Source, Split, setting
+from metabench.data import PictureDataset, RemoteFile
+from metabench_plugins.datasets.omniglot import DRAWERS, archive, load_characters, vinyals
+
+if TYPE_CHECKING:
+    from metabench.device import Device
+
+ALPHABETS: dict[Split, tuple[str, ...]] = {
+    "train": ("Balinese", "Greek", "Korean", "Latin"),
+    "validation": ("Early_Aramaic",),
+    "test": ("Japanese_(katakana)", "Sanskrit", "Tagalog"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmniglotSmall(PictureDataset):
+    """Omniglot's small archives: 114 + 22 + 106 handwritten characters, no alphabet in two splits.
+
+    Meta-train is Balinese, Greek, Korean and Latin, validation Early Aramaic, meta-test Japanese,
+    Sanskrit and Tagalog. 20 drawings of each character, white on black.
+    """
+
+    name: ClassVar[str] = "omniglot-small"
+    rotations: bool = setting(False, "four classes of each character, one per quarter turn")
+    size: int = setting(28, "pixels of a side", at_least=1, at_most=105)
+
+    def files(self) -> Sequence[RemoteFile]:
+        """The archives "background small 1" and "background small 2"."""
+        return (
+            archive(
+                "images_background_small1.zip",
+                sha256="f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
+            ),
+            archive(
+                "images_background_small2.zip",
+                sha256="3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
+            ),
+        )
+
+    def describe(self) -> Facts:
+        """Constants of the package."""
+        turns = 4 if self.rotations else 1
+        classes: dict[str, int] = {split: turns * len(names) for split, names in characters().items()}
+        return Facts(
+            "classification", (1, self.size, self.size), None, classes, dict.fromkeys(classes, DRAWERS)
+        )
+
+    def load(self, device: Device) -> Source:
+        """Reads the archives, or the cache of an earlier reading; raises DataError for an absent class."""
+        return load_characters(self, characters(), "omniglot-small", device)
+
+
+@cache
+def characters() -> Mapping[Split, Sequence[str]]:
+    """The characters of each split, as "alphabet/characterNN"."""
+    every = sorted(name for names in vinyals().values() for name in names)
+    return {
+        split: [name for name in every if name.split("/")[0] in alphabets]
+        for split, alphabets in ALPHABETS.items()
+    }
