@@ -147,10 +147,8 @@ class Cell:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that changes the number, as 64 hexadecimal digits."""
-        told = asdict(self)
-        for name in ("label", "expect", "group"):
-            del told[name]
-        return digest_of(told)
+        left_out = ("label", "expect", "group", "digest")
+        return digest_of({name: value for name, value in vars(self).items() if name not in left_out})
 
     @property
     def id(self) -> str:
@@ -195,6 +193,6 @@ class Cell:
 
 
 def digest_of(told: Any) -> str:
-    """SHA-256 of plain JSON values, written with sorted keys and no spaces."""
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """SHA-256 of plain JSON values (records as their fields), written with sorted keys and no spaces."""
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -142,14 +142,14 @@ def _scored(result: Result, scores: NDArray[np.float64]) -> Row:
             "count": 0, "metric": result.cell.evaluation.metric, "unit": "", "higher_is_better": True,
             "curve": {},
         }  # fmt: skip
-    half = float(stats.estimate(scores[None, :]).half_width()) if len(scores) > 1 else None
+    spread = float(scores.std(ddof=1)) if len(scores) > 1 else None
     return {
         "metric": told.metric,
         "unit": told.unit,
         "higher_is_better": told.higher_is_better,
         "mean": float(scores.mean()) if len(scores) else None,
-        "spread": float(scores.std(ddof=1)) if len(scores) > 1 else None,
-        "half_width": half,
+        "spread": spread,
+        "half_width": None if spread is None else stats.half_width(spread, len(scores)),
         "count": len(scores),
         "manifest": told.manifest,
         "transductive": told.transductive,
@@ -166,6 +166,7 @@ def _times(result: Result) -> Row:
     seconds, steps = sum(b.seconds for b in blocks), sum(b.steps for b in blocks)
     step = seconds / steps if steps else None
     latency = scores.latency_seconds if scores else ()
+    middle, slow = map(float, np.percentile(latency, (50, 95))) if latency else (None, None)
     return {
         "setup_seconds": sum(result.setup.values()) if result.setup else None,
         "setup": dict(result.setup),
@@ -180,8 +181,8 @@ def _times(result: Result) -> Row:
         "sampling_share": _share([b.sampling for b in blocks], seconds),
         "adapt_seconds": _per_task(scores.adapt_seconds, scores.adapt_tasks) if scores else None,
         "evaluation_seconds": scores.seconds if scores else None,
-        "latency_p50": float(np.percentile(latency, 50)) if latency else None,
-        "latency_p95": float(np.percentile(latency, 95)) if latency else None,
+        "latency_p50": middle,
+        "latency_p95": slow,
         "memory_host": result.memory.get("host"),
         "memory_device": result.memory.get("device"),
         "energy": dict(result.energy),

@@ -125,6 +125,11 @@ def _from_squares(
     return Estimate(mean, np.sqrt(total / (seeds * tasks)), freedom, *shares)
 
 
+def half_width(spread: float, tasks: int, confidence: float = CONFIDENCE) -> float:
+    """Half the t interval around the mean of so many tasks with this standard deviation."""
+    return float(stdtrit(tasks - 1, (1 + confidence) / 2) * spread / np.sqrt(tasks))
+
+
 def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     """The mean of `first` - `second`, both [..., seeds, tasks] over the same tasks, paired.
 
