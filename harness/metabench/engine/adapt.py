@@ -6,24 +6,27 @@ names to tensors [T, …].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes
-from metabench.engine.lift import Lifted
+from metabench.engine.lift import Lifted, Part
 
 TaskWeights = Mapping[str, Tensor]
 Rate = float | Tensor | Mapping[str, Tensor]
 IMAGES_AT_ONCE = 48
-"""Images of 28 × 28 that a chunk holds on the CPU: more of them fall out of the cache, and then page-fault."""
+"""Images of 28 × 28 that a chunk holds on the CPU: more of them leave the cache, and then fault pages."""
 
 
-def spread(module: nn.Module, tasks: int, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """The module's weights (of these names) as every task's starting point, [T, …] without a copy."""
-    own = dict(module.named_parameters())
-    return {n: own[n].expand(tasks, *own[n].shape) for n in (own if names is None else names)}
+def spread(module: nn.Module, tasks: int, part: Part = "all") -> dict[str, Tensor]:
+    """The weights of the module, or of its part, as every task's starting point: [T, …], not copied."""
+    return {
+        name: weight.expand(tasks, *weight.shape)
+        for name, weight in module.named_parameters()
+        if part == "all" or name.startswith(part + ".")
+    }
 
 
 def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> dict[str, Tensor]:
@@ -35,21 +38,20 @@ def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> di
 def descend(
     loss: Callable[[TaskWeights], Tensor],
     weights: TaskWeights,
-    rate: Rate | Sequence[Rate],
+    rate: Rate,
     steps: int,
     *,
     first_order: bool = False,
 ) -> dict[str, Tensor]:
     """The weights after `steps` gradient steps of each task on its own loss: w ← w − α ∇L(w).
 
-    loss: task weights → [T]; rate: α, for all, per name, or a list with one for each step (its last one
-    is used for further steps). The result can be differentiated with respect to `weights` and `rate`
-    where gradients are recorded; first_order then takes each step's ∇L for a constant.
+    loss: task weights → [T]; rate: α, one for all, or by name. The result can be differentiated with
+    respect to `weights` and `rate` where gradients are recorded; first_order then takes each step's ∇L
+    for a constant. Elsewhere the result holds no graph.
     """
     recording = torch.is_grad_enabled()
-    for step in range(steps):
-        alpha = rate[min(step, len(rate) - 1)] if isinstance(rate, Sequence) else rate
-        weights = _step(loss, weights, alpha, recording, first_order)
+    for _ in range(steps):
+        weights = _step(loss, weights, rate, recording, first_order)
     return dict(weights)
 
 

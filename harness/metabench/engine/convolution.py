@@ -24,13 +24,13 @@ class Geometry(NamedTuple):
 
 
 def grouped_convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """y = x ∗ w in groups: x [n, groups·C, H, W]; weight [groups·O, C, kh, kw]; returns [n, groups·O, H', W'].
+    """y = x ∗ w in groups: x [n, groups·C, H, W]; weight [groups·O, C, kh, kw]; y [n, groups·O, H', W'].
 
     Correct and quick to second order (a third derivative is refused by torch).
     """
     if not torch.is_grad_enabled():
         return _forward(x, weight, geometry)
-    return _Convolution.apply(x, weight, geometry)  # type: ignore[no-any-return, no-untyped-call]
+    return _Convolution.apply(x, weight, geometry)  # type: ignore[no-any-return]
 
 
 def _forward(x: Tensor, weight: Tensor, g: Geometry) -> Tensor:
@@ -58,12 +58,12 @@ class _Convolution(torch.autograd.Function):
         return _forward(x, weight, geometry)
 
     @staticmethod
-    def backward(ctx: Any, gy: Tensor) -> Any:  # type: ignore[override]  # torch types it as variadic
+    def backward(ctx: Any, gy: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         of_x, of_weight, _ = ctx.needs_input_grad
         if not torch.is_grad_enabled():
             return *_backward(gy, x, weight, ctx.geometry, of_x, of_weight), None
-        gx, gw = _Gradient.apply(gy, x, weight, ctx.geometry, of_x, of_weight)  # type: ignore[no-untyped-call]
+        gx, gw = _Gradient.apply(gy, x, weight, ctx.geometry, of_x, of_weight)
         return gx, gw, None
 
 
@@ -84,7 +84,7 @@ class _Gradient(torch.autograd.Function):
         return _backward(gy, x, weight, geometry, of_x, of_weight)
 
     @staticmethod
-    def backward(ctx: Any, ggx: Tensor | None, ggw: Tensor | None) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, ggx: Tensor | None, ggw: Tensor | None) -> Any:
         gy, x, weight = ctx.saved_tensors
         geometry = ctx.geometry
         of_gy, of_x, of_weight = ctx.needs_input_grad[:3]

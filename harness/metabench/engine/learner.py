@@ -49,8 +49,10 @@ class GradientAlgorithm(Algorithm):
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
     chunk: int = setting(0, CHUNK_HELP, at_least=0)
 
-    def network(self, network: Network | None, workload: Workload, device: Device) -> nn.Module:
-        """The cell's network with a head for the workload, on the device.
+    def module(
+        self, network: Network | None, workload: Workload, device: Device, head: bool = True
+    ) -> nn.Module:
+        """The cell's network on the device, with a head for the workload, or without one.
 
         Raises Invalid without a network, where its outputs do not fit, or where training has other ways.
         """
@@ -62,20 +64,21 @@ class GradientAlgorithm(Algorithm):
                 f"{self.name} has a head of fixed size: training with {train.ways} ways does not fit a test "
                 f"with {test.ways}; give both the same ways"
             )
-        shape = workload.facts.input_shape
-        module = network.build(shape, workload.outputs).to(device.torch, device.dtype)
+        shape, outputs = workload.facts.input_shape, workload.outputs
+        module = network.build(shape, outputs if head else None).to(device.torch, device.dtype)
         with torch.no_grad():
             found = module(torch.zeros(2, *shape, device=device.torch, dtype=device.dtype)).shape
-        if tuple(found) != (2, workload.outputs):
+        if len(found) != 2 or (head and found[1] != outputs):
+            wanted = f"({outputs},)" if head else "one axis of features"
             raise Invalid(
                 f"network {network.name!r} gives {tuple(found[1:])} for an input {shape}; "
-                f"{self.name} needs ({workload.outputs},)"
+                f"{self.name} needs {wanted}"
             )
         return module
 
 
 class GradientLearner(ModuleLearner):
-    """A learner whose tasks adapt the weights of one network: write `adapt`, and `task_loss` where it differs.
+    """A learner whose tasks adapt the weights of a network: write `adapt`, and `task_loss` where it differs.
 
     module: the network, with `.features` and `.head`; settings: the algorithm; meta: what is learned
     beside the network (rates). The outer optimizer is Adam over both.
@@ -114,9 +117,9 @@ class GradientLearner(ModuleLearner):
         """Predictions [T, q, outputs] of each task's adapted network."""
         return self.run(query_x, state.weights, state.support_x)
 
-    def start(self, tasks: int) -> dict[str, Tensor]:
-        """The network's weights as the starting point of each of so many tasks, [T, …] by name."""
-        return spread(self.network.module, tasks)
+    def start(self, tasks: int, part: Part = "all") -> dict[str, Tensor]:
+        """The network's weights (of a part) as the starting point of so many tasks, [T, …] by name."""
+        return spread(self.network.module, tasks, part)
 
     def run(
         self, x: Tensor, weights: TaskWeights, support_x: Tensor | None = None, part: Part = "all"

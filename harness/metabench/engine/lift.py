@@ -99,8 +99,8 @@ def lift(module: nn.Module) -> Lifted:
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
             raise Invalid(
-                f"layer {name!r} drops numbers at random: which ones would depend on how tasks are shared out "
-                "to chunks and ranks; build the network with dropout 0"
+                f"layer {name!r} drops numbers at random: which ones would depend on how tasks are shared "
+                "out to chunks and ranks; build the network with dropout 0"
             )
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             layer.track_running_stats = False
@@ -136,7 +136,7 @@ class Program:
             root = nn.Sequential(root)
         graph = _trace(root)
         self.steps: list[tuple[fx.Node, Layer | Step]] = []
-        self.shared = {name: p for name, p in module.named_parameters()}
+        self.shared = dict(module.named_parameters())
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.input = node

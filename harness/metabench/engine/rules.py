@@ -67,7 +67,7 @@ class Value:
 
     def from_rows(self, rows: Tensor) -> Value:
         """The value that these rows [T·n, …] are."""
-        return Value(rows.unflatten(0, (self.tasks, -1)), self.tasks)
+        return Value(rows.view(self.tasks, -1, *rows.shape[1:]), self.tasks)
 
 
 @dataclass(frozen=True)
@@ -308,15 +308,16 @@ def _size(x: Value, dim: int | None = None) -> Any:
 
 
 _POINTWISE: tuple[Callable[..., Any], ...] = (
-    operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, torch.add, torch.sub, torch.mul,
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd,
+    torch.add, torch.sub, torch.mul,
 )  # fmt: skip
 _ACTIVATIONS: tuple[Callable[..., Any], ...] = (
     F.relu, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.softplus, F.hardtanh, F.relu6, F.mish, F.sigmoid,
-    F.tanh, torch.relu, torch.tanh, torch.sigmoid, torch.square, torch.abs, torch.exp, torch.neg, operator.neg,
-    torch.sin, torch.cos,
+    F.tanh, torch.relu, torch.tanh, torch.sigmoid, torch.square, torch.abs, torch.exp, torch.neg,
+    operator.neg, torch.sin, torch.cos,
 )  # fmt: skip
 _POOLINGS: tuple[Callable[..., Any], ...] = (
-    F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
+    F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
 )  # fmt: skip
 
 _PLUS: Mapping[Callable[..., Any], Callable[..., Any]] = {operator.iadd: operator.add}

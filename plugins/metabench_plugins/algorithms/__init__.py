@@ -6,13 +6,19 @@ from metabench import hookimpl
 @hookimpl
 def metabench_algorithms() -> list[type]:
     """Every class of this folder."""
+    from metabench_plugins.algorithms.anil import Anil
     from metabench_plugins.algorithms.baseline import Baseline
     from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus
+    from metabench_plugins.algorithms.boil import Boil
     from metabench_plugins.algorithms.cnp import Cnp
+    from metabench_plugins.algorithms.imaml import Imaml
     from metabench_plugins.algorithms.maml import Maml
+    from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
     from metabench_plugins.algorithms.matchingnet import MatchingNet
     from metabench_plugins.algorithms.metalstm import MetaLstm
+    from metabench_plugins.algorithms.metasgd import MetaSgd
     from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
+    from metabench_plugins.algorithms.protomaml import ProtoMaml
     from metabench_plugins.algorithms.protonet import ProtoNet
     from metabench_plugins.algorithms.r2d2 import R2D2
     from metabench_plugins.algorithms.relationnet import RelationNet
@@ -21,6 +27,12 @@ def metabench_algorithms() -> list[type]:
     from metabench_plugins.algorithms.simpleshot import SimpleShot
 
     return [
+        ProtoMaml,
+        MetaSgd,
+        MamlPlusPlus,
+        Imaml,
+        Boil,
+        Anil,
         Maml,
         Reptile,
         ProtoNet,

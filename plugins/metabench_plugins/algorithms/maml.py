@@ -26,7 +26,7 @@ class Maml(GradientAlgorithm):
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MamlLearner":
         """The learner of the whole network's starting point."""
-        return MamlLearner(self, self.network(network, workload, device), workload)
+        return MamlLearner(self, self.module(network, workload, device), workload)
 
 
 class MamlLearner(GradientLearner):

@@ -30,7 +30,7 @@ class Reptile(GradientAlgorithm):
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ReptileLearner":
         """The learner of the whole network's starting point."""
-        return ReptileLearner(self, self.network(network, workload, device), workload)
+        return ReptileLearner(self, self.module(network, workload, device), workload)
 
 
 class ReptileLearner(GradientLearner):
@@ -64,7 +64,7 @@ class ReptileLearner(GradientLearner):
         chance = torch.Generator().manual_seed(hash((self.seed, step)))
         passes = -(-self.steps * size // examples)
         order = torch.cat([torch.randperm(examples, generator=chance) for _ in range(passes)])
-        return list(order[: self.steps * size].split(size))
+        return [order[i : i + size] for i in range(0, self.steps * size, size)]
 
     def _descend(self, start: TaskWeights, x: Tensor, y: Tensor, steps: int) -> dict[str, Tensor]:
         return descend(

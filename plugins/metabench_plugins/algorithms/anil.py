@@ -1,0 +1,48 @@
+"""ANIL: MAML that adapts the head alone."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anil(GradientAlgorithm):
+    """Learns features that serve all tasks, and the head from which a few gradient steps learn a task.
+
+    A. Raghu, M. Raghu, S. Bengio, O. Vinyals: Rapid Learning or Feature Reuse? Towards Understanding the
+    Effectiveness of MAML, ICLR 2020, section 4.1. No departure. With batch norm the evaluation is
+    transductive unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "anil"
+
+    first_order: bool = setting(False, "take the inner gradients for constants")
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "AnilLearner":
+        """The learner of the features and of the head's starting point."""
+        return AnilLearner(self, self.module(network, workload, device), workload)
+
+
+class AnilLearner(GradientLearner):
+    """MAML's equation 1 with steps on the head only; the meta-gradient reaches features and head."""
+
+    def __init__(self, anil: Anil, module: nn.Module, workload: Workload) -> None:
+        super().__init__(module, workload, anil)
+        self.anil = anil
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """The head's weights after `steps` gradient steps on the support set's features."""
+        features = self.network(support.x, part="features")
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return self.loss(self.network(features, weights, part="head"), support.y)
+
+        steps = self.test_steps if steps is None else steps
+        start = self.start(len(support.x), part="head")
+        adapted = descend(loss, start, self.anil.inner_rate, steps, first_order=self.anil.first_order)
+        return Adapted(adapted, support.x)

@@ -1,0 +1,47 @@
+"""BOIL: MAML that adapts the body alone."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boil(GradientAlgorithm):
+    """Learns a head that serves all tasks, and the body from which a few gradient steps learn a task.
+
+    J. Oh, H. Yoo, C. Kim, S.-Y. Yun: BOIL: Towards Representation Change for Few-shot Learning, ICLR 2021,
+    section 3.1 (an inner rate of 0 for the head, which only the outer loop learns). No departure. With
+    batch norm the evaluation is transductive unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "boil"
+
+    first_order: bool = setting(False, "take the inner gradients for constants")
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "BoilLearner":
+        """The learner of the head and of the body's starting point."""
+        return BoilLearner(self, self.module(network, workload, device), workload)
+
+
+class BoilLearner(GradientLearner):
+    """MAML's equation 1 with steps on the body only; the meta-gradient reaches body and head."""
+
+    def __init__(self, boil: Boil, module: nn.Module, workload: Workload) -> None:
+        super().__init__(module, workload, boil)
+        self.boil = boil
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """The body's weights after `steps` gradient steps on the support set."""
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return self.loss(self.network(support.x, weights), support.y)
+
+        steps = self.test_steps if steps is None else steps
+        start = self.start(len(support.x), part="features")
+        adapted = descend(loss, start, self.boil.inner_rate, steps, first_order=self.boil.first_order)
+        return Adapted(adapted, support.x)

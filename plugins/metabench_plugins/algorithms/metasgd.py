@@ -1,0 +1,53 @@
+"""Meta-SGD: MAML that learns a step size for each weight."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaSgd(GradientAlgorithm):
+    """Learns the starting point together with a rate for each weight, which sets an update's direction too.
+
+    Z. Li, F. Zhou, F. Chen, H. Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning,
+    arXiv:1707.09835, equation 3. Departures: every rate starts at `inner_rate`, where the paper draws them
+    between 0.005 and 0.1; more than one inner step is possible, with the same rates. With batch norm the
+    evaluation is transductive unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "metasgd"
+
+    inner_rate: float = setting(0.1, "where every rate starts", above=0)
+    first_order: bool = setting(False, "take the inner gradients for constants; the rates still learn")
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaSgdLearner":
+        """The learner of the starting point and of the rates."""
+        return MetaSgdLearner(self, self.module(network, workload, device), workload)
+
+
+class MetaSgdLearner(GradientLearner):
+    """θ'ᵢ = θ − α ∘ ∇L(θ; supportᵢ), with θ and α both learned (equation 3)."""
+
+    def __init__(self, metasgd: MetaSgd, module: nn.Module, workload: Workload) -> None:
+        rates = nn.ParameterList(torch.full_like(w, metasgd.inner_rate) for w in module.parameters())
+        super().__init__(module, workload, metasgd, meta=rates)
+        self.first_order = metasgd.first_order
+        self.names = [name for name, _ in module.named_parameters()]
+        self.rates = rates
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """All weights after `steps` steps on the support set with each weight's own rate."""
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return self.loss(self.network(support.x, weights), support.y)
+
+        steps = self.test_steps if steps is None else steps
+        alpha = dict(zip(self.names, self.rates, strict=True))
+        adapted = descend(loss, self.start(len(support.x)), alpha, steps, first_order=self.first_order)
+        return Adapted(adapted, support.x)

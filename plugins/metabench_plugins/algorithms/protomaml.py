@@ -1,0 +1,73 @@
+"""Proto-MAML: MAML whose head starts as the prototypes of the task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Examples, Network, Workload, setting
+from metabench.device import Device
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtoMaml(GradientAlgorithm):
+    """Adapts features and a linear head, which starts as the nearest-prototype classifier of the task.
+
+    E. Triantafillou et al.: Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples,
+    ICLR 2020, section 3 ("fo-Proto-MAML"; the paper takes the first order only, here it is a setting). The
+    meta-gradient flows through the head's start, as in the paper. With batch norm the evaluation is
+    transductive unless `queries` is "alone".
+    """
+
+    name: ClassVar[str] = "protomaml"
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
+
+    inner_rate: float = setting(0.1, "step size of adaptation, α", above=0)
+    first_order: bool = setting(False, "take the inner gradients for constants")
+
+    def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoMamlLearner":
+        """The learner of the features; the head is each task's own."""
+        return ProtoMamlLearner(self, self.module(network, workload, device, head=False), workload)
+
+
+class ProtoMamlLearner(GradientLearner):
+    """A head W = 2c, b = −‖c‖² scores by the distance to the prototypes c (section 3)."""
+
+    def __init__(self, protomaml: ProtoMaml, module: nn.Module, workload: Workload) -> None:
+        super().__init__(module, workload, protomaml)
+        self.protomaml = protomaml
+        self.ways = workload.test.ways
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """The features' weights and the head after `steps` gradient steps on the support set."""
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return self.loss(scores(self.network(support.x, weights, part="features"), weights), support.y)
+
+        steps = self.test_steps if steps is None else steps
+        features = self.network(support.x, part="features")
+        start = self.start(len(support.x)) | head_of_prototypes(features, support.y, self.ways)
+        adapted = descend(
+            loss, start, self.protomaml.inner_rate, steps, first_order=self.protomaml.first_order
+        )
+        return Adapted(adapted, support.x)
+
+    def predict(self, state: Adapted, query_x: Tensor) -> Tensor:
+        """Class scores [T, q, ways] of the adapted features and head."""
+        return scores(self.run(query_x, state.weights, state.support_x, part="features"), state.weights)
+
+
+def head_of_prototypes(features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
+    """The head that scores as −‖f − c‖² does, up to ‖f‖²: features [T, n, d], y [T, n]."""
+    member = F.one_hot(y, ways).to(features.dtype)  # [T, n, ways]
+    c = (member / member.sum(1, keepdim=True).clamp(min=1)).mT @ features
+    return {"prototype.weight": 2 * c, "prototype.bias": -c.square().sum(2)}
+
+
+def scores(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """f Wᵀ + b: features [T, n, d], W [T, ways, d], b [T, ways]; returns [T, n, ways]."""
+    return torch.baddbmm(weights["prototype.bias"].unsqueeze(1), features, weights["prototype.weight"].mT)
