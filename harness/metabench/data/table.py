@@ -46,7 +46,6 @@ class TableSource(Source):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         augment: Augment | None = None,
-        image_names: Sequence[str] | None = None,
     ) -> None:
         check_disjoint(splits)
         for split, index in splits.items():
@@ -56,7 +55,6 @@ class TableSource(Source):
         self.splits = dict(splits)
         self.device = device
         self.augment = augment
-        self.image_names = image_names
         self.examples = place(examples, device, identity)
         per_unit = 255.0 if self.examples.dtype == torch.uint8 else 1.0
         shape = (-1, *[1] * (examples.ndim - 2)) if examples.ndim > 2 else (-1,)
@@ -90,6 +88,11 @@ class TableSource(Source):
             parts.append(Examples(x.view(tasks, rows.shape[1], *x.shape[1:]), labels))
         support, query = parts
         return Episodes(support, query, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
+
+    @property
+    def is_image(self) -> bool:
+        """Whether examples are uint8 pictures [channels, height, width]."""
+        return self.examples.dtype == torch.uint8 and self.examples.dim() == 4
 
     def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
         """Micro-batches of these numbers: shuffles of meta-train, one after the other, cut into pieces."""

@@ -1,0 +1,244 @@
+"""`metabench data list | fetch | verify | path | manifest`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metabench.errors import DataError, RequestError
+
+if TYPE_CHECKING:
+    from metabench.contracts import Dataset
+    from metabench.data.remote import Progress
+    from metabench.records import Spec
+
+_SET = click.option(
+    "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting of the data set, as in a suite."
+)
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  metabench data list
+  metabench data fetch omniglot
+  metabench data verify omniglot --set split=lake
+  metabench data manifest omniglot-small --ways 5 --shots 1 --out tasks.npz
+"""
+)
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), help="The data folder (METABENCH_DATA)."
+)
+def command(data: Path | None) -> None:
+    """Bring, check and find data sets, and export the tasks that are drawn from them."""
+    if data is not None:
+        os.environ["METABENCH_DATA"] = str(data.absolute())
+
+
+@command.command("list", epilog="Example: metabench data list")
+def list_() -> int:
+    """List the data sets, their classes per split, and whether their files are here."""
+    from tabulate import tabulate
+
+    from metabench.data import data_folder
+    from metabench.errors import SettingError
+    from metabench.plugins import load
+    from metabench.settings import make
+
+    rows = []
+    for entry in load().entries("dataset").values():
+        try:
+            made = make(entry.cls)
+        except SettingError:
+            rows.append([entry.name, "", "", "yours: its settings say where"])
+            continue
+        facts = made.describe()
+        classes = (
+            " + ".join(str(facts.classes[s]) for s in facts.classes) if any(facts.classes.values()) else ""
+        )
+        shape = "×".join(map(str, facts.input_shape))
+        state = "ready" if made.missing() is None else _absent(made)
+        rows.append([entry.name, classes or "endless", shape, state])
+    click.echo(tabulate(rows, ["name", "classes", "input", "state"], disable_numparse=True))
+    click.echo(f"\ndata folder: {data_folder()}")
+    return 0
+
+
+@command.command(epilog="Example: metabench data fetch omniglot")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def fetch(names: Sequence[str], quiet: bool) -> int:
+    """Bring the files of the data sets NAMES; goes on where an earlier try broke off."""
+    from metabench.data.remote import fetch as bring
+
+    with _bar(quiet) as progress:
+        for name in names:
+            for file in _files(_made(name, ())):
+                place = bring(file, progress)
+                if not quiet:
+                    click.echo(f"{place} is here", err=True)
+    return 0
+
+
+@command.command(epilog="Example: metabench data verify omniglot")
+@click.argument("name")
+@_SET
+def verify(name: str, given: Sequence[str]) -> int:
+    """Check a data set: its files' digests, its counts, that splits share no class and no like image."""
+    from metabench.data.verification import verify as check
+
+    faults = 0
+    for finding in check(_made(name, given)):
+        click.echo(str(finding))
+        faults += finding.fault
+    click.echo(f"{name}: {'sound' if not faults else f'{faults} faults'}")
+    return 1 if faults else 0
+
+
+@command.command(epilog="Example: metabench data path omniglot")
+@click.argument("name")
+@_SET
+def path(name: str, given: Sequence[str]) -> int:
+    """Print where the files of a data set lie, or would lie, one a line."""
+    made = _made(name, given)
+    own = getattr(made, "folder", None) or getattr(made, "file", None)
+    places = [str(file.place) for file in _files(made)] or ([str(own())] if own else [])
+    click.echo("\n".join(places) if places else f"{name} needs no files", err=not places)
+    return 0
+
+
+@command.command(epilog="Example: metabench data manifest glyphs --ways 20 --shots 1 --out tasks.npz")
+@click.argument("name", required=False)
+@_SET
+@click.option(
+    "--split", type=click.Choice(("train", "validation", "test")), default="test", show_default=True
+)
+@click.option("--ways", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--shots", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--queries", type=click.IntRange(1), default=15, show_default=True)
+@click.option("--tasks", type=click.IntRange(1), default=600, show_default=True)
+@click.option("--seed", type=int, default=2026, show_default=True, help="The evaluation's seed.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tasks here (.npz).")
+@click.option(
+    "--check", type=click.Path(dir_okay=False, path_type=Path), help="Draw the tasks of this file again."
+)
+def manifest(
+    name: str | None, given: Sequence[str], split: Any, ways: int, shots: int, queries: int, tasks: int,
+    seed: int, out: Path | None, check: Path | None,
+) -> int:  # fmt: skip
+    """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too."""
+    from metabench.data.manifests import make_manifest, read_manifest
+    from metabench.device import Device
+    from metabench.plugins import load
+    from metabench.records import Protocol
+    from metabench.settings import make
+
+    if check is not None:
+        told = read_manifest(check)
+        made = make(load().find("dataset", told.dataset.name).cls, told.dataset.settings)
+        _present(made)
+        numbers = told.arrays["index"].tolist()
+        source = made.load(Device())
+        here = make_manifest(told.dataset, source, told.split, told.protocol, numbers, told.seed)
+        fault = told.difference(here)
+        click.echo(f"{check}: {len(told)} tasks, " + (f"other ones: {fault}" if fault else "the same here"))
+        return 1 if fault else 0
+    if name is None or out is None:
+        raise RequestError("name a data set and --out FILE, or --check FILE")
+    made = _made(name, given)
+    _present(made)
+    protocol = Protocol(ways=ways, shots=shots, queries=queries)
+    told = make_manifest(_spec(made, given), made.load(Device()), split, protocol, range(tasks), seed)
+    told.write(out)
+    click.echo(f"{out}: {tasks} tasks of {name}, split {split}")
+    return 0
+
+
+def _made(name: str, given: Sequence[str]) -> Dataset:
+    from metabench.plugins import load
+    from metabench.settings import make
+
+    made: Dataset = make(load().find("dataset", name).cls, _settings(given))
+    return made
+
+
+def _spec(made: Dataset, given: Sequence[str]) -> Spec:
+    from metabench.records import Spec
+    from metabench.settings import fill
+
+    return Spec(made.name, fill(type(made), _settings(given)))
+
+
+def _settings(given: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is read as TOML, and as a plain string where it is none."""
+    told = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise RequestError(f"--set takes KEY=VALUE, not {pair!r}")
+        try:
+            told[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            told[key] = value
+    return told
+
+
+def _files(made: Dataset) -> Sequence[Any]:
+    from metabench.data import FilesDataset
+
+    return made.files() if isinstance(made, FilesDataset) else ()
+
+
+def _present(made: Dataset) -> None:
+    missing = made.missing()
+    if missing is not None:
+        raise DataError(missing)
+
+
+def _absent(made: Dataset) -> str:
+    files = _files(made)
+    here = sum(file.here() for file in files)
+    return f"{here} of {len(files)} files here; metabench data fetch {made.name}"
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Progress]:
+    """A progress callback: bars on a terminal, a line at each tenth elsewhere, nothing where quiet."""
+    if quiet or not sys.stderr.isatty():
+        told: dict[str, int] = {}
+
+        def line(name: str, done: int, size: int | None) -> None:
+            tenth = 10 * done // size if size else done >> 26
+            if not quiet and told.get(name) != tenth:
+                told[name] = tenth
+                of = f" of {size / 1e6:.1f}" if size else ""
+                click.echo(f"{name}: {done / 1e6:.1f}{of} MB", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        bars: dict[str, Any] = {}
+
+        def bar(name: str, done: int, size: int | None) -> None:
+            if name not in bars:
+                bars[name] = shown.add_task(name, total=size)
+            shown.update(bars[name], completed=done, total=size)
+
+        yield bar

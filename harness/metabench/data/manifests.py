@@ -1,0 +1,125 @@
+"""What tasks are made of, in a file: anybody can evaluate on exactly the same tasks with other software.
+
+A manifest is a .npz without pickles. Its arrays are those of `Source.manifest`; for classification
+
+    classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]
+
+where place j of support and of query belongs to the task's class j mod ways. `about` is JSON: the data
+set, its settings, split, protocol and seed, and for classification the split's classes by name, each with
+the number of its first image and how many it has. Image numbers count the images of a class in the order
+of their file names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metabench.errors import DataError
+from metabench.records import Protocol, Spec, Split
+
+if TYPE_CHECKING:
+    from metabench.contracts import Episodes, Source
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The tasks of one split, protocol and seed of a data set."""
+
+    dataset: Spec
+    split: Split
+    protocol: Protocol
+    seed: int
+    classes: Sequence[Mapping[str, Any]]  # name, first, count, turns of each class; empty for regression
+    arrays: Mapping[str, np.ndarray[Any, Any]]
+
+    def __len__(self) -> int:
+        return len(self.arrays["index"])
+
+    def write(self, path: Path) -> None:
+        """Writes the manifest as a .npz."""
+        about = {
+            "manifest": VERSION,
+            "dataset": asdict(self.dataset),
+            "split": self.split,
+            "protocol": asdict(self.protocol),
+            "seed": self.seed,
+            "classes": list(self.classes),
+        }
+        text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, about=text, **self.arrays)
+
+    def difference(self, other: Manifest) -> str | None:
+        """What first tells this manifest's tasks from another's, or None where they are the same."""
+        for name in ("split", "protocol", "classes"):
+            if getattr(self, name) != getattr(other, name):
+                return f"{name} differs"
+        if set(self.arrays) != set(other.arrays):
+            return f"one has the arrays {', '.join(self.arrays)}, the other {', '.join(other.arrays)}"
+        for name, values in self.arrays.items():
+            if not np.array_equal(values, other.arrays[name]):
+                return f"the array {name!r} differs"
+        return None
+
+    def episodes(self, source: Source, tasks: range | None = None) -> Episodes:
+        """The tensors of these tasks (places in the manifest; all by default), from a data set at hand.
+
+        Raises DataError where the source's classes are not those of the manifest.
+        """
+        from metabench.data.classes import Drawn
+        from metabench.data.table import TableSource
+
+        if not isinstance(source, TableSource):
+            raise DataError(
+                f"{self.dataset.name!r} makes its tasks from formulas; draw them by number instead"
+            )
+        if _classes(source, self.split) != list(self.classes):
+            raise DataError(
+                f"the classes of split {self.split!r} of {self.dataset.name!r} here are not the manifest's"
+            )
+        part = slice(tasks.start, tasks.stop, tasks.step) if tasks is not None else slice(None)
+        drawn = Drawn(*(self.arrays[name][part] for name in Drawn._fields))
+        return source.gather(self.split, drawn, self.arrays["index"][part].tolist())
+
+
+def make_manifest(
+    dataset: Spec, source: Source, split: Split, protocol: Protocol, tasks: Sequence[int], seed: int
+) -> Manifest:
+    """The manifest of these tasks of a loaded data set."""
+    arrays = dict(source.manifest(split, protocol, tasks, seed))
+    return Manifest(dataset, split, protocol, seed, _classes(source, split), arrays)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest that `write` wrote; raises DataError on anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays.pop("about").tobytes())
+        if about["manifest"] != VERSION:
+            raise DataError(f"{path} is a manifest of version {about['manifest']}; this is {VERSION}")
+        spec = Spec(about["dataset"]["name"], about["dataset"]["settings"])
+        protocol = Protocol(**about["protocol"])
+        seed, classes = int(about["seed"]), about["classes"]
+        len(arrays["index"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no manifest of tasks ({type(error).__name__}: {error})") from error
+    return Manifest(spec, about["split"], protocol, seed, classes, arrays)
+
+
+def _classes(source: Source, split: Split) -> list[Mapping[str, Any]]:
+    from metabench.data.table import TableSource
+
+    if not isinstance(source, TableSource):
+        return []
+    index = source.splits[split]
+    rows = zip(index.names, index.first, index.count, index.turns, strict=True)
+    return [{"name": n, "first": int(f), "count": int(c), "turns": int(t)} for n, f, c, t in rows]
