@@ -18,7 +18,7 @@ from metabench import stats
 from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
-ROW_VERSION = 1
+ROW_VERSION = 2
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -32,8 +32,8 @@ KEYS = (
     "suite", "version", "group", "algorithm", "algorithm_settings", "label", "network", "network_settings",
     "dataset", "dataset_settings", "ways", "shots", "queries", "train", "steps", "step_tasks",
     "budget_seconds", "target", "backend", "backend_settings", "ranks", "threads", "seed",
-    "evaluation_tasks", "evaluation_seed", "plugin", "configuration", "work", "weak_work", "expected",
-    "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware", "python", "torch",
+    "evaluation_tasks", "evaluation_seed", "plugin", "configuration", "match", "work", "weak_work",
+    "expected", "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware", "python", "torch",
     "git", "date", "started", "wall_seconds", "command", "path", "parameters", "file", "setup_seconds",
     "setup", "training_seconds", "trained_steps", "validation_seconds", "step_seconds", "tasks_per_second",
     "warmup_seconds", "unstable", "communication_share", "sampling_share", "adapt_seconds",
@@ -61,6 +61,7 @@ def _axes(cell: Cell) -> Row:
     left_out = ("label", "expect", "group", "seed", "digest")
     told = {name: value for name, value in vars(cell).items() if name not in left_out}
     configuration = _key(told)
+    match = _key({name: value for name, value in told.items() if name != "plugins"})
     del told["backend"]
     told["plugins"] = {k: v for k, v in cell.plugins.items() if k != "backend"}
     work = _key(told)
@@ -95,6 +96,7 @@ def _axes(cell: Cell) -> Row:
         "evaluation_seed": cell.evaluation.seed,
         "plugin": cell.plugins.get("algorithm", ""),
         "configuration": configuration,  # the same for every seed
+        "match": match,  # the same for every seed and version of the plugins
         "work": work,  # the same for every seed and backend
         "weak_work": _key(told),  # the same for every seed, backend and number of tasks a step
         "expected": list(cell.expect),

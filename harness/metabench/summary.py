@@ -19,7 +19,7 @@ CARRIED = (
     "network", "network_name", "network_settings", "dataset", "dataset_name", "dataset_settings", "ways",
     "shots", "queries", "train", "steps", "step_tasks", "target", "backend", "backend_name",
     "backend_settings", "ranks", "threads", "metric", "unit", "higher_is_better", "manifest", "machine",
-    "hardware", "plugin", "configuration", "work", "weak_work", "path", "parameters", "state",
+    "hardware", "plugin", "configuration", "match", "work", "weak_work", "path", "parameters", "state",
     "evaluation_seed",
 )  # fmt: skip
 AVERAGED = (

@@ -1,0 +1,48 @@
+"""`metabench compare BASE NEW`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench compare results/quick-v1 results/local
+  metabench compare base new --drop 1.0 --slowdown 20 --markdown comment.md
+"""
+)
+@click.argument("base", type=click.Path())
+@click.argument("new", type=click.Path())
+@click.option("--drop", default=0.5, show_default=True, metavar="POINTS", help=(
+    "Drop of a score that counts as a regression: points of accuracy, per cent of other scores."
+))  # fmt: skip
+@click.option("--slowdown", default=10.0, show_default=True, metavar="PERCENT", help=(
+    "Slowdown of a training step that counts as a regression."
+))  # fmt: skip
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table as Markdown to this file.")
+def command(base: str, new: str, drop: float, slowdown: float, markdown: Path | None) -> int:
+    """Compare the results NEW with the results BASE, cell by cell, as a gate for changes.
+
+    Exit status: 0 when nothing is shown to be worse beyond the thresholds, 1 when something is, 2 for a
+    mistake in the request.
+    """
+    from metabench.comparison import Thresholds, compare
+    from metabench.errors import RequestError
+    from metabench.table import Table, render
+    from metabench.views import plain
+
+    old, now = Table.read([base]), Table.read([new])
+    for table, path in ((old, base), (now, new)):
+        if not len(table):
+            raise RequestError(f"{path}: no results in it, nothing can be compared")
+    found = compare(old, now, Thresholds(drop / 100, slowdown / 100))
+    problems = Table([], [], [*old.problems, *now.problems])
+    click.echo(render(problems, [found.section], lines=0))
+    if markdown is not None:
+        markdown.write_text(plain(found.section, "github") + "\n", encoding="utf-8")
+    for line in found.regressed:
+        click.echo(f"regression: {line}", err=True)
+    return 1 if found.regressed else 0

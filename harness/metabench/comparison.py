@@ -1,0 +1,187 @@
+"""Two sets of results, cell by cell: is the new one better, worse, or can no difference be shown?
+
+Scores are compared over the same test tasks and seeds, times only on one machine. Versions of plugins
+may differ: that is what a comparison is mostly for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metabench import stats
+from metabench.sections import ABSENT, Column, Section, significant, text
+from metabench.table import Table
+from metabench.views import AXIS_COLUMNS
+
+LEVEL = 0.05
+
+RUN_SPREAD = 1.3
+"""Two runs of one loop minutes apart were seen to differ by this factor, though their blocks did not."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a regression, where it is shown: a drop of the score, a slowdown of a step.
+
+    drop: in the metric's unit, 0.005 is half a point of accuracy; slowdown: 0.1 is 10 %.
+    """
+
+    drop: float = 0.005
+    slowdown: float = 0.10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison as a table, and the names of the cells that regressed."""
+
+    section: Section
+    regressed: tuple[str, ...]
+
+
+def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Comparison:
+    """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed."""
+    limits = thresholds or Thresholds()
+    pairs = _pairs(base, new)
+    lines = [_line(base, new, ours, theirs) for ours, theirs in pairs]
+    _judge(lines, limits)
+    columns = [
+        *AXIS_COLUMNS,
+        text("base_score", "base", right=True),
+        text("new_score", "new", right=True),
+        Column("difference", _difference_text, right=True),
+        text("verdict", "score"),
+        Column("time new/base", _ratio_text, right=True),
+        text("time_verdict", "time"),
+        text("seeds", "seeds", quiet=True, right=True),
+        text("tasks", "test tasks", quiet=True, right=True),
+        Column("regression", lambda r: "yes" if r["regressed"] else ABSENT),
+    ]
+    notes = [
+        f"Difference: new - base over the same tasks and seeds, 95 % interval; verdicts at {LEVEL:.0%}, "
+        "corrected by Holm over the cells. With one seed the interval says nothing of other seeds.",
+        "Time of a training step on the same machine; the interval is over seeds, and as wide as runs "
+        f"minutes apart were seen to differ (a factor of {RUN_SPREAD}) where there are fewer than 3.",
+        f"A regression is a drop shown and beyond {significant(limits.drop)} (shares: 0.01 is one point), a "
+        f"slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends well.",
+    ]
+    regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
+    return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
+
+
+def _pairs(base: Table, new: Table) -> list[tuple[list[int], list[int]]]:
+    """Positions of the results of each cell in both tables, over seeds."""
+    groups: dict[str, tuple[list[int], list[int]]] = {}
+    for side, table in enumerate((base, new)):
+        for i, row in enumerate(table.rows):
+            groups.setdefault(row["match"], ([], []))[side].append(i)
+    return list(groups.values())
+
+
+def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
+    told = dict(new.rows[theirs[0]] if theirs else base.rows[ours[0]])
+    told |= {
+        "base_score": _score(base, ours), "new_score": _score(new, theirs), "verdict": "", "difference": None,
+        "low": None, "high": None, "p": None, "ratio": None, "ratio_low": None, "ratio_high": None,
+        "time_verdict": "", "regressed": False, "why": "", "seeds": 0, "tasks": 0,
+    }  # fmt: skip
+    a, b = _by_seed(base, ours), _by_seed(new, theirs)
+    lost = sorted(set(a) - set(b))
+    if not ours:
+        return told | {"verdict": "only in new"}
+    if lost:
+        status = next((new.rows[i]["status"] for i in theirs if new.rows[i]["seed"] in lost), "absent")
+        told |= {"verdict": f"{status} in new", "regressed": True, "why": f"{status} in the new results"}
+        return told
+    both = sorted(set(a) & set(b))
+    if not both:
+        return told | {"verdict": "no scores in base"}
+    told["seeds"] = len(both)
+    return told | _scores(base, new, [a[s] for s in both], [b[s] for s in both])
+
+
+def _scores(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
+    told = _times([base.rows[i] for i in ours], [new.rows[i] for i in theirs])
+    rows = [base.rows[i] for i in ours] + [new.rows[i] for i in theirs]
+    if len({(row["manifest"], row["count"]) for row in rows}) > 1:
+        return told | {"verdict": "other test tasks"}
+    before = np.stack([base.scores[i] for i in ours])
+    after = np.stack([new.scores[i] for i in theirs])
+    found = stats.difference(after, before)
+    half = float(found.half_width())
+    return told | {
+        "tasks": before.shape[1],
+        "difference": float(found.mean),
+        "low": float(found.mean) - half,
+        "high": float(found.mean) + half,
+        "p": float(found.p_value()),
+    }
+
+
+def _times(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len({row["machine"] for row in (*ours, *theirs)}) > 1:
+        return {"time_verdict": "other machine"}
+    pairs = [(a["step_seconds"], b["step_seconds"]) for a, b in zip(ours, theirs, strict=True)]
+    pairs = [(a, b) for a, b in pairs if a and b]
+    if not pairs:
+        return {}
+    found = stats.time_ratio([b for _, b in pairs], [a for a, _ in pairs])
+    low, high = found.low, found.high
+    if len(pairs) < 3:
+        low, high = found.ratio / RUN_SPREAD, found.ratio * RUN_SPREAD
+    return {"ratio": found.ratio, "ratio_low": low, "ratio_high": high}
+
+
+def _judge(lines: Sequence[dict[str, Any]], limits: Thresholds) -> None:
+    """Fills in verdicts and regressions, corrected over all lines that were tested."""
+    tested = [line for line in lines if line["p"] is not None]
+    for line, p in zip(tested, stats.holm([line["p"] for line in tested]), strict=True):
+        better = (line["difference"] > 0) == line["higher_is_better"]
+        line["verdict"] = ("better" if better else "worse") if p <= LEVEL else "no difference shown"
+        if line["verdict"] == "worse" and abs(line["difference"]) > limits.drop:
+            line |= {"regressed": True, "why": f"score worse: {_difference_text(line)}"}
+    for line in lines:
+        if line["ratio"] is None:
+            continue
+        line["time_verdict"] = (
+            "slower"
+            if line["ratio_low"] > 1
+            else "faster"
+            if line["ratio_high"] < 1
+            else "no difference shown"
+        )
+        if line["time_verdict"] == "slower" and line["ratio"] > 1 + limits.slowdown:
+            why = f"slower: {_ratio_text(line)}"
+            line |= {"regressed": True, "why": "; ".join(filter(None, [line["why"], why]))}
+
+
+def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, int]:
+    """The last scored result of each seed."""
+    scored = (i for i in positions if table.rows[i]["status"] == "ok" and table.rows[i]["count"])
+    return {table.rows[i]["seed"]: i for i in scored}
+
+
+def _score(table: Table, positions: Sequence[int]) -> str:
+    scored = list(_by_seed(table, positions).values())
+    if not scored:
+        return ", ".join(sorted({table.rows[i]["status"] for i in positions})) or ABSENT
+    mean = sum(table.rows[i]["mean"] for i in scored) / len(scored)
+    return f"{mean * 100:.2f} %" if table.rows[scored[0]]["unit"] == "share" else significant(mean, 4)
+
+
+def _difference_text(line: Mapping[str, Any]) -> str:
+    if line["difference"] is None:
+        return ABSENT
+    half = (line["high"] - line["low"]) / 2
+    if line["unit"] == "share":
+        return f"{line['difference'] * 100:+.2f} ± {half * 100:.2f} points"
+    return f"{line['difference']:+.4g} ± {half:.2g}"
+
+
+def _ratio_text(line: Mapping[str, Any]) -> str:
+    if line["ratio"] is None:
+        return ABSENT
+    return f"{line['ratio']:.2f} × ({line['ratio_low']:.2f}–{line['ratio_high']:.2f})"
