@@ -27,7 +27,8 @@ RUN_SPREAD = 1.3
 class Thresholds:
     """What counts as a regression, where it is shown: a drop of the score, a slowdown of a step.
 
-    drop: in the metric's unit, 0.005 is half a point of accuracy; slowdown: 0.1 is 10 %.
+    drop: 0.005 is half a point of accuracy, or half a per cent of the base's score in another unit;
+    slowdown: 0.1 is 10 %.
     """
 
     drop: float = 0.005
@@ -63,10 +64,10 @@ def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Co
     notes = [
         f"Difference: new - base over the same tasks and seeds, 95 % interval; verdicts at {LEVEL:.0%}, "
         "corrected by Holm over the cells. With one seed the interval says nothing of other seeds.",
-        "Time of a training step on the same machine; the interval is over seeds, and as wide as runs "
-        f"minutes apart were seen to differ (a factor of {RUN_SPREAD}) where there are fewer than 3.",
-        f"A regression is a drop shown and beyond {significant(limits.drop)} (shares: 0.01 is one point), a "
-        f"slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends well.",
+        "Time of a training step on the same machine. These were separate runs: the interval is at least as "
+        f"wide as runs of one loop minutes apart were seen to differ, a factor of {RUN_SPREAD}.",
+        f"A regression is a drop shown and beyond {limits.drop * 100:g} points of accuracy (per cent of another score), "
+        f"a slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends well.",
     ]
     regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
     return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
@@ -113,6 +114,7 @@ def _scores(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int])
     found = stats.difference(after, before)
     half = float(found.half_width())
     return told | {
+        "size": 1.0 if rows[0]["unit"] == "share" else abs(float(before.mean())),
         "tasks": before.shape[1],
         "difference": float(found.mean),
         "low": float(found.mean) - half,
@@ -129,8 +131,8 @@ def _times(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]
     if not pairs:
         return {}
     found = stats.time_ratio([b for _, b in pairs], [a for a, _ in pairs])
-    low, high = found.low, found.high
-    if len(pairs) < 3:
+    low, high = min(found.low, found.ratio / RUN_SPREAD), max(found.high, found.ratio * RUN_SPREAD)
+    if len(pairs) < 2:
         low, high = found.ratio / RUN_SPREAD, found.ratio * RUN_SPREAD
     return {"ratio": found.ratio, "ratio_low": low, "ratio_high": high}
 
@@ -141,18 +143,13 @@ def _judge(lines: Sequence[dict[str, Any]], limits: Thresholds) -> None:
     for line, p in zip(tested, stats.holm([line["p"] for line in tested]), strict=True):
         better = (line["difference"] > 0) == line["higher_is_better"]
         line["verdict"] = ("better" if better else "worse") if p <= LEVEL else "no difference shown"
-        if line["verdict"] == "worse" and abs(line["difference"]) > limits.drop:
+        if line["verdict"] == "worse" and abs(line["difference"]) > limits.drop * line["size"]:
             line |= {"regressed": True, "why": f"score worse: {_difference_text(line)}"}
     for line in lines:
         if line["ratio"] is None:
             continue
-        line["time_verdict"] = (
-            "slower"
-            if line["ratio_low"] > 1
-            else "faster"
-            if line["ratio_high"] < 1
-            else "no difference shown"
-        )
+        shown = "slower" if line["ratio_low"] > 1 else "faster" if line["ratio_high"] < 1 else None
+        line["time_verdict"] = shown or "no difference shown"
         if line["time_verdict"] == "slower" and line["ratio"] > 1 + limits.slowdown:
             why = f"slower: {_ratio_text(line)}"
             line |= {"regressed": True, "why": "; ".join(filter(None, [line["why"], why]))}

@@ -1,0 +1,214 @@
+"""Statistics, shown by simulation on scores as spread as real per-task scores are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats as scipy_stats
+
+from metabench import stats
+
+Array = NDArray[np.float64]
+TRIALS = 1000
+
+
+def simulated(seeds: int, tasks: int, spreads: tuple[float, float, float], generator: int) -> Array:
+    """Scores [TRIALS, seeds, tasks] around 0 with these standard deviations of seed, task and rest."""
+    rng = np.random.default_rng(generator)
+    seed, task, rest = spreads
+    y = rest * rng.standard_normal((TRIALS, seeds, tasks))
+    y += seed * rng.standard_normal((TRIALS, seeds, 1))
+    y += task * rng.standard_normal((TRIALS, 1, tasks))
+    return y
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seed_spread", [0.3, 1.0, 3.0])
+def test_intervals_over_seeds_and_tasks_cover_as_often_as_they_say(seeds: int, seed_spread: float) -> None:
+    found = stats.estimate(simulated(seeds, 600, (seed_spread, 8.0, 6.0), generator=11))
+
+    assert 0.92 <= np.mean(np.abs(found.mean) <= found.half_width()) <= 0.97
+
+
+def test_an_interval_over_tasks_alone_would_cover_too_rarely() -> None:
+    y = simulated(3, 600, (1.0, 8.0, 6.0), generator=12)
+    pooled = stats.estimate(y.reshape(TRIALS, 1, -1))
+
+    assert np.mean(np.abs(pooled.mean) <= pooled.half_width()) < 0.85
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 8.0), (1, 11.0), (3, 8.0), (5, 11.0)])
+def test_comparisons_of_equals_rarely_show_a_difference(seeds: int, spread: float) -> None:
+    common = simulated(seeds, 600, (0.5 * (seeds > 1), 8.0, 0.0), generator=13)
+    own = [simulated(seeds, 600, (0.3 * (seeds > 1), spread / 2, spread / 2), generator=g) for g in (14, 15)]
+
+    found = stats.difference(common + own[0], common + own[1])
+
+    assert np.mean(found.p_value() <= 0.05) <= 0.065
+
+
+@pytest.mark.parametrize("spread", [8.0, 11.0])
+def test_one_point_over_2000_paired_tasks_is_found(spread: float) -> None:
+    rng = np.random.default_rng(16)
+    base = 70 + 10 * rng.standard_normal((400, 1, 2000))
+    new = base - 1.0 + spread * rng.standard_normal((400, 1, 2000))
+
+    assert np.mean(stats.difference(new, base).p_value() <= 0.05) >= 0.9
+
+
+def blocks(trials: int, slowdown: float, generator: int) -> tuple[Array, Array]:
+    """Block times of a paired timing cell: noise of 2 %, a drift that both share, and rare outliers."""
+    rng = np.random.default_rng(generator)
+    drift = 1 + 0.15 * np.sin(np.linspace(0, 3, 20))[None] * rng.standard_normal((trials, 1))
+    sides = [0.02 * drift * (1 + 0.02 * rng.standard_normal((trials, 20))) for _ in range(2)]
+    for side in sides:
+        side[rng.random(side.shape) < 0.01] *= 1.5
+    return sides[0], sides[1] * (1 + slowdown)
+
+
+def test_a_slowdown_of_ten_per_cent_is_found_by_paired_blocks() -> None:
+    base, new = blocks(200, slowdown=0.10, generator=17)
+    ratios = [stats.time_ratio(b, a) for a, b in zip(base, new, strict=True)]
+
+    assert np.mean([r.low > 1 for r in ratios]) >= 0.9
+    assert np.median([r.ratio for r in ratios]) == pytest.approx(1.10, abs=0.01)
+
+
+def test_paired_blocks_of_equals_rarely_show_a_slowdown() -> None:
+    base, new = blocks(TRIALS, slowdown=0.0, generator=18)
+    ratios = [stats.time_ratio(b, a) for a, b in zip(base, new, strict=True)]
+
+    assert np.mean([r.low > 1 or r.high < 1 for r in ratios]) <= 0.065
+
+
+def test_one_seed_gives_the_paired_t_test_of_scipy() -> None:
+    rng = np.random.default_rng(19)
+    a, b = rng.standard_normal((2, 300)) + 0.1
+
+    found = stats.difference(a[None], b[None])
+
+    expected = scipy_stats.ttest_rel(a, b)
+    interval = expected.confidence_interval(0.95)
+    assert float(found.p_value()) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert float(found.mean + found.half_width()) == pytest.approx(interval.high, rel=1e-9)
+
+
+def test_equivalence_is_shown_only_within_the_margin() -> None:
+    rng = np.random.default_rng(20)
+    close = stats.estimate(0.002 + 0.08 * rng.standard_normal((1, 600)))
+    coarse = stats.estimate(0.002 + 0.08 * rng.standard_normal((1, 20)))
+
+    assert float(close.p_equal(0.02)) < 0.001
+    assert float(close.p_equal(0.001)) > 0.05
+    assert float(coarse.p_value()) > 0.05  # no difference shown …
+    assert float(coarse.p_equal(0.02)) > 0.05  # … which is not equality
+
+
+def test_equivalence_holds_its_error_at_the_margin() -> None:
+    y = simulated(1, 200, (0.0, 8.0, 0.0), generator=21) + 2.0  # the true difference is the margin
+
+    assert np.mean(stats.estimate(y).p_equal(2.0) <= 0.05) <= 0.065
+
+
+def test_variance_shares_find_where_the_spread_comes_from() -> None:
+    found = stats.estimate(simulated(5, 300, (3.0, 8.0, 6.0), generator=22))
+
+    total = 3.0**2 + 8.0**2 + 6.0**2
+    assert np.mean(found.seed_share) == pytest.approx(9 / total, abs=0.02)
+    assert np.mean(found.task_share) == pytest.approx(64 / total, abs=0.02)
+    assert np.allclose(found.seed_share + found.task_share + found.rest_share, 1)
+
+
+def test_equal_scores_have_no_width_and_no_difference() -> None:
+    y = np.full((3, 50), 0.7)
+
+    assert float(stats.estimate(y).half_width()) == 0
+    assert float(stats.difference(y, y).p_value()) == 1
+    assert float(stats.difference(y, y - 0.1).p_value()) < 1e-12
+
+
+def test_seeds_that_all_score_alike_count_once() -> None:
+    tasks = np.random.default_rng(23).standard_normal(400)
+
+    found = stats.estimate(np.stack([tasks] * 3))
+
+    assert float(found.half_width()) == pytest.approx(stats.half_width(tasks.std(ddof=1), 400), rel=1e-6)
+
+
+def test_a_single_task_has_no_interval() -> None:
+    assert np.isinf(stats.estimate([[0.5]]).half_width())
+
+
+def test_different_numbers_of_seeds_are_paired_by_groups() -> None:
+    rng = np.random.default_rng(24)
+    task = rng.standard_normal(300)
+    many, few = task + 0.1 * rng.standard_normal((5, 300)), task + 0.1 * rng.standard_normal((2, 300))
+
+    found = stats.difference(many, few)
+
+    assert float(found.mean) == pytest.approx(many[:3].mean() / 2 + many[3:].mean() / 2 - few.mean())
+    assert float(found.half_width()) < 0.3
+
+
+def test_holm_agrees_with_the_worked_example_of_its_definition() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def competitors(means: list[float], tasks: int = 2000, seeds: tuple[int, ...] = ()) -> list[Array]:
+    rng = np.random.default_rng(25)
+    task = 0.1 * rng.standard_normal(tasks)
+    counts = seeds or (1,) * len(means)
+    return [m + task + 0.08 * rng.standard_normal((n, tasks)) for m, n in zip(means, counts, strict=True)]
+
+
+def test_those_that_cannot_be_told_apart_share_a_rank() -> None:
+    found = stats.tiers(competitors([0.700, 0.701, 0.75, 0.5]))
+
+    assert found.ranks == (2, 2, 1, 4)
+    assert 0.004 < found.detectable < 0.012
+
+
+def test_a_lower_score_ranks_first_where_lower_is_better() -> None:
+    assert stats.tiers(competitors([0.7, 0.5, 0.6]), higher_is_better=False).ranks == (3, 1, 2)
+
+
+def test_ranks_of_equals_are_all_first_nearly_always() -> None:
+    rng = np.random.default_rng(26)
+    alone = 0
+    for _ in range(200):
+        task = 8 * rng.standard_normal(200)
+        found = stats.tiers([task + 8 * rng.standard_normal((1, 200)) for _ in range(6)])
+        alone += max(found.ranks) > 1
+    assert alone / 200 <= 0.08  # 5 % over the whole board, and the spread of 200 trials
+
+
+def test_pairs_computed_at_once_are_the_pairs_computed_singly() -> None:
+    scores = competitors([0.7, 0.71, 0.72, 0.69], tasks=200, seeds=(3, 3, 1, 5))
+
+    mean, p, _ = stats.all_pairs(scores, 0.05)
+
+    for i in range(4):
+        for j in range(4):
+            one = stats.difference(scores[i], scores[j])
+            assert mean[i, j] == pytest.approx(float(one.mean), abs=1e-12)
+            assert p[i, j] == pytest.approx(float(one.p_value()), rel=1e-6, abs=1e-12)
+
+
+def test_restless_blocks_are_called_unstable() -> None:
+    rng = np.random.default_rng(27)
+    steady = 0.02 * (1 + 0.02 * rng.standard_normal(20))
+
+    assert stats.unstable(steady) is False
+    assert stats.unstable(0.02 * (1 + 0.15 * rng.standard_normal(20))) is True
+    assert stats.unstable([*steady, 0.031]) is True
+    assert stats.unstable(steady[:2]) is None
+
+
+def test_time_to_target_follows_the_rule_of_mlperf() -> None:
+    assert stats.time_to_target([10.0, 20.0]).seconds is None
+    assert stats.time_to_target([10.0, 20.0, 30.0]).seconds == 20
+    assert stats.time_to_target([1.0, 10.0, 20.0, 30.0, 500.0]).seconds == 20
+    assert stats.time_to_target([1.0, 10.0, 20.0, 30.0, None]).seconds == 20
+    assert stats.time_to_target([10.0, 20.0, None]).seconds is None
+    assert stats.time_to_target([1.0, 2.0, 3.0, None, None]).seconds is None
