@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metabench.engine import normalisation
 from metabench.engine.convolution import Geometry, grouped_convolution
 
 
@@ -144,7 +145,7 @@ def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Conte
     weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
     grouped = x.in_groups()
     if context.statistics is None:
-        y = F.batch_norm(grouped, None, None, weight, bias, training=True, eps=layer.eps)
+        y = normalisation.batch_norm(grouped, weight, bias, layer.eps)
         return Value(y, x.tasks, grouped=True)
     axes = (0, *range(2, 2 + rest))
     variance, mean = torch.var_mean(grouped[: context.statistics], axes, correction=0, keepdim=True)

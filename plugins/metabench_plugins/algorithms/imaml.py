@@ -102,11 +102,11 @@ def conjugate_gradient(
     rr = _dot(r, r)
     for _ in range(steps):
         ap = matrix(p)
-        alpha = rr / _dot(p, ap).clamp(min=torch.finfo(rr.dtype).tiny)
+        alpha = torch.where(rr > 0, rr / _dot(p, ap), 0)  # 0: this task is solved
         x = [xi + _times(alpha, pi) for xi, pi in zip(x, p, strict=True)]
         r = [ri - _times(alpha, ai) for ri, ai in zip(r, ap, strict=True)]
         new = _dot(r, r)
-        beta = new / rr.clamp(min=torch.finfo(rr.dtype).tiny)
+        beta = torch.where(rr > 0, new / rr, 0)
         p = [ri + _times(beta, pi) for ri, pi in zip(r, p, strict=True)]
         rr = new
     return x
