@@ -6,9 +6,10 @@ Raw values are kept (block times, per-task scores); intervals, speed-ups and ran
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from statistics import fmean
 from typing import Any
 
-from metabench.records import Cell
+from metabench.records import Cell, digest_of
 
 SCHEMA = 1
 
@@ -114,11 +115,16 @@ class Result:
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain JSON values, with the cell's digest beside the cell."""
+        """The result as plain JSON values, with the cell's digest, the mean score and a seal over it all.
+
+        The seal is a digest of everything else: `verify` names a file that was edited by hand.
+        """
         told = asdict(self)
         told["cell"] = self.cell.to_json()
         told["digest"] = self.cell.digest
+        told["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
         plain: dict[str, Any] = json.loads(json.dumps(told))
+        plain["seal"] = digest_of(plain)
         return plain
 
     @classmethod

@@ -8,6 +8,7 @@ Knows no tensor: cells run in worker processes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import threading
@@ -215,7 +216,7 @@ class _Jobs:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.provenance = environment.provenance()
+        self.provenance = environment.provenance() | {"suite_digest": file_digest(plan.suite.path)}
         self.running: dict[str, tuple[Cell, Job, int]] = {}  # id → cell, job, characters read
         self.last_events: dict[str, Mapping[str, Any]] = {}
         self.started = 0
@@ -304,6 +305,11 @@ def _events(path: Path, start: int) -> Iterator[tuple[Mapping[str, Any], int]]:
                 return
             start += len(line)
             yield json.loads(line), start
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _now() -> str:
