@@ -77,8 +77,10 @@ def limit_memory(gib: float) -> None:
 
     import torch
 
-    # the pool of threads is started first: without memory for their stacks the process would be aborted
+    # What a cell needs whatever its size comes first: the pool of threads (without memory for their stacks
+    # the process would be aborted), and the modules that torch imports with the first optimizer.
     torch.ones(1 << 20).add_(1)
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     status = Path("/proc/self/status").read_text()
     held_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
     limit = held_kib * 1024 + int(gib * 2**30)
