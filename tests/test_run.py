@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -151,12 +152,13 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(shell: Shel
     assert [r.status for r in shell.results("order-v1")] == ["ok"]
     (before,) = (shell.folder / "results/local/order-v1").glob("*.json")
     stamp = before.stat().st_mtime_ns
+    shutil.rmtree(asleep)  # so that the wait below is for the second run's log
 
     second = subprocess.Popen(run, cwd=shell.folder, env=shell.environment, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: any("asleep" in log.read_text() for log in asleep.glob("*/log")))
     second.send_signal(signal.SIGINT)
     _, said = second.communicate(timeout=30)
-    assert second.returncode == 130
+    assert second.returncode == 130, said
     assert "the same command goes on from there" in said
     assert before.stat().st_mtime_ns == stamp
     wait_until(lambda: workers(shell.folder) == [], 20)
@@ -223,7 +225,13 @@ def test_worker_imports_only_what_its_job_names(shell: Shell) -> None:
     from metabench.plugins import load
     from metabench.runner import _Jobs, make_plan  # the job file is what is wanted here, not a run
 
-    plan = make_plan("quick", only=["algorithm=reptile"], results=shell.folder, registry=load())
+    suite = shell.folder / "small.toml"
+    suite.write_text(
+        'name = "small"\nversion = 1\n[[cells]]\nalgorithm = "reptile"\nnetwork = "mlp"\ndataset = "sinusoid"\n'
+        "test = {ways = 1, shots = 4, queries = 4}\nbudget = {steps = 2, tasks = 2}\nevaluation = {tasks = 4}\n"
+        'backend = {name = "cpu", threads = 1}\n'
+    )
+    plan = make_plan(str(suite), results=shell.folder, registry=load())
     plan.store.folder.mkdir(parents=True)
     (job,) = _Jobs(plan).prepared(plan.to_run)
     environment = {**shell.environment, **job.environment}
