@@ -67,7 +67,8 @@ def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Co
         "Time of a training step on the same machine. These were separate runs: the interval is at least as "
         f"wide as runs of one loop minutes apart were seen to differ, a factor of {RUN_SPREAD}.",
         f"A regression is a drop shown and beyond {limits.drop * 100:g} points of accuracy (per cent of "
-        f"another score), a slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends well.",
+        f"another score), a slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends "
+        "well.",
     ]
     regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
     return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)

@@ -60,12 +60,12 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
 
     cache: the folder of the cache; None for the user's own. Raises RequestError for a path that is absent.
     """
-    files = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
+    listed = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
     found = Found()
     with _Cache(cache or cache_folder()) as known:
-        rows = known.load(files)
+        rows = known.load(listed)
         fresh = []
-        for file in files:
+        for file in listed:
             if file not in rows:
                 try:
                     rows[file] = row_of(read_result(Path(file.path)), file.path)
@@ -75,12 +75,17 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
                     continue
                 fresh.append(file)
         known.keep((file, *rows[file]) for file in fresh)
-    for file in files:
+    for file in listed:
         if file in rows:
             row, scores = rows[file]
             found.rows.append(row)
             found.scores.append(scores)
     return found
+
+
+def files(paths: Iterable[Path | str]) -> list[Path]:
+    """Every file that may hold a result in these files and folders, each once."""
+    return [Path(file.path) for file in dict.fromkeys(f for path in paths for f in _files(Path(path)))]
 
 
 def cache_folder() -> Path:

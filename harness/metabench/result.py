@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from metabench.records import Cell, digest_of
+from metabench.upgrade import upgrade
 
 SCHEMA = 1
 
@@ -130,8 +131,7 @@ class Result:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> "Result":
         """The result that `to_json` wrote; raises KeyError, TypeError or ValueError on anything else."""
-        if told.get("schema") != SCHEMA:
-            raise ValueError(f"schema {told.get('schema')!r}; this metabench reads {SCHEMA}")
+        told = upgrade(told, SCHEMA)
         names = {one.name for one in fields(cls)}
         given = {k: v for k, v in told.items() if k in names}
         given["cell"] = Cell.from_json(told["cell"])

@@ -50,9 +50,11 @@ class Table:
     problems: list[Problem] = field(default_factory=list)
 
     @classmethod
-    def of(cls, results: Iterable[Result]) -> Table:
-        """The table of these results."""
-        made = [rows.row_of(result) for result in results]
+    def of(cls, results: Iterable[Result], files: Sequence[Path | str] | None = None) -> Table:
+        """The table of these results; files: where each of them lies."""
+        listed = list(results)
+        where = [""] * len(listed) if files is None else [str(file) for file in files]
+        made = [rows.row_of(result, file) for result, file in zip(listed, where, strict=True)]
         return cls([row for row, _ in made], [scores for _, scores in made])
 
     @classmethod

@@ -1,0 +1,52 @@
+"""`metabench publish [RESULTS…]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench publish results/local/quick-v1
+  metabench publish              write results/README.md anew
+  metabench publish --check      fail where it is stale
+"""
+)
+@click.argument("results", nargs=-1, type=click.Path())
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+              help="Folder of the published results.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Only say whether README.md there is up to date.")
+def command(results: tuple[str, ...], folder: Path, check: bool) -> int:
+    """Verify RESULTS and copy them to where a pull request adds them, then write their README.md.
+
+    Exit status: 0 when done, 1 when `metabench verify` finds errors or README.md is stale.
+    """
+    from metabench.errors import RequestError
+    from metabench.publishing import publish, stale, write_readme
+    from metabench.verification import verify
+    from metabench.views import printable
+
+    if check:
+        if not folder.is_dir():
+            raise RequestError(f"{folder}: no such folder; run this in the repository, or name it with --to")
+        if stale(folder):
+            click.echo(f"{folder / 'README.md'} is stale; run: metabench publish --to {folder}", err=True)
+            return 1
+        return 0
+    if results:
+        found = verify(results)
+        for finding in found.findings:
+            click.echo(printable(str(finding)))
+        if found.errors:
+            click.echo(f"nothing was published: {len(found.errors)} errors", err=True)
+            return 1
+        if not found.files:
+            raise RequestError(f"{', '.join(results)}: no results in it")
+        for path in publish(found, folder):
+            click.echo(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    click.echo(write_readme(folder))
+    return 0

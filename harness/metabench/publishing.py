@@ -1,0 +1,110 @@
+"""Published results: copied to where a pull request adds them, and the page that lists them.
+
+results/<suite>-v<version>/<machine>/<cell>.json
+results/README.md                                   made from these files, never written by hand
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from metabench.errors import RequestError
+from metabench.store import read_result
+from metabench.table import Table
+from metabench.verification import Verified
+from metabench.views import markdown_text, plain
+
+HEAD = """# Published results
+
+This page is made by `metabench publish` from the files beside it; changes by hand are lost, and a test
+fails where it is stale. Each suite has a folder `<suite>-v<version>/<machine>/`, with one JSON file per
+cell. `metabench verify results` checks them all, `metabench reproduce FILE` runs one of them again, and
+`metabench leaderboard results -o site` builds the site.
+"""
+
+
+def publish(verified: Verified, folder: Path) -> list[Path]:
+    """Copies results that were verified without an error into `folder`; returns the new files.
+
+    Raises RequestError where a file of another content is there already: published results stay.
+    """
+    targets: list[tuple[Path, Path]] = []
+    for path in verified.files:
+        result = read_result(path)
+        suite = f"{result.cell.suite}-v{result.cell.suite_version}"
+        machine = str(result.environment.get("machine") or "unknown-machine")
+        for name in (suite, machine):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+                raise RequestError(f"{path}: {name!r} cannot be the name of a folder")
+        target = folder / suite / machine / f"{result.cell.id}.json"
+        if target.exists() and target.read_bytes() != path.read_bytes():
+            raise RequestError(
+                f"{target} is published already, with other content than {path}; published results stay: "
+                "raise the suite's version, or remove the old file in a commit of its own that says why"
+            )
+        targets.append((path, target))
+    made = []
+    for path, target in targets:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            made.append(target)
+    return made
+
+
+def readme(folder: Path) -> str:
+    """The text of README.md for the results in `folder`."""
+    parts = [HEAD.strip()]
+    for suite in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "local"):
+        table = Table.read([suite])
+        if not len(table):
+            continue
+        parts.append(f"# {markdown_text(suite.name)}")
+        commands = sorted({row["command"] for row in table.rows if row["command"]})
+        parts.append("\n".join(["Made by:", "", *(f"    {_one_line(text)}" for text in commands)]))
+        parts += [plain(section, "github") for section in (table.accuracy(), table.wall_time(),
+                  table.scaling(), table.weak_scaling(), table.failures()) if section]  # fmt: skip
+        parts += [f"Passed over: {markdown_text(p.what)}" for p in table.problems]
+    if len(parts) == 1:
+        parts.append("Nothing is published yet.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _one_line(command: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in command)
+
+
+def stale(folder: Path) -> bool:
+    """Whether README.md is not what the results in `folder` make."""
+    path = folder / "README.md"
+    return not path.exists() or path.read_text(encoding="utf-8") != readme(folder)
+
+
+def write_readme(folder: Path) -> Path:
+    """Writes README.md anew."""
+    path = folder / "README.md"
+    path.write_text(readme(folder), encoding="utf-8")
+    return path
+
+
+def suite_cells(folders: Sequence[str]) -> dict[str, list[str]]:
+    """The digests of all cells of these suites (`quick-v1`), as far as they are installed in that version."""
+    from metabench.errors import MetabenchError
+    from metabench.plugins import load
+    from metabench.suite import installed, read
+
+    registry = load()
+    found: dict[str, list[str]] = {}
+    for name in installed(registry):
+        if not any(folder.rpartition("-v")[0] == name for folder in folders):
+            continue
+        try:
+            suite = read(registry, name)
+        except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
+            continue
+        if suite.folder in folders:
+            found[suite.folder] = [cell.digest for cell in suite.cells]
+    return found

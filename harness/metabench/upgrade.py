@@ -1,0 +1,31 @@
+"""Older results, read as if they were written today: one small step per version of the schema.
+
+To change the schema: raise `metabench.result.SCHEMA`, add the step from the version before to `STEPS`,
+write `result.schema.json` anew (`python -m metabench.schema`) and keep a result of the old version
+among the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+STEPS: Mapping[int, Step] = {}
+"""From the version of the key to the next one."""
+
+
+def upgrade(told: Mapping[str, Any], wanted: int, steps: Mapping[int, Step] = STEPS) -> dict[str, Any]:
+    """The result's JSON in the schema `wanted`; raises ValueError for a version there is no way from."""
+    now = dict(told)
+    found = now.get("schema")
+    while now.get("schema") != wanted:
+        version = now.get("schema")
+        if not isinstance(version, int) or version not in steps:
+            newer = isinstance(version, int) and version > wanted
+            way_out = "; upgrade metabench" if newer else ""
+            raise ValueError(f"schema {found!r}; this metabench reads up to {wanted}{way_out}")
+        now = steps[version](now)
+        now["schema"] = version + 1
+    return now
