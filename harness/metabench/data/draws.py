@@ -92,16 +92,24 @@ def distinct_within(streams: Words, count: int, bounds: Numbers, least: int, mos
         raise ValueError(f"{count} different numbers were asked of {least}")
     if count * (count - 1) > 2 * least:
         return _ordered(streams, count, bounds, most)
-    drawn = below(words(streams, count), bounds[..., None])
-    if count == 1:
-        return drawn
+    flat, limits = streams.reshape(-1), bounds.reshape(-1, 1)
+    drawn = below(words(flat, count), limits)
+    twice = np.flatnonzero(_repeats(drawn))
     for turn in range(1, _ROUNDS):
-        ordered = np.sort(drawn, axis=-1)
-        twice = (ordered[..., 1:] == ordered[..., :-1]).any(-1)
-        if not twice.any():
-            return drawn
-        drawn[twice] = below(words(streams[twice], count, turn * count), bounds[twice][..., None])
+        if twice.size == 0:
+            return drawn.reshape(*streams.shape, count)
+        again = below(words(flat[twice], count, turn * count), limits[twice])
+        drawn[twice] = again
+        twice = twice[_repeats(again)]
     raise AssertionError("redrawing did not end; the streams are no SplitMix64 words")
+
+
+def _repeats(drawn: Numbers) -> NDArray[np.bool_]:
+    """Which rows hold a number twice."""
+    if drawn.shape[1] == 2:
+        return drawn[:, 0] == drawn[:, 1]  # type: ignore[no-any-return]
+    ordered = np.sort(drawn, axis=1)
+    return (ordered[:, 1:] == ordered[:, :-1]).any(1)  # type: ignore[no-any-return]
 
 
 def permuted(key: int, positions: Numbers, size: int) -> Numbers:

@@ -56,16 +56,14 @@ class TableSource(Source):
         self.device = device
         self.augment = augment
         self.examples = place(examples, device, identity)
-        per_unit = 255.0 if self.examples.dtype == torch.uint8 else 1.0
-        shape = (-1, *[1] * (examples.ndim - 2)) if examples.ndim > 2 else (-1,)
-        self._scale = self._constant([1.0 / (per_unit * s) for s in std]).view(shape)
-        self._shift = self._constant([-m / s for m, s in zip(mean, std, strict=True)]).view(shape)
-        self._plain = (tuple(mean), tuple(std), per_unit) == ((0.0,), (1.0,), 1.0)
+        self._normalise = _Normalise(self.examples, mean, std, device)
+        self._labels: dict[tuple[int, ...], Tensor] = {}
 
     def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
         """The tasks of these numbers; raises Invalid where the split is too small for the protocol."""
         drawn = self.draw(split, protocol, indices, seed)
-        noise = draws.streams(self._key("augment", split, seed), indices) if split == "train" else None
+        augmented = self.augment is not None and split == "train"
+        noise = draws.streams(self._key("augment", split, seed), indices) if augmented else None
         return self.gather(split, drawn, indices, noise)
 
     def draw(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Drawn:
@@ -78,15 +76,21 @@ class TableSource(Source):
     ) -> Episodes:
         """The tensors of drawn tasks; noise: one stream per task where images are to be augmented."""
         tasks, ways = drawn.classes.shape
-        turns = self._index(split).turns[drawn.classes]
-        parts: list[Examples] = []
-        for place_, rows in enumerate((drawn.support, drawn.query)):
-            turned = np.tile(turns, rows.shape[1] // ways)
-            streams = None if noise is None else draws.words(noise, rows.shape[1], place_ << 20)
-            x = self._inputs(rows.reshape(-1), turned.reshape(-1), streams)
-            labels = torch.arange(ways, device=self.device.torch).repeat(tasks, rows.shape[1] // ways)
-            parts.append(Examples(x.view(tasks, rows.shape[1], *x.shape[1:]), labels))
-        support, query = parts
+        rows = np.concatenate([drawn.support.reshape(-1), drawn.query.reshape(-1)])  # one gather for both
+        counts = [drawn.support.shape[1], drawn.query.shape[1]]
+        turns, streams = self._index(split).turns, None
+        if turns.any():
+            of_task = turns[drawn.classes]
+            turns = np.concatenate([np.tile(of_task, count // ways).reshape(-1) for count in counts])
+        if noise is not None:
+            parts = [draws.words(noise, count, place_ << 20) for place_, count in enumerate(counts)]
+            streams = np.concatenate([part.reshape(-1) for part in parts])
+        x = self._inputs(rows, turns, streams)
+        halves = x[: tasks * counts[0]], x[tasks * counts[0] :]
+        support, query = (
+            Examples(half.view(tasks, count, *x.shape[1:]), self._counted(tasks, ways, count))
+            for half, count in zip(halves, counts, strict=True)
+        )
         return Episodes(support, query, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
 
     @property
@@ -100,7 +104,9 @@ class TableSource(Source):
         places = numbers[:, None] * batches.micro + np.arange(batches.micro)
         index = self._index("train")
         classes, rows = index.series(self._key("batches", "train", seed), places.reshape(-1))
-        noise = draws.streams(self._key("augment-batches", "train", seed), places.reshape(-1))
+        noise = None
+        if self.augment is not None:
+            noise = draws.streams(self._key("augment-batches", "train", seed), places.reshape(-1))
         x = self._inputs(rows, index.turns[classes], noise)
         shape = (len(numbers), batches.micro)
         return Examples(x.view(*shape, *x.shape[1:]), self._numbers(classes).view(shape))
@@ -121,10 +127,7 @@ class TableSource(Source):
             for turn in (1, 2, 3):
                 which = torch.from_numpy(np.flatnonzero(turns == turn)).to(x.device)
                 x[which] = torch.rot90(x[which], turn, (-2, -1))
-        if self._plain:
-            x = x.to(self.device.dtype)
-        else:
-            x = x.to(self.device.dtype).mul_(self._scale).add_(self._shift)
+        x = self._normalise(x)
         if self.augment is not None and noise is not None:
             x = self.augment(x, noise.reshape(-1))
         return x
@@ -137,11 +140,40 @@ class TableSource(Source):
     def _key(self, *parts: str | int) -> int:
         return draws.key("metabench", self.identity, *parts)
 
-    def _constant(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=self.device.dtype, device=self.device.torch)
+    def _counted(self, tasks: int, ways: int, count: int) -> Tensor:
+        """Labels 0 … ways - 1 over and over, [tasks, count]; a tensor of the caller's own."""
+        key = (tasks, ways, count)
+        if key not in self._labels:
+            self._labels[key] = torch.arange(ways, device=self.device.torch).repeat(tasks, count // ways)
+        return self._labels[key].clone()
 
     def _numbers(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device.torch)
+
+
+class _Normalise:
+    """(x / 255 - mean) / std of uint8, (x - mean) / std of floats, in place on a tensor just gathered."""
+
+    def __init__(self, examples: Tensor, mean: Sequence[float], std: Sequence[float], device: Device) -> None:
+        per_unit = 255.0 if examples.dtype == torch.uint8 else 1.0
+        shape = (-1, *[1] * (examples.dim() - 2)) if examples.dim() > 2 else (-1,)
+        scale, shift = [1.0 / (per_unit * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
+        self.dtype = device.dtype
+        # one number for all channels is passed as a number: a third quicker than as a tensor
+        self.scale: Tensor | float = scale[0] if len(scale) == 1 else _constant(scale, device).view(shape)
+        self.shift: Tensor | float = shift[0] if len(shift) == 1 else _constant(shift, device).view(shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if not isinstance(self.scale, float) or self.scale != 1.0:
+            x = x.mul_(self.scale)
+        if not isinstance(self.shift, float) or self.shift != 0.0:
+            x = x.add_(self.shift)
+        return x
+
+
+def _constant(values: Sequence[float], device: Device) -> Tensor:
+    return torch.tensor(values, dtype=device.dtype, device=device.torch)
 
 
 def place(examples: np.ndarray[Any, Any], device: Device, title: str) -> Tensor:
