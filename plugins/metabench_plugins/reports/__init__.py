@@ -7,7 +7,10 @@ from metabench import hookimpl
 def metabench_reports() -> list[type]:
     """Every class of this folder."""
     from metabench_plugins.reports.csv import Csv
+    from metabench_plugins.reports.html import Html
     from metabench_plugins.reports.json import Json
+    from metabench_plugins.reports.latex import Latex
     from metabench_plugins.reports.markdown import Markdown
+    from metabench_plugins.reports.plots import Plots
 
-    return [Csv, Json, Markdown]
+    return [Csv, Html, Json, Latex, Markdown, Plots]

@@ -1,0 +1,62 @@
+"""The report as one HTML page without scripts."""
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import ClassVar
+
+from tabulate import tabulate
+
+from metabench import Report
+from metabench.sections import Section
+from metabench.table import Table
+from metabench.views import printable
+
+HEAD = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>metabench report</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #8886; text-align: left; white-space: nowrap; }
+td { font-variant-numeric: tabular-nums; }
+p { max-width: 60rem; margin: .3rem 0; }
+div { overflow-x: auto; }
+</style>
+<h1>Results</h1>
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Html(Report):
+    """Every table in one page, `report.html`, that needs no network and runs no script."""
+
+    name: ClassVar[str] = "html"
+
+    def write(self, table: Table, folder: Path) -> list[Path]:
+        """Writes report.html."""
+        parts = [HEAD, *(_section(section) for section in table.sections())]
+        if table.problems:
+            told = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in table.problems)
+            parts.append(f"<h2>Passed over</h2>\n<ul>{told}</ul>")
+        path = folder / "report.html"
+        path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+        return [path]
+
+
+def _section(section: Section) -> str:
+    columns, lines, notes = section.shown()
+    align = ["right" if column.right else "left" for column in columns]
+    body = tabulate(
+        [[printable(cell) for cell in line] for line in lines],
+        [column.header for column in columns],
+        tablefmt="html",  # escapes every cell
+        disable_numparse=True,
+        colalign=align if lines else None,
+    )
+    told = "\n".join(f"<p>{escape(printable(note))}</p>" for note in notes)
+    return f"<h2>{escape(section.title)}</h2>\n<div>{body}</div>\n{told}"

@@ -1,0 +1,200 @@
+"""Pictures of the results, as SVG and PNG: learning curves, score against time, scaling, adaptation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from metabench import Report, setting
+from metabench.table import Table
+from metabench.views import plain_cells, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Cell = Mapping[str, Any]
+MOST = 12  # lines in one picture that can still be told apart; the best ones are drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plots(Report):
+    """Learning curves, score against training time (Pareto front marked), scaling, and adaptation."""
+
+    name: ClassVar[str] = "plots"
+    formats: tuple[str, ...] = setting(("svg", "png"), "file formats: svg, png or pdf")
+
+    def write(self, table: Table, folder: Path) -> list[Path]:
+        """Writes <picture>-<suite>-<data set>-<task>.<format> for everything that there is to draw."""
+        return [path for _, each in draw(table, folder, self.formats) for path in each]
+
+
+def draw(
+    table: Table, folder: Path, formats: Sequence[str], most_boards: int = 0
+) -> list[tuple[str, list[Path]]]:
+    """Draws every picture; returns (caption, files). most_boards: boards that are drawn, 0 for all."""
+    boards: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in plain_cells(table):
+        key = ("suite", "version", "dataset", "ways", "shots", "metric")
+        boards.setdefault(tuple(cell[k] for k in key), []).append(cell)
+    made = []
+    pictures: Sequence[tuple[str, str, Callable[[Table, Sequence[Cell], Axes], bool]]] = (
+        ("time", "score against training time; a ring marks the Pareto front", _against_time),
+        ("learning", "validation score over training steps", _learning),
+        ("adaptation", "test score over adaptation steps", _adaptation),
+    )
+    chosen = list(boards.items())[: most_boards or None]
+    for (suite, version, dataset, ways, shots, metric), cells in chosen:
+        title = f"{dataset}, {ways}-way {shots}-shot"
+        for name, caption, view in pictures:
+            paint = partial(view, table, cells)
+            slug = _slug(f"{name}-{suite}-v{version}-{dataset}-{ways}w{shots}s-{metric}")
+            files = _picture(folder, slug, formats, title, paint)
+            if files:
+                made.append((f"{suite} v{version}, {title}: {caption}", files))
+    if table.scaling():
+        files = _picture(folder, "scaling", formats, "Strong scaling", partial(_scaling, table))
+        if files:
+            made.append(("speed-up over ranks where accuracies agree; dashed: ideal", files))
+    return made
+
+
+def _picture(
+    folder: Path, slug: str, formats: Sequence[str], title: str, paint: Callable[[Axes], bool]
+) -> list[Path]:
+    with _matplotlib() as plt:
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+        try:
+            if not paint(axes):
+                return []
+            axes.set_title(_label(title), fontsize=11)
+            axes.grid(alpha=0.25)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            handles, _ = axes.get_legend_handles_labels()
+            if handles:
+                figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+            paths = [folder / f"{slug}.{form}" for form in formats]
+            for path in paths:
+                told = {"Date": None} if path.suffix in (".svg",) else {}
+                figure.savefig(path, dpi=150, metadata=told)
+            return paths
+        finally:
+            plt.close(figure)
+
+
+@contextmanager
+def _matplotlib() -> Iterator[Any]:
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("Agg")
+    # untrusted names are never read as formulas; SVG files are the same at every run
+    with matplotlib.rc_context(
+        {"text.parse_math": False, "svg.hashsalt": "metabench", "svg.fonttype": "none"}
+    ):
+        yield pyplot
+
+
+def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+    timed = [c for c in cells if c["training_seconds"]]
+    if len({c["machine"] for c in timed}) != 1 or len(timed) < 2:
+        return False  # one picture never mixes the times of different machines
+    scale, label = _unit(timed[0])
+    better = 1 if timed[0]["higher_is_better"] else -1
+    for number, cell in enumerate(_best(timed)):
+        half = (cell["half_width"] or 0) * scale
+        axes.errorbar(cell["training_seconds"], cell["mean"] * scale, yerr=half, fmt="o", capsize=3,
+                      label=_label(cell["method"]), color=f"C{number % 10}")  # fmt: skip
+    front, best = [], -float("inf")
+    for cell in sorted(timed, key=lambda c: (c["training_seconds"], -better * c["mean"])):
+        if better * cell["mean"] > best:
+            best = better * cell["mean"]
+            front.append((cell["training_seconds"], cell["mean"] * scale))
+    x, y = zip(*front, strict=True)
+    axes.plot(x, y, drawstyle="steps-post", color="0.5", linewidth=1, zorder=0)
+    axes.scatter(x, y, s=140, facecolors="none", edgecolors="0.4", label="Pareto front")
+    axes.set_xscale("log")
+    axes.set_xlabel(_label(f"training time, s ({timed[0]['machine']})"))
+    axes.set_ylabel(label)
+    return True
+
+
+def _learning(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+    scale, label = _unit(cells[0])
+    drawn = False
+    for cell in _best(cells):
+        curves = [table.rows[i]["validations"] for i in cell["positions"]]
+        points: dict[int, list[float]] = {}
+        for step, _, mean in (point for curve in curves for point in curve):
+            points.setdefault(step, []).append(mean * scale)
+        if len(points) > 1:
+            steps = sorted(points)
+            axes.plot(steps, [fmean(points[s]) for s in steps], label=_label(cell["method"]), linewidth=1.5)
+            if len(curves) > 1:
+                low, high = ([pick(points[s]) for s in steps] for pick in (min, max))
+                axes.fill_between(steps, low, high, alpha=0.15)
+            drawn = True
+    axes.set_xlabel("training steps (band: range over seeds)")
+    axes.set_ylabel(f"validation {label}")
+    return drawn
+
+
+def _adaptation(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+    scale, label = _unit(cells[0])
+    drawn = False
+    for cell in _best(cells):
+        points: dict[int, list[float]] = {}
+        for i in cell["positions"]:
+            for steps, mean in table.rows[i]["curve"].items():
+                points.setdefault(int(steps), []).append(mean * scale)
+        if len(points) > 1:
+            steps = sorted(points)
+            axes.plot(steps, [fmean(points[s]) for s in steps], "o-", label=_label(cell["method"]))
+            drawn = True
+    axes.set_xlabel("adaptation steps")
+    axes.set_ylabel(label)
+    return drawn
+
+
+def _scaling(table: Table, axes: Axes) -> bool:
+    series: dict[tuple[Any, ...], list[Cell]] = {}
+    for line in table.scaling().records:
+        if line["speedup"] is not None:
+            key = (line["method"], line["network"], line["dataset"], line["machine"])
+            series.setdefault(key, []).append(line)
+    most = 1
+    for (method, network, dataset, _), lines in list(series.items())[:MOST]:
+        ranks = [line["ranks"] for line in lines]
+        most = max(most, *ranks)
+        axes.plot(
+            ranks, [line["speedup"] for line in lines], "o-", label=_label(f"{method} {network} {dataset}")
+        )
+    axes.plot([1, most], [1, most], "--", color="0.5", label="ideal")
+    axes.set_xlabel("ranks")
+    axes.set_ylabel("speed-up")
+    return most > 1
+
+
+def _best(cells: Sequence[Cell]) -> list[Cell]:
+    better = -1 if cells[0]["higher_is_better"] else 1
+    return sorted(cells, key=lambda c: better * c["mean"])[:MOST]
+
+
+def _unit(cell: Cell) -> tuple[float, str]:
+    share = cell["unit"] == "share"
+    return (100.0, f"{cell['metric']}, %") if share else (1.0, _label(cell["metric"]))
+
+
+def _label(value: str) -> str:
+    flat = printable(str(value)).replace("\n", " ")
+    return flat if len(flat) <= 48 else flat[:47] + "…"
+
+
+def _slug(value: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", value.lower()).strip("-")[:120]
