@@ -16,7 +16,7 @@ from metabench.engine.lift import Lifted, Part
 
 TaskWeights = Mapping[str, Tensor]
 Rate = float | Tensor | Mapping[str, Tensor]
-IMAGES_AT_ONCE = 48
+IMAGES_AT_ONCE = 50
 """Images of 28 × 28 that a chunk holds on the CPU: more of them leave the cache, and then fault pages."""
 
 
@@ -79,11 +79,12 @@ def _moved(weight: Tensor, slope: Tensor | None, alpha: float | Tensor) -> Tenso
 def tasks_at_once(episodes: Episodes, lifted: Lifted) -> int:
     """How many tasks are quick to run together: all of them on an accelerator, or without convolutions.
 
-    Otherwise chunks of equal size, of as many images as the caches of a CPU hold.
+    Otherwise as many images as the caches of a CPU hold, in chunks of equal size where that is possible.
     """
     tasks, support, *shape = episodes.support.x.shape
     if not lifted.convolutional or episodes.support.x.device.type != "cpu":
         return tasks
     images = max(support, episodes.query.x.shape[1])
-    most = max(1, IMAGES_AT_ONCE * 28 * 28 // (images * shape[-1] * shape[-2]))
-    return -(-tasks // -(-tasks // most))
+    most = min(tasks, max(1, IMAGES_AT_ONCE * 28 * 28 // (images * shape[-1] * shape[-2])))
+    equal = max(n for n in range(1, most + 1) if tasks % n == 0)
+    return equal if 2 * equal > most else most

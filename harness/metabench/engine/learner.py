@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device import Device
 from metabench.engine.adapt import TaskWeights, spread, tasks_at_once
+from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part, lift
 from metabench.errors import Invalid
-from metabench.learning import ModuleLearner, mean_gradient, task_losses
+from metabench.learning import ModuleLearner, some_tasks, task_losses
 from metabench.records import Protocol, Workload
 from metabench.settings import setting
 
@@ -48,6 +49,7 @@ class GradientAlgorithm(Algorithm):
     rate: float = setting(1e-3, "learning rate of Adam, the outer optimizer", above=0)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
     chunk: int = setting(0, CHUNK_HELP, at_least=0)
+    execution: str = setting("eager", EXECUTION_HELP, choices=EXECUTIONS)
 
     def module(
         self, network: Network | None, workload: Workload, device: Device, head: bool = True
@@ -98,6 +100,7 @@ class GradientLearner(ModuleLearner):
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.chunk = settings.chunk
+        self.execution = Execution(settings.execution, self.parameters())
         self.queries_alone = settings.queries == "alone"
         self.transductive = self.network.batch_statistics and not self.queries_alone
 
@@ -142,10 +145,28 @@ class GradientLearner(ModuleLearner):
         adapted = self.adapt(episodes.support, self.steps)
         return self.loss(self.predict(adapted, episodes.query.x), episodes.query.y)
 
+    def phase(self, step: int, total: int) -> Hashable:
+        """What `task_loss` takes from the step of training; None where it changes at every step."""
+        return "always"
+
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """The gradient of the mean task loss, chunk by chunk; returns the losses [T]."""
         assert isinstance(batch, Episodes)
+        tasks = len(batch.index)
         at_once = self.chunk or tasks_at_once(batch, self.network)
-        return mean_gradient(
-            self.parameters(), lambda some: self.task_loss(some, step, total), batch, at_once
-        )
+        told: list[Tensor] = []
+        summed: list[Tensor] = []
+        for first in range(0, tasks, at_once):
+            some = some_tasks(batch, slice(first, first + at_once))
+            losses, found = self.execution(
+                lambda episodes: self.task_loss(episodes, step, total), some, self.phase(step, total)
+            )
+            told.append(losses.clone())
+            if not summed:
+                summed = [g / tasks for g in found]
+            else:
+                for mean, g in zip(summed, found, strict=True):
+                    mean.add_(g, alpha=1 / tasks)
+        for parameter, mean in zip(self.execution.parameters, summed, strict=True):
+            parameter.grad = mean
+        return torch.cat(told)

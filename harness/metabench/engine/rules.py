@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metabench.engine import normalisation
-from metabench.engine.convolution import Geometry, grouped_convolution
+from metabench.engine.convolution import Geometry, shared_convolution, task_convolution
 
 
 class NoRule(Exception):  # noqa: N818 - a finding that ends the search for rules, not an error
@@ -123,17 +123,13 @@ def linear(layer: nn.Linear, x: Value, weights: Weights, context: Context) -> Va
 def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) -> Value:
     """One dense convolution where the kernels are shared, a grouped one where each task has its own."""
     padding = layer.padding if isinstance(layer.padding, tuple) else _same(layer)
-    bias: Tensor | None
-    if weights.are_shared:
-        bias = None if context.silent_bias else weights.shared.get("bias")
-        y = F.conv2d(
-            x.rows(), weights.shared["weight"], bias, layer.stride, padding, layer.dilation, layer.groups
-        )
-        return x.from_rows(y)
-    weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
-    assert weight is not None
-    geometry = Geometry(_pair(layer.stride), _pair(padding), _pair(layer.dilation), x.tasks * layer.groups)
-    y = grouped_convolution(x.in_groups(), weight.flatten(0, 1), geometry)
+    geometry = Geometry(_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
+    grouped = x.in_groups()
+    if "weight" in weights.own:
+        y = task_convolution(grouped, weights.own["weight"], geometry)
+    else:
+        y = shared_convolution(grouped, weights.shared["weight"], geometry, x.tasks)
+    bias = weights.per_task("bias", x.tasks)
     if bias is not None and not context.silent_bias:
         y = y + bias.flatten()[:, None, None]
     return Value(y, x.tasks, grouped=True)

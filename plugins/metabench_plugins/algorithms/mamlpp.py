@@ -61,6 +61,12 @@ class MamlPlusPlusLearner(GradientLearner):
                 loss = loss + v * self.loss(self.run(query.x, weights, support.x), query.y)
         return loss
 
+    def phase(self, step: int, total: int) -> str | None:
+        """The order of the derivative; while the weights of the steps are annealed, none is like another."""
+        if step < self.settings.multi_step_share * total:
+            return None
+        return "first order" if step < self.settings.first_order_share * total else "second order"
+
     def _step(self, weights: TaskWeights, support: Examples, k: int, first_order: bool) -> TaskWeights:
         """One inner step with the rates of step k; steps beyond those of training use the last ones."""
         alpha = dict(zip(self.names, self.rates[min(k, self.steps - 1)], strict=True))
