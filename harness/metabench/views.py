@@ -33,7 +33,7 @@ def accuracy(table: Table) -> Section:
         text("tasks", "test tasks", quiet=True, right=True),
         text("steps", "steps", quiet=True, right=True),
         text("machine", "machine", quiet=True),
-        Column("published", _reference_text, quiet=True),
+        Column("published", reference_text, quiet=True),
         Column("notes", flags, quiet=True),
     ]
     return Section("accuracy", "Accuracy", cells, columns, _accuracy_notes(cells))
@@ -232,7 +232,8 @@ def _accuracy_notes(cells: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _reference_text(record: Record) -> str:
+def reference_text(record: Record) -> str:
+    """The published counterparts of a cell, each with whether it agrees."""
     references = record["references"]
     if not references:
         return ABSENT

@@ -12,5 +12,6 @@ def metabench_reports() -> list[type]:
     from metabench_plugins.reports.latex import Latex
     from metabench_plugins.reports.markdown import Markdown
     from metabench_plugins.reports.plots import Plots
+    from metabench_plugins.reports.site import Site
 
-    return [Csv, Html, Json, Latex, Markdown, Plots]
+    return [Csv, Html, Json, Latex, Markdown, Plots, Site]

@@ -1,5 +1,6 @@
 """The report as CSV: one file with every result and one per table, figures unrounded."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,12 +21,14 @@ class Csv(Report):
 
     def write(self, table: Table, folder: Path) -> list[Path]:
         """Writes results.csv and <table>.csv for every table with a line."""
-        paths = [_write(table.frame, folder / "results.csv")]
-        paths += [_write(section.frame, folder / f"{section.name}.csv") for section in table.sections()]
+        paths = [write_csv(table.rows, folder / "results.csv")]
+        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in table.sections()]
         return paths
 
 
-def _write(frame: pd.DataFrame, path: Path) -> Path:
+def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Writes records as CSV; text that a spreadsheet would run as a formula is made plain."""
+    frame = pd.DataFrame(list(records))
     kept = frame.drop(columns=[name for name in LEFT_OUT if name in frame])
     kept.map(_inert).to_csv(path, index=False, lineterminator="\n")
     return path

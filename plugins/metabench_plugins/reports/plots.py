@@ -35,32 +35,36 @@ class Plots(Report):
 
 
 def draw(
-    table: Table, folder: Path, formats: Sequence[str], most_boards: int = 0
+    table: Table, folder: Path, formats: Sequence[str], most_pictures: int = 0
 ) -> list[tuple[str, list[Path]]]:
-    """Draws every picture; returns (caption, files). most_boards: boards that are drawn, 0 for all."""
+    """Draws every picture; returns (caption, files). most_pictures: 0 for all."""
     boards: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in plain_cells(table):
         key = ("suite", "version", "dataset", "ways", "shots", "metric")
         boards.setdefault(tuple(cell[k] for k in key), []).append(cell)
-    made = []
+    made: list[tuple[str, list[Path]]] = []
+    most = most_pictures or 10**9
+    if table.scaling():
+        suites = sorted({(row["suite"], row["version"]) for row in table.rows})
+        slug = _slug("-".join(["scaling", *(f"{suite}-v{version}" for suite, version in suites)]))
+        files = _picture(folder, slug, formats, "Strong scaling", partial(_scaling, table))
+        if files:
+            made.append(("speed-up over ranks where accuracies agree; dashed: ideal", files))
     pictures: Sequence[tuple[str, str, Callable[[Table, Sequence[Cell], Axes], bool]]] = (
         ("time", "score against training time; a ring marks the Pareto front", _against_time),
         ("learning", "validation score over training steps", _learning),
         ("adaptation", "test score over adaptation steps", _adaptation),
     )
-    chosen = list(boards.items())[: most_boards or None]
-    for (suite, version, dataset, ways, shots, metric), cells in chosen:
+    for (suite, version, dataset, ways, shots, metric), cells in boards.items():
         title = f"{dataset}, {ways}-way {shots}-shot"
         for name, caption, view in pictures:
+            if len(made) >= most:
+                return made
             paint = partial(view, table, cells)
             slug = _slug(f"{name}-{suite}-v{version}-{dataset}-{ways}w{shots}s-{metric}")
             files = _picture(folder, slug, formats, title, paint)
             if files:
                 made.append((f"{suite} v{version}, {title}: {caption}", files))
-    if table.scaling():
-        files = _picture(folder, "scaling", formats, "Strong scaling", partial(_scaling, table))
-        if files:
-            made.append(("speed-up over ranks where accuracies agree; dashed: ideal", files))
     return made
 
 
@@ -120,6 +124,8 @@ def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     axes.plot(x, y, drawstyle="steps-post", color="0.5", linewidth=1, zorder=0)
     axes.scatter(x, y, s=140, facecolors="none", edgecolors="0.4", label="Pareto front")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel(_label(f"training time, s ({timed[0]['machine']})"))
     axes.set_ylabel(label)
     return True
