@@ -25,7 +25,7 @@ def test_the_mixer_is_splitmix64() -> None:
 
 def test_numbers_never_change() -> None:
     parts = draws.streams(KEY, range(100), 3)
-    assert KEY == 0x5eb8c59d277200cb
+    assert KEY == 0x5EB8C59D277200CB
     assert digest(parts.view(np.int64)) == "fe28c0246e4eda36"
     assert digest(draws.distinct(parts[:, 0], 5, 1000)) == "6a06248097a14ae9"
     assert digest(draws.distinct(parts[:, 1], 15, 20)) == "b920a5dc9c30059c"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from data_server import Served, serve
 
+from data_server import Served, serve
 from metabench import DataError
 from metabench.data import remote
 from metabench.data.remote import RemoteFile, fetch

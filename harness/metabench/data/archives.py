@@ -49,7 +49,10 @@ def members(
                 total += len(content)
                 yield name, content
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}); remove it and fetch it again") from error
+        said = " ".join(
+            str(error).split()
+        )  # tarfile tells of every packing that it tried on a line of its own
+        raise DataError(f"{path} is damaged ({said}); remove it and fetch it again") from error
     except NotImplementedError as error:
         raise DataError(f"{path} is packed in a way that cannot be read: {error}") from error
 
@@ -82,7 +85,7 @@ def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
 
 
 def _tar(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
-    with tarfile.open(path, "r|*") as archive:
+    with tarfile.open(path, "r:*") as archive:
         for info in archive:
             _safe(path, info.name)
             if info.isdir():

@@ -53,6 +53,8 @@ class _Plain(pickle.Unpickler):
             return np.dtype
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
+        if module in ("builtins", "__builtin__") and name in ("set", "frozenset"):
+            return {"set": set, "frozenset": frozenset}[name]
         if (module, name) == ("_codecs", "encode"):
             return _latin1  # how Python 3 writes bytes in the old protocols
         raise DataError(f"names {module}.{name}, and only arrays and plain containers are read from a pickle")

@@ -1,0 +1,82 @@
+"""Manifests: written, read back, and turned into the same tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metabench import DataError, Protocol, Spec
+from metabench.data.manifests import Manifest, make_manifest, read_manifest
+from metabench.device import Device
+from metabench_plugins.datasets.blobs import Blobs
+from metabench_plugins.datasets.sinusoid import Sinusoid
+
+PROTOCOL = Protocol(3, 1, 4)
+SPEC = Spec("blobs", {"shape": [4]})
+
+
+def manifest() -> Manifest:
+    source = Blobs(shape=(4,), classes=6, held_out=5).load(Device())
+    return make_manifest(SPEC, source, "test", PROTOCOL, range(10), 2026)
+
+
+def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
+    told = manifest()
+    told.write(tmp_path / "tasks.npz")
+    back = read_manifest(tmp_path / "tasks.npz")
+    assert len(back) == 10
+    assert told.difference(back) is None
+    assert (back.dataset, back.split, back.protocol, back.seed) == (SPEC, "test", PROTOCOL, 2026)
+
+
+def test_others_can_find_the_images_by_class_and_number(tmp_path: Path) -> None:
+    manifest().write(tmp_path / "tasks.npz")
+    back = read_manifest(tmp_path / "tasks.npz")
+    for task in range(10):
+        for place, image in enumerate(back.arrays["query"][task]):
+            told = back.classes[back.arrays["classes"][task, place % 3]]
+            assert 0 <= image - told["first"] < told["count"]
+
+
+def test_tasks_of_a_file_are_the_tasks_that_were_drawn(tmp_path: Path) -> None:
+    source = Blobs(shape=(4,), classes=6, held_out=5).load(Device())
+    manifest().write(tmp_path / "tasks.npz")
+    replayed = read_manifest(tmp_path / "tasks.npz").episodes(source, range(2, 7))
+    drawn = source.episodes("test", PROTOCOL, range(2, 7), 2026)
+    assert torch.equal(replayed.support.x, drawn.support.x)
+    assert torch.equal(replayed.query.x, drawn.query.x)
+    assert torch.equal(replayed.query.y, drawn.query.y)
+    assert torch.equal(replayed.index, drawn.index)
+
+
+def test_another_data_set_is_refused() -> None:
+    other = Blobs(shape=(4,), classes=6, held_out=7).load(Device())
+    with pytest.raises(DataError, match="are not the manifest's"):
+        manifest().episodes(other)
+
+
+def test_other_tasks_are_told() -> None:
+    one = manifest()
+    arrays = {**one.arrays, "query": np.roll(one.arrays["query"], 1)}
+    other = Manifest(one.dataset, one.split, one.protocol, one.seed, one.classes, arrays)
+    assert one.difference(other) == "the array 'query' differs"
+
+
+def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:
+    protocol = Protocol(1, 5, 5)
+    told = make_manifest(Spec("sinusoid"), Sinusoid().load(Device()), "test", protocol, range(4), 1)
+    told.write(tmp_path / "waves.npz")
+    assert told.difference(read_manifest(tmp_path / "waves.npz")) is None
+    with pytest.raises(DataError, match="from formulas"):
+        told.episodes(Sinusoid().load(Device()))
+
+
+def test_a_foreign_file_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    (tmp_path / "text.npz").write_text("no zip")
+    for name in ("other.npz", "text.npz", "absent.npz"):
+        with pytest.raises(DataError, match=f"{name} is no manifest"):
+            read_manifest(tmp_path / name)
