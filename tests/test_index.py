@@ -1,0 +1,101 @@
+"""The index: fast because it remembers, right because it looks, and never stopped by one bad file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from made_results import made_board, made_cell, made_result, store
+from metabench import index
+from metabench.errors import RequestError
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_a_second_reading_parses_nothing_and_finds_the_same(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path / "results", made_board())
+    first = index.read([tmp_path / "results"], cache)
+
+    def fail(path: Path) -> None:
+        raise AssertionError(f"{path} was parsed again")
+
+    monkeypatch.setattr(index, "read_result", fail)
+    second = index.read([tmp_path / "results"], cache)
+
+    assert second.rows == first.rows
+    assert [list(a) for a in second.scores] == [list(b) for b in first.scores]
+    assert len(second.rows) == 12
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path, cache: Path) -> None:
+    cell = made_cell()
+    store(tmp_path, [made_result(cell, 0.5)])
+    before = index.read([tmp_path / "made-v1"], cache).rows[0]["mean"]
+    (path,) = store(tmp_path, [made_result(cell, 0.6)])
+    os.utime(path, ns=(1, 1))
+
+    assert index.read([tmp_path / "made-v1"], cache).rows[0]["mean"] > before + 0.05
+
+
+def test_bad_files_are_named_and_the_rest_is_read(tmp_path: Path, cache: Path) -> None:
+    good, cut, *_ = store(tmp_path, made_board())
+    cut.write_bytes(cut.read_bytes()[:500])
+    (good.parent / "foreign.json").write_text('{"name": "something else"}')
+    (good.parent / "list.json").write_text("[1, 2]")
+    (good.parent / "newer.json").write_text('{"schema": 99}')
+
+    found = index.read([tmp_path / "made-v1"], cache)
+
+    assert len(found.rows) == 11
+    told = {Path(problem.file).name: problem.what for problem in found.problems}
+    assert set(told) == {cut.name, "foreign.json", "list.json", "newer.json"}
+    assert "truncated" in told[cut.name]
+    assert "upgrade metabench" in told["newer.json"]
+
+
+def test_what_lies_aside_is_no_result(tmp_path: Path, cache: Path) -> None:
+    (path,) = store(tmp_path, [made_result()])
+    for name in ("aside", "jobs", "report"):
+        (path.parent / name).mkdir()
+        (path.parent / name / path.name).write_bytes(path.read_bytes())
+
+    assert len(index.read([tmp_path / "made-v1"], cache).rows) == 1
+
+
+def test_one_file_named_twice_counts_once(tmp_path: Path, cache: Path) -> None:
+    (path,) = store(tmp_path, [made_result()])
+
+    assert len(index.read([tmp_path / "made-v1", path], cache).rows) == 1
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache: Path) -> None:
+    store(tmp_path, [made_result()])
+    index.read([tmp_path / "made-v1"], cache)
+    (file,) = cache.glob("*.sqlite")
+    file.write_bytes(b"no database at all" * 100)
+
+    assert len(index.read([tmp_path / "made-v1"], cache).rows) == 1
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT count(*) FROM result").fetchone() == (1,)
+    connection.close()
+
+
+def test_without_a_place_for_a_cache_everything_is_still_read(tmp_path: Path) -> None:
+    store(tmp_path, [made_result()])
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+
+    assert len(index.read([tmp_path / "made-v1"], blocked).rows) == 1
+
+
+def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="metabench run quick"):
+        index.read([tmp_path / "nothing"])
