@@ -35,6 +35,7 @@ FACTS = Facts(
     classes={"train": 40, "validation": 20, "test": 20},
     images=dict.fromkeys(("train", "validation", "test"), 0),
 )
+LINES = Facts("regression", (1,), outputs=1)
 CONV = Conv4(width=4)
 NORMED = Mlp(hidden=(32, 16), batch_norm=True)
 PLAIN = Mlp(hidden=(32, 16))
@@ -85,6 +86,25 @@ class Buried(Source):
         noise = torch.randn(len(codes), SIDE * SIDE - 6, generator=drawn, dtype=torch.float64)
         x: Tensor = torch.cat([near, noise], 1) @ self.mixing
         return x.view(-1, 1, SIDE, SIDE).to(self.device.torch, self.device.dtype)
+
+
+class Lines(Source):
+    """Regression tasks y = a x + b; each task has a and b of its own."""
+
+    def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
+        drawn = [torch.Generator().manual_seed(10**5 * seed + index) for index in indices]
+        line = torch.stack([torch.randn(2, 1, 1, generator=each, dtype=torch.float64) for each in drawn])
+        x = torch.stack([torch.randn(15, 1, generator=each, dtype=torch.float64) for each in drawn])
+        y = line[:, 0] * x + line[:, 1]
+        return Episodes(
+            Examples(x[:, :5], y[:, :5]),
+            Examples(x[:, 5:], y[:, 5:]),
+            torch.zeros(len(drawn), 0, dtype=torch.long),
+            torch.tensor(list(indices)),
+        )
+
+    def manifest(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> dict[str, Any]:
+        raise NotImplementedError("the loop is not under test here")
 
 
 def build(

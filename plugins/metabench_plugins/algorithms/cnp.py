@@ -37,7 +37,7 @@ class Cnp(Algorithm):
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
     width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
-    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    rate: float = setting(3e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
     queries: str = setting("joined", JOINED_HELP, choices=JOINED)
 
@@ -46,7 +46,8 @@ class Cnp(Algorithm):
         train = workload.train
         if isinstance(train, Protocol) and train.ways != workload.test.ways:
             raise Invalid(
-                f"cnp decodes {workload.test.ways} ways; training tasks with {train.ways} do not fit"
+                f"cnp decodes a fixed number of ways: training with {train.ways} ways does not fit "
+                f"a test with {workload.test.ways}; give both the same ways"
             )
         module = embedding(self.name, workload, network, device)
         features = feature_width(module, workload, device)

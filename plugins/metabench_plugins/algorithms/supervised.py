@@ -27,7 +27,7 @@ QUERIES_HELP = (
 class SupervisedAlgorithm(Algorithm):
     """The settings of supervised training on the classes of meta-train."""
 
-    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    rate: float = setting(3e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
     micro: int = setting(32, "labelled examples that share batch norm's statistics in training", at_least=2)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
