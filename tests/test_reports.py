@@ -1,0 +1,259 @@
+"""Reports: each format against its golden file, and results full of markup shown as text.
+
+Write the golden files anew with `METABENCH_GOLDEN=1 pytest tests/test_reports.py`, and read the diff.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from conftest import ROOT
+from made_results import made_board, made_cell, made_result, store
+from metabench import Result
+from metabench.commands.report import command
+from metabench.plugins import Registry, load
+from metabench.table import Table, render, write_reports
+
+GOLDEN = ROOT / "tests" / "golden"
+HOSTILE = "<img src=x onerror=alert(1)>|[x](javascript:alert(1))$\\input{/etc/passwd}$\x1b[31m=1+1"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load()
+
+
+def compared(name: str, text: str) -> None:
+    """Compares text with a golden file, or writes that file where this is asked for."""
+    path = GOLDEN / name
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def written(registry: Registry, folder: Path, form: str, results: list[Result]) -> str:
+    (path,) = write_reports(Table.of(results), folder, [form], registry)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_what_its_golden_file_says() -> None:
+    compared("report.txt", render(Table.of(made_board(test_tasks=60))) + "\n")
+
+
+@pytest.mark.parametrize(("form", "name"), [("markdown", "report.md"), ("latex", "report.tex"),
+                                            ("html", "report.html")])  # fmt: skip
+def test_a_text_format_is_what_its_golden_file_says(
+    form: str, name: str, registry: Registry, tmp_path: Path
+) -> None:
+    compared(name, written(registry, tmp_path, form, made_board(test_tasks=60)))
+
+
+def test_json_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
+    told = json.loads(written(registry, tmp_path, "json", made_board(test_tasks=60)))
+    told["results"] = told["results"][:1]
+    path = GOLDEN / "report.json"
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.write_text(json.dumps(told, indent=1) + "\n")
+
+    assert close(told, json.loads(path.read_text()))
+
+
+def test_csv_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
+    paths = write_reports(Table.of(made_board(test_tasks=60)), tmp_path, ["csv"], registry)
+
+    names = {path.name for path in paths}
+    assert names == {
+        "results.csv",
+        "accuracy.csv",
+        "wall-time.csv",
+        "scaling.csv",
+        "cost.csv",
+        "failures.csv",
+    }
+    text = (tmp_path / "accuracy.csv").read_text()
+    path = GOLDEN / "accuracy.csv"
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.write_text(text)
+    found, golden = (list(csv.DictReader(one.splitlines())) for one in (text, path.read_text()))
+    assert close([{k: number(v) for k, v in row.items()} for row in found],
+                 [{k: number(v) for k, v in row.items()} for row in golden])  # fmt: skip
+    assert len(list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))) == 12
+
+
+def number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def close(found: Any, golden: Any) -> bool:
+    """Equal, with figures equal to nine digits."""
+    if isinstance(found, dict) and isinstance(golden, dict):
+        return found.keys() == golden.keys() and all(close(found[k], golden[k]) for k in found)
+    if isinstance(found, list) and isinstance(golden, list):
+        return len(found) == len(golden) and all(map(close, found, golden))
+    if isinstance(found, float) and isinstance(golden, (int, float)):
+        return found == pytest.approx(golden, rel=1e-9, abs=1e-12)
+    return bool(found == golden)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> list[Result]:
+    """Results whose every text is markup, script, or an escape sequence."""
+    cell = made_cell(HOSTILE, label=HOSTILE, dataset=HOSTILE, network=HOSTILE, suite=HOSTILE, plugin=HOSTILE)
+    good = made_result(
+        cell, machine=HOSTILE, notes=(HOSTILE,), command=HOSTILE, started="2026-01-01T00:00:00+00:00"
+    )
+    other = made_result(made_cell(HOSTILE, dataset=HOSTILE, suite=HOSTILE), 0.6, machine=HOSTILE)
+    failed = replace(good, cell=made_cell(HOSTILE, 1, suite=HOSTILE), status="failed", reason=HOSTILE,
+                     log_tail=(HOSTILE,), scores=None, training=None)  # fmt: skip
+    return [good, other, failed]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.found.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_html_shows_markup_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    tags = Tags()
+    tags.feed(written(registry, tmp_path, "html", hostile))
+
+    assert "<img src=x onerror=alert(1)>" in "".join(tags.text)
+    assert not tags.found & {"img", "script", "a", "iframe", "svg"}
+
+
+def test_markdown_shows_markup_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    text = written(registry, tmp_path, "markdown", hostile)
+
+    assert "&lt;img" in text
+    assert "<img" not in text
+    assert not re.search(r"(?<!\\)\[x(?<!\\)\]\(", text)
+    assert "\x1b" not in text
+
+
+def test_latex_shows_commands_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    text = written(registry, tmp_path, "latex", hostile)
+
+    assert "\\input" not in text
+    assert r"\textbackslash{}input" in text
+
+
+def test_no_format_lets_an_escape_sequence_through(
+    hostile: list[Result], registry: Registry, tmp_path: Path
+) -> None:
+    table = Table.of(hostile)
+    texts = [render(table)]
+    for form in ("markdown", "latex", "html"):
+        texts.append(written(registry, tmp_path / form, form, hostile))
+
+    assert all("\x1b" not in text for text in texts)
+
+
+def test_csv_runs_no_formula(registry: Registry, tmp_path: Path) -> None:
+    cell = made_cell("maml", label="=cmd|'/c calc'!A0")
+    write_reports(Table.of([made_result(cell)]), tmp_path, ["csv"], registry)
+
+    for path in tmp_path.glob("*.csv"):
+        for row in csv.reader(path.read_text().splitlines()):
+            assert not any(value.startswith("=") for value in row)
+
+
+def test_plots_are_pictures_and_read_no_formula(
+    hostile: list[Result], registry: Registry, tmp_path: Path
+) -> None:
+    paths = write_reports(Table.of([*hostile, *made_board(test_tasks=60)]), tmp_path, ["plots"], registry)
+
+    names = {path.name for path in paths}
+    for start in ("time-made", "learning-made", "adaptation-made", "scaling-"):
+        assert {Path(n).suffix for n in names if n.startswith(start)} == {".svg", ".png"}
+    for path in paths:
+        if path.suffix == ".svg":
+            tree = ElementTree.parse(path)
+            assert not [e for e in tree.iter() if e.tag.endswith(("script", "image"))]
+        else:
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_the_same_at_every_run(registry: Registry, tmp_path: Path) -> None:
+    results = made_board(test_tasks=60)
+    once, twice = (
+        {p.name: p.read_bytes() for p in write_reports(Table.of(results), tmp_path / n, ["plots"], registry,
+                                                       {"plots": {"formats": ["svg"]}})}
+        for n in "ab"
+    )  # fmt: skip
+
+    assert once == twice
+
+
+def test_times_of_different_machines_share_no_picture(registry: Registry, tmp_path: Path) -> None:
+    results = [made_result(made_cell("a"), machine="x"), made_result(made_cell("b"), machine="y")]
+
+    paths = write_reports(Table.of(results), tmp_path, ["plots"], registry)
+
+    assert paths
+    assert not [path for path in paths if path.name.startswith("time-")]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(command, arguments, standalone_mode=False)
+    if found.exception is not None:
+        raise found.exception
+    return int(found.return_value), found.output
+
+
+def test_the_command_shows_chosen_tables_and_writes_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    store(tmp_path / "results", made_board(test_tasks=60))
+
+    code, text = run(str(tmp_path / "results"), "--table", "accuracy", "--only", "algorithm=maml", "--format",
+                     "markdown,json", "--output", str(tmp_path / "out"))  # fmt: skip
+
+    assert code == 0
+    assert "Accuracy" in text
+    assert "Wall time" not in text
+    assert "protonet" not in text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json"}
+
+
+def test_an_empty_folder_says_there_are_no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "results").mkdir()
+
+    assert run(str(tmp_path / "results")) == (0, "no results\n")
+
+
+def test_results_of_a_plugin_that_is_not_installed_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    store(tmp_path / "results", [made_result(made_cell("not-installed", plugin="elsewhere 3.1"), 0.7)])
+
+    code, text = run(str(tmp_path / "results"))
+
+    assert code == 0
+    assert "not-installed" in text
+    assert "elsewhere 3.1" in text
