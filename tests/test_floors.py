@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT
 
 HARNESS = ROOT / "harness" / "metabench"
@@ -36,10 +37,7 @@ def imports(path: Path, *, top_only: bool = False) -> set[str]:
         for inner in ast.walk(node)
     }
     late = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-        for inner in ast.walk(node)
+        id(inner) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)
     }
     found = set()
     for node in ast.walk(tree):

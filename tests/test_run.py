@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Shell
 
+from conftest import Shell
 from metabench.result import Result
 
 
@@ -123,7 +123,8 @@ def test_rank_that_falls_is_named_and_leaves_no_process(shell: Shell) -> None:
     text = (Path(__file__).parent / "toy_package/toy_metabench/suites/mishaps.toml").read_text()
     head, _, _ = text.partition("[[cells]]")
     cells = "".join(
-        f'[[cells]]\nalgorithm = {{name = "mishap", how = "{how}", on_rank = 1}}\n' for how in ("raise", "kill")
+        f'[[cells]]\nalgorithm = {{name = "mishap", how = "{how}", on_rank = 1}}\n'
+        for how in ("raise", "kill")
     )
     ranks = head.replace('"mishaps"', '"fallen"').replace('{name = "cpu"', '{name = "cpu-ranks", ranks = 2')
     (shell.folder / "fallen.toml").write_text(ranks + cells)
@@ -220,15 +221,17 @@ def test_quiet_says_nothing_and_plain_output_has_whole_lines(shell: Shell) -> No
 def test_worker_imports_only_what_its_job_names(shell: Shell) -> None:
     program = (
         "import sys, json; from metabench import worker; worker.main([sys.argv[1]]);"
-        "print(json.dumps([m for m in sys.modules if 'metabench' in m or m == 'pandas' or m == 'matplotlib']))"
+        "print(json.dumps([m for m in sys.modules if 'metabench' in m or m in ('pandas', 'matplotlib')]))"
     )
     from metabench.plugins import load
     from metabench.runner import _Jobs, make_plan  # the job file is what is wanted here, not a run
 
     suite = shell.folder / "small.toml"
     suite.write_text(
-        'name = "small"\nversion = 1\n[[cells]]\nalgorithm = "reptile"\nnetwork = "mlp"\ndataset = "sinusoid"\n'
-        "test = {ways = 1, shots = 4, queries = 4}\nbudget = {steps = 2, tasks = 2}\nevaluation = {tasks = 4}\n"
+        'name = "small"\nversion = 1\n[[cells]]\n'
+        'algorithm = "reptile"\nnetwork = "mlp"\ndataset = "sinusoid"\n'
+        "test = {ways = 1, shots = 4, queries = 4}\n"
+        "budget = {steps = 2, tasks = 2}\nevaluation = {tasks = 4}\n"
         'backend = {name = "cpu", threads = 1}\n'
     )
     plan = make_plan(str(suite), results=shell.folder, registry=load())

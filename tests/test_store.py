@@ -21,7 +21,7 @@ CELL = Cell(
 
 def full_result() -> Result:
     training = Training(
-        steps=10, tasks=40, seconds=1.5, warmup=(Block(1, 0.5),), blocks=(Block(9, 1.0, 0.1, 0.8, 0.05, 0.05),),
+        steps=10, tasks=40, seconds=1.5, warmup=(Block(1, 0.5),), blocks=(Block(9, 1.0, 0.1, 0.8),),
         losses=((1, 1.6), (10, 0.4)), validations=(Validation(10, 1.5, 0.8, 0.02),), best_step=10,
     )  # fmt: skip
     scores = Scores("accuracy", "share", True, (0.25, 1.0), "abc", 0.5, curve={"1": (0.5, 0.75)})
@@ -64,7 +64,9 @@ def test_foreign_or_truncated_file_is_named(tmp_path: Path, text: str, said: str
         read_result(path)
 
 
-def test_full_disk_says_so_and_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_says_so_and_keeps_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.json"
     write_json(path, {"old": 1})
 

@@ -86,13 +86,31 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GLYPHS.replace('"maml"', '"mamml"'), "cells[1].algorithm: no algorithm is called 'mamml'; did you mean"),
-        (GLYPHS.replace('"glyphs"', '"glyfs"'), "cells[1].dataset: no dataset is called 'glyfs'; did you mean"),
-        (GLYPHS.replace('"maml"', '{name = "maml", stepz = 1}'), "'maml' has no setting 'stepz'; did you mean"),
+        (
+            GLYPHS.replace('"maml"', '"mamml"'),
+            "cells[1].algorithm: no algorithm is called 'mamml'; did you mean",
+        ),
+        (
+            GLYPHS.replace('"glyphs"', '"glyfs"'),
+            "cells[1].dataset: no dataset is called 'glyfs'; did you mean",
+        ),
+        (
+            GLYPHS.replace('"maml"', '{name = "maml", stepz = 1}'),
+            "'maml' has no setting 'stepz'; did you mean",
+        ),
         (GLYPHS.replace('"glyphs"', '{name = "glyphs", sise = 1}'), "'glyphs' has no setting 'sise'"),
-        (GLYPHS + 'backend = "tpu"\n', "cells[1].backend: no backend is called 'tpu'; did you mean 'cpu'? known: cpu, cpu-ranks"),
-        (GLYPHS + "bugdet = {steps = 1}\n", "cells[1].bugdet: is no key of a suite file; did you mean 'budget'"),
-        (GLYPHS + "budget = {stps = 1}\n", "cells[1].budget: 'Budget' has no setting 'stps'; did you mean 'steps'"),
+        (
+            GLYPHS + 'backend = "tpu"\n',
+            "cells[1].backend: no backend is called 'tpu'; did you mean 'cpu'? known: cpu, cpu-ranks",
+        ),
+        (
+            GLYPHS + "bugdet = {steps = 1}\n",
+            "cells[1].bugdet: is no key of a suite file; did you mean 'budget'",
+        ),
+        (
+            GLYPHS + "budget = {stps = 1}\n",
+            "cells[1].budget: 'Budget' has no setting 'stps'; did you mean 'steps'",
+        ),
         (GLYPHS + "test = {ways = 200}\n", "cells[1].test.ways: is 200; the split 'test' has"),
         (
             GLYPHS + "budget = {steps = 0}\ntest = {queries = 500}\n",

@@ -1,0 +1,73 @@
+"""Sets metabench up in an environment of its own and runs it. Needs Python 3.11 or later and nothing else.
+
+    python3 make.py quick     installs metabench, then runs the suite `quick`
+    python3 make.py test      installs it with all that its tests use, then runs ruff, mypy and pytest
+
+The environment lies in `.venv` (METABENCH_VENV names another folder); a second call uses it again. What
+follows `quick` or `test` is handed on: `python3 make.py test tests/test_loop.py -x`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one of the two jobs; returns its exit status."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - this runs before anything checks the version
+        print(f"metabench needs Python 3.11 or later; this is {sys.version.split()[0]}", file=sys.stderr)
+        return 2
+    jobs = {"quick": quick, "test": test}
+    if not arguments or arguments[0] not in jobs:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        jobs[arguments[0]](environment(), arguments[1:])
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
+
+
+def quick(python: Path, rest: list[str]) -> None:
+    """Installs what the suite `quick` needs, and runs it."""
+    install(python, "-e", ".")
+    run(python, "-m", "metabench.cli", "run", "quick", *rest)
+
+
+def test(python: Path, rest: list[str]) -> None:
+    """Installs what the tests need, learn2learn included, and runs them."""
+    install(python, "-e", ".[test,data,site,docs,learn2learn]")
+    run(python, "-m", "metabench_plugins.learn2learn.install")
+    if not rest:
+        run(python, "-m", "ruff", "check")
+        run(python, "-m", "ruff", "format", "--check")
+        run(python, "-m", "mypy")
+    run(python, "-m", "pytest", *(rest or ["-q"]))
+
+
+def environment() -> Path:
+    """The Python of the environment, which is made where it is absent."""
+    folder = Path(os.environ.get("METABENCH_VENV", ROOT / ".venv"))
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        print(f"making an environment in {folder}", flush=True)
+        run(Path(sys.executable), "-m", "venv", str(folder))
+    return python
+
+
+def install(python: Path, *what: str) -> None:
+    """Installs with pip; the first time it brings torch, which takes minutes."""
+    print(f"installing {' '.join(what)}", flush=True)
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
+
+
+def run(python: Path, *command: str) -> None:
+    """Runs Python in the project's folder; raises CalledProcessError where it fails."""
+    subprocess.run([str(python), *command], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
