@@ -14,10 +14,10 @@ from metabench.contracts import Episodes, Examples, Learner
 from metabench.errors import Invalid
 
 Batch = TypeVar("Batch", Episodes, Examples)
-HOST_EXAMPLES = 128
-"""Examples that pass a network at once on a CPU: more of them fault more pages than they save calls."""
-DEVICE_EXAMPLES = 8192
-"""Examples that pass a network at once on an accelerator; bounds the memory of activations."""
+HOST_INPUTS = 128 * 28 * 28
+"""Input numbers that pass a network at once on a CPU: more of them fault more pages than they save calls."""
+DEVICE_INPUTS = 8192 * 28 * 28
+"""Input numbers that pass a network at once on an accelerator; bounds the memory of activations."""
 
 
 class ModuleLearner(Learner):
@@ -101,9 +101,9 @@ def mean_gradient(
     """
     x = batch.support.x if isinstance(batch, Episodes) else batch.x
     tasks = x.shape[0]
-    examples = x.shape[1] + (batch.query.x.shape[1] if isinstance(batch, Episodes) else 0)
-    limit = HOST_EXAMPLES if x.device.type == "cpu" else DEVICE_EXAMPLES
-    at_once = at_once or max(1, limit // examples)
+    inputs = x[0].numel() + (batch.query.x[0].numel() if isinstance(batch, Episodes) else 0)
+    limit = HOST_INPUTS if x.device.type == "cpu" else DEVICE_INPUTS
+    at_once = at_once or max(1, limit // inputs)
     for parameter in parameters:
         parameter.grad = None
     told = []
