@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -84,23 +85,25 @@ def made_result(
     spread = 0.3 if unsteady else 0.01
     steps = cell.budget.steps
     times = step_seconds * (1 + spread * rng.standard_normal(20).clip(-3, 3))
-    blocks = (
-        ()
-        if not steps
-        else tuple(
-            Block(steps // 20, float(t) * (steps // 20), communication=float(t) * (steps // 200))
-            for t in times
-        )
+    lengths = [steps // 20 - 2, *([steps // 20] * 19)] if steps else []  # two steps are warm-up
+    blocks = tuple(
+        Block(n, float(t) * n, communication=float(t) * n / 10) for n, t in zip(lengths, times, strict=False)
     )
+    warmup = (Block(2, 5 * step_seconds),) if steps else ()
+    seconds = sum(b.seconds for b in (*warmup, *blocks))
     marks = range(50, steps + 1, 50)
     marks = marks if steps else range(0)
     curve = [accuracy - (0.3 * (1 - m / steps) if rising else 0.3 * float(np.exp(-m / 40))) for m in marks]
-    validations = tuple(Validation(m, m * step_seconds, v, 0.02) for m, v in zip(marks, curve, strict=True))
+    validations = tuple(
+        Validation(m, m * step_seconds * seconds / (steps * step_seconds), v, 0.02)
+        for m, v in zip(marks, curve, strict=True)
+    )
     target = cell.budget.target
     reached = next((v for v in validations if target is not None and v.mean >= target), None)
     training = Training(
-        steps=steps, tasks=steps * cell.budget.tasks, seconds=steps * step_seconds, blocks=blocks,
-        warmup=(Block(2, 5 * step_seconds),), losses=((0, 1.6), (steps, 0.4)), validations=validations,
+        steps=steps, tasks=steps * cell.budget.tasks, seconds=seconds, blocks=blocks,
+        warmup=warmup, losses=((0, 1.6), (steps // 2, 0.6 + rng.random() / 10), (steps, 0.4)),
+        validations=validations,
         validation_seconds=1.0, best_step=steps, target_step=reached.step if reached else None,
         target_seconds=reached.train_seconds if reached else None,
     )  # fmt: skip
@@ -119,7 +122,7 @@ def made_result(
         environment={
             "machine": machine, "processor": "Made Processor", "cores": 2, "python": "3.11.7",
             "packages": {"metabench": "0.1.0", "torch": "2.6.0"}, "system": "Linux", "device": "cpu",
-            "threads": 1,
+            "threads": 1, "suite_digest": hashlib.sha256(cell.suite.encode()).hexdigest(),
         },
         setup={"start": 0.3, "import": 1.0, "data": 0.5, "build": 0.1}, training=training, scores=scores,
         memory={"host": 400.0 * 2**20}, cost={"flops_per_step": 2.5e9},

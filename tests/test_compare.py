@@ -1,0 +1,153 @@
+"""`metabench compare`: a gate that opens for equals, shuts for regressions, and says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from made_results import made_cell, made_result, store
+from metabench import Result
+from metabench.commands.compare import command
+from metabench.comparison import Comparison, compare
+from metabench.errors import RequestError
+from metabench.table import Table
+
+
+def results(
+    accuracy: float = 0.7, seconds: float = 0.02, seeds: int = 3, plugin: str = "p 1"
+) -> list[Result]:
+    return [
+        made_result(made_cell(seed=s, plugin=plugin), accuracy, step_seconds=seconds) for s in range(seeds)
+    ]
+
+
+def compared(base: Sequence[Result], new: Sequence[Result]) -> Comparison:
+    return compare(Table.of(base), Table.of(new))
+
+
+def verdicts(found: Comparison) -> list[tuple[str, str]]:
+    return [(line["verdict"], line["time_verdict"]) for line in found.section.records]
+
+
+def test_equals_pass() -> None:
+    found = compared(results(), results())
+
+    assert verdicts(found) == [("no difference shown", "no difference shown")]
+    assert not found.regressed
+
+
+def test_a_worse_score_is_a_regression_and_a_better_one_is_not() -> None:
+    assert verdicts(compared(results(0.72), results(0.70)))[0][0] == "worse"
+    assert compared(results(0.72), results(0.70)).regressed
+    assert verdicts(compared(results(0.70), results(0.72)))[0][0] == "better"
+    assert not compared(results(0.70), results(0.72)).regressed
+
+
+def test_a_lower_error_is_better() -> None:
+    def as_errors(each: Sequence[Result]) -> list[Result]:
+        return [
+            replace(r, scores=replace(r.scores, metric="mse", unit="", higher_is_better=False))
+            for r in each
+            if r.scores is not None
+        ]
+
+    assert verdicts(compared(as_errors(results(0.72)), as_errors(results(0.70))))[0][0] == "better"
+    assert compared(as_errors(results(0.70)), as_errors(results(0.72))).regressed
+
+
+def test_a_drop_below_the_threshold_is_shown_but_no_regression() -> None:
+    found = compared(results(0.703), results(0.700))
+
+    assert verdicts(found)[0][0] == "worse"
+    assert not found.regressed
+
+
+def test_cells_are_paired_across_versions_of_their_plugin() -> None:
+    found = compared(results(plugin="p 1"), results(0.6, plugin="p 2"))
+
+    assert len(found.section.records) == 1
+    assert found.regressed
+
+
+def test_a_slowdown_beyond_what_runs_differ_by_is_a_regression() -> None:
+    assert verdicts(compared(results(seconds=0.02), results(seconds=0.03)))[0][1] == "slower"
+    assert compared(results(seconds=0.02), results(seconds=0.03)).regressed
+    assert verdicts(compared(results(seconds=0.02), results(seconds=0.024)))[0][1] == "no difference shown"
+
+
+def test_times_of_different_machines_are_not_compared() -> None:
+    elsewhere = [replace(r, environment={**r.environment, "machine": "other"}) for r in results(seconds=0.08)]
+
+    found = compared(results(), elsewhere)
+
+    assert verdicts(found) == [("no difference shown", "other machine")]
+    assert not found.regressed
+
+
+def test_a_lost_seed_and_a_new_failure_are_regressions() -> None:
+    failed = replace(results()[2], status="failed", reason="boom", scores=None, training=None)
+
+    assert "failed in the new results" in compared(results(), [*results()[:2], failed]).regressed[0]
+    assert "absent in the new results" in compared(results(), results()[:2]).regressed[0]
+
+
+def test_a_cell_that_base_lacks_is_no_regression() -> None:
+    found = compared(results()[:1], [*results()[:1], made_result(made_cell("reptile"))])
+
+    assert ("only in new", "") in verdicts(found)
+    assert not found.regressed
+
+
+def test_other_test_tasks_are_never_compared() -> None:
+    other = [replace(r, scores=replace(r.scores, manifest="f" * 64)) for r in results(0.1) if r.scores]
+
+    assert verdicts(compared(results(), other))[0][0] == "other test tasks"
+
+
+def test_many_equal_cells_rarely_shut_the_gate() -> None:
+    # 20 pairs of equals: without a correction two in three such sets would show some difference
+    def cells(offset: int) -> list[Result]:
+        return [made_result(made_cell(f"m{i}", offset + s), 0.7) for i in range(20) for s in range(3)]
+
+    base = cells(0)
+    new = [replace(r, cell=b.cell) for r, b in zip(cells(100), base, strict=True)]
+
+    assert {verdict for verdict, _ in verdicts(compared(base, new))} == {"no difference shown"}
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(command, arguments, standalone_mode=False)
+    if found.exception is not None:
+        raise found.exception
+    return int(found.return_value), found.output
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    store(tmp_path / "base", results(0.72))
+    store(tmp_path / "new", results(0.70))
+    return str(tmp_path / "base"), str(tmp_path / "new")
+
+
+def test_the_command_is_a_gate_with_a_markdown_comment(folders: tuple[str, str], tmp_path: Path) -> None:
+    base, new = folders
+    comment = tmp_path / "comment.md"
+
+    assert run(base, base)[0] == 0
+    code, text = run(base, new, "--markdown", str(comment))
+    assert code == 1
+    assert "regression: maml-" in text
+    assert "| worse" in comment.read_text()
+    assert run(base, new, "--drop", "5")[0] == 0
+
+
+def test_an_empty_folder_is_a_mistake_in_the_request(folders: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(RequestError, match="no results in it"):
+        run(folders[0], str(tmp_path / "empty"))
