@@ -30,18 +30,19 @@ def scores(results: Iterable[Result], algorithm: str) -> dict[int, tuple[float, 
 
 
 @click.command()
-@click.argument("folder", default="results/local", type=click.Path(exists=True, path_type=Path))
-@click.option("--suite", default="head-to-head", show_default=True)
+@click.argument(
+    "folder", default="results/local/head-to-head-v1", type=click.Path(exists=True, path_type=Path)
+)
 @click.option(
     "--margin", default=2.0, show_default=True, help="Points of accuracy that still count as equal."
 )
-def command(folder: Path, suite: str, margin: float) -> None:
-    """Tests each l2l-* algorithm of the suite's results against ours of the same name."""
+def command(folder: Path, margin: float) -> None:
+    """Tests each l2l-* algorithm of this folder of results against ours of the same name."""
     results = [read_result(path) for path in Store(folder).paths()]
-    results = [one for one in results if one.cell.suite == suite and one.status == "ok"]
+    results = [one for one in results if one.status == "ok"]
     rivals = sorted({r.cell.algorithm.name for r in results if r.cell.algorithm.name.startswith("l2l-")})
     if not rivals:
-        raise click.ClickException(f"{folder} has no results of {suite!r}; run: metabench run {suite}")
+        raise click.ClickException(f"{folder} has no results of l2l-*; run: metabench run head-to-head")
     click.echo(
         f"{'':12}{'ours':>8}{'theirs':>8}{'difference, points (90 %)':>28}{'p':>9}  within ± {margin:g}?"
     )

@@ -1,0 +1,296 @@
+"""learn2learn's plugins: absent without harm, imported only where they are named, quiet, and of full use."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metabench import Algorithm, Episodes, Examples, Facts, Invalid, Network, Protocol, Skip, Workload
+from metabench.contracts import Component
+from metabench.device import Device
+from metabench.learning import mean_gradient, task_losses
+from metabench.settings import make
+from metabench_plugins.learn2learn import algorithms, networks
+from metabench_plugins.learn2learn.adapter import CloneAdapt
+from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+from metabench_plugins.networks.mlp import Mlp
+
+needs_library = pytest.mark.skipif(
+    FromLibrary.unavailable() is not None, reason=FromLibrary.unavailable() or "learn2learn is installed"
+)
+INSTALL = "python -m metabench_plugins.learn2learn.install"
+SHAPE = (1, 6, 6)
+IMAGE = Facts(kind="classification", input_shape=SHAPE)
+SMALL = {"hidden": [16, 8]}
+PROTOCOL = Protocol(ways=5, shots=1, queries=3)
+
+ALGORITHMS: list[tuple[type[Algorithm], Mapping[str, Any]]] = [
+    (algorithms.L2lMaml, {}),
+    (algorithms.L2lMaml, {"first_order": True}),
+    (algorithms.L2lAnil, {}),
+    (algorithms.L2lMetaSgd, {}),
+    (algorithms.L2lGbml, {}),
+    (algorithms.L2lGbml, {"transform": "kronecker"}),
+    (algorithms.L2lProtoNet, {}),
+    (algorithms.L2lProtoNet, {"distance": "cosine"}),
+    (algorithms.L2lMetaOptNet, {}),
+]
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in a fresh interpreter in which every warning is shown."""
+    return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+
+
+def episodes(tasks: int = 4, dtype: torch.dtype = torch.float32) -> Episodes:
+    """Tasks whose classes are noisy patterns: quick to tell apart."""
+    chance = torch.Generator().manual_seed(0)
+    ways = PROTOCOL.ways
+    patterns = torch.randn(tasks, 1, ways, *SHAPE, generator=chance)
+
+    def examples(each: int) -> Examples:
+        noise = torch.randn(tasks, each, ways, *SHAPE, generator=chance)
+        x = (patterns + 0.3 * noise).flatten(1, 2).to(dtype)
+        return Examples(x, torch.arange(ways).repeat(each).expand(tasks, -1))
+
+    classes = torch.arange(ways).expand(tasks, -1)
+    return Episodes(examples(PROTOCOL.shots), examples(PROTOCOL.queries), classes, torch.arange(tasks))
+
+
+def workload(facts: Facts = IMAGE) -> Workload:
+    return Workload(facts=facts, train=PROTOCOL, test=PROTOCOL)
+
+
+def test_absent_library_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "learn2learn", None)  # what python does with a package that is blocked
+    for component in (algorithms.L2lMaml, algorithms.L2lProtoNet, networks.OmniglotCnn):
+        reason = component.unavailable()
+        assert reason is not None
+        assert reason.endswith(INSTALL)
+    with pytest.raises(Skip, match=INSTALL):
+        make(algorithms.L2lMaml).build(workload(), Mlp(), Device())
+
+
+def test_the_registry_shows_the_plugins_without_importing_the_library() -> None:
+    ended = run_python(
+        "import sys\n"
+        "from metabench.plugins import load\n"
+        "import metabench_plugins.learn2learn.tasksets\n"
+        "registry = load()\n"
+        "for kind in ('algorithm', 'network'):\n"
+        "    for name, entry in registry.entries(kind).items():\n"
+        "        entry.cls.unavailable()\n"
+        "        print(name)\n"
+        "assert 'learn2learn' not in sys.modules, 'imported'\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+    wanted = "maml anil metasgd gbml protonet metaoptnet omniglot-cnn omniglot-fc cnn4 resnet12 wrn28"
+    assert {f"l2l-{name}" for name in wanted.split()} <= set(ended.stdout.split())
+
+
+@needs_library
+def test_gym_is_silent_and_every_other_warning_is_not() -> None:
+    ended = run_python(
+        "import sys, warnings\n"
+        "from metabench_plugins.learn2learn.library import learn2learn\n"
+        "learn2learn()\n"
+        "assert 'gym' in sys.modules\n"
+        "warnings.warn('mine')\n"
+        "print('also mine', file=sys.stderr)\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "unmaintained" not in ended.stderr
+    assert "UserWarning: mine" in ended.stderr
+    assert "also mine" in ended.stderr
+
+
+@needs_library
+@pytest.mark.parametrize(("cls", "settings"), ALGORITHMS)
+def test_every_algorithm_learns(cls: type[Algorithm], settings: Mapping[str, Any]) -> None:
+    batch = episodes()
+    torch.manual_seed(0)
+    learner = make(cls, settings).build(workload(), make(networks.OmniglotFc, SMALL), Device())
+    first = learner.learn(batch, 0, 20).mean()
+    for step in range(20):
+        learner.learn(batch, step, 20)
+        learner.update(step, 20)
+    with torch.no_grad():
+        adapted = learner.adapt(batch.support)
+        prediction = learner.predict(adapted, batch.query.x)
+    assert prediction.shape == (4, 15, 5)
+    assert task_losses("classification", prediction, batch.query.y).mean() < first
+    assert all(p.grad is not None for p in learner.parameters())
+
+
+@needs_library
+@pytest.mark.parametrize(("cls", "settings"), ALGORITHMS)
+def test_adapting_and_predicting_change_nothing(cls: type[Algorithm], settings: Mapping[str, Any]) -> None:
+    batch = episodes()
+    learner = make(cls, settings).build(workload(), make(networks.OmniglotFc, SMALL), Device())
+    before = {name: value.clone() for name, value in learner.state_dict()["module"].items()}
+    predicted = []
+    for _ in range(2):
+        with torch.no_grad():
+            predicted.append(learner.predict(learner.adapt(batch.support), batch.query.x))
+    assert torch.equal(*predicted)
+    assert all(p.grad is None for p in learner.parameters())
+    assert all(torch.equal(before[n], value) for n, value in learner.state_dict()["module"].items())
+
+
+@needs_library
+def test_metaoptnet_differentiates_its_solver() -> None:
+    """The gradient of the loss along a direction equals its finite difference."""
+    torch.manual_seed(1)
+    learner = make(algorithms.L2lMetaOptNet).build(workload(), Mlp(hidden=(16,)), Device(dtype=torch.float64))
+    batch = episodes(dtype=torch.float64)
+    learner.learn(batch, 0, 1)
+    chance = torch.Generator().manual_seed(1)
+    directions = [torch.randn(p.shape, generator=chance, dtype=p.dtype) for p in learner.parameters()]
+    slope = sum(float((p.grad * d).sum()) for p, d in zip(learner.parameters(), directions, strict=True))
+    sides = []
+    for step in (1e-3, -2e-3):  # up, then down past the middle; a wide step, as the solver is in float32
+        with torch.no_grad():
+            for parameter, direction in zip(learner.parameters(), directions, strict=True):
+                parameter.add_(step * direction)
+        sides.append(float(learner.learn(batch, 0, 1).mean()))
+    assert slope == pytest.approx((sides[0] - sides[1]) / 2e-3, rel=0.02)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("network", "shape", "width"),
+    [
+        (networks.OmniglotCnn(), (1, 28, 28), 64),
+        (networks.OmniglotFc(), (1, 28, 28), 64),
+        (networks.Cnn4(width=8), (3, 84, 84), 8 * 25),
+        (networks.Cnn4(width=8), (1, 28, 28), 8),
+        (networks.ResNet12(), (3, 84, 84), 640),
+        (networks.ResNet12(avg_pool=False), (3, 32, 32), 640 * 4),
+        pytest.param(networks.Wrn28(), (3, 84, 84), 640, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_have_features_and_a_head_that_fits(
+    network: Network, shape: tuple[int, ...], width: int
+) -> None:
+    x = torch.randn(2, *shape)
+    whole = network.build(shape, 5)
+    with torch.no_grad():
+        assert whole(x).shape == (2, 5)
+        assert whole.get_submodule("features")(x).flatten(1).shape == (2, width)
+        assert network.build(shape, None)(x).flatten(1).shape == (2, width)
+    assert not any("running" in name for name, _ in whole.named_buffers())
+
+
+@needs_library
+@pytest.mark.parametrize("cls", [networks.OmniglotCnn, networks.OmniglotFc])
+def test_initial_weights_are_a_function_of_torchs_seed(cls: type[Network]) -> None:
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        weights.append(torch.cat([p.flatten() for p in make(cls).build((1, 28, 28), 5).parameters()]))
+    assert torch.equal(*weights)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (networks.OmniglotCnn(), (3, 84, 84)),
+        (networks.Cnn4(), (1, 14, 14)),
+        (networks.ResNet12(), (3, 32, 32)),
+        (networks.Wrn28(), (1, 84, 84)),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_by_name(network: Network, shape: tuple[int, ...]) -> None:
+    with pytest.raises(Invalid, match=network.name):
+        network.build(shape, 5)
+
+
+@needs_library
+def test_other_ways_in_training_are_refused_for_a_head_of_fixed_size() -> None:
+    told = Workload(facts=IMAGE, train=Protocol(20, 1, 3), test=PROTOCOL)
+    with pytest.raises(Invalid, match="20 ways"):
+        make(algorithms.L2lMaml).build(told, Mlp(), Device())
+
+
+class SignDescent(nn.Module):
+    """A user's own object: no class of learn2learn, but `clone()` and `adapt(loss)`."""
+
+    def __init__(self, weights: dict[str, Tensor], module: nn.Module, rate: float) -> None:
+        super().__init__()
+        self.hidden, self.weights, self.rate = [module], weights, rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(self.hidden[0], self.weights, (x,))
+        return result
+
+    def adapt(self, loss: Tensor) -> None:
+        slopes = torch.autograd.grad(loss, list(self.weights.values()), create_graph=True)
+        self.weights = {
+            name: weight - self.rate * torch.tanh(10 * slope)
+            for (name, weight), slope in zip(self.weights.items(), slopes, strict=True)
+        }
+
+
+class SignDescentWrapper(nn.Module):
+    def __init__(self, module: nn.Module, rate: float) -> None:
+        super().__init__()
+        self.module, self.rate = module, rate
+
+    def clone(self) -> SignDescent:
+        return SignDescent(dict(self.module.named_parameters()), self.module, self.rate)
+
+    def adapt(self, loss: Tensor) -> None:
+        raise NotImplementedError("only clones adapt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignMaml(CloneAdapt):
+    """MAML whose inner steps follow the slope's sign."""
+
+    name: ClassVar[str] = "sign-maml"
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The network in my own wrapper."""
+        return SignDescentWrapper(module, self.inner_rate)
+
+
+def test_any_object_with_clone_and_adapt_becomes_an_algorithm() -> None:
+    """Without learn2learn at all; its gradient equals the one taken by hand."""
+    assert issubclass(SignMaml, Component)
+    assert SignMaml.unavailable() is None
+    batch, device = episodes(dtype=torch.float64), Device(dtype=torch.float64)
+    torch.manual_seed(0)
+    learner = make(SignMaml, {"inner_rate": 0.01, "steps": 2}).build(workload(), Mlp(hidden=(8,)), device)
+    losses = learner.learn(batch, 0, 1)
+    found = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+
+    torch.manual_seed(0)
+    module = Mlp(hidden=(8,)).build(SHAPE, 5).double()
+
+    def by_hand(some: Episodes) -> Tensor:
+        told = []
+        for task in range(len(some.index)):
+            own = SignDescentWrapper(module, 0.01).clone()
+            for _ in range(2):
+                own.adapt(nn.functional.cross_entropy(own(some.support.x[task]), some.support.y[task]))
+            told.append(nn.functional.cross_entropy(own(some.query.x[task]), some.query.y[task]))
+        return torch.stack(told)
+
+    wanted = mean_gradient(list(module.parameters()), by_hand, batch)
+    assert torch.allclose(losses, wanted, rtol=1e-12)
+    for one, parameter in zip(found, module.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(one, parameter.grad, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        assert learner.predict(learner.adapt(batch.support, 3), batch.query.x).shape == (4, 15, 5)
+
+
+@needs_library
+def test_the_library_is_the_version_that_the_plugins_are_made_for() -> None:
+    assert learn2learn().__version__ == "0.2.0"

@@ -1,0 +1,50 @@
+"""The installer of learn2learn refuses other files than the pinned ones, and says what went wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from metabench_plugins.learn2learn import install
+
+PIP = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0,
+    reason="this Python has no pip",
+)
+
+
+def test_another_archive_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "learn2learn-0.2.0.tar.gz"
+    archive.write_bytes(b"not the archive")
+    with pytest.raises(install.InstallError, match="nothing was installed"):
+        install.check_digest(archive, install.SOURCES[-1].sha256)
+
+
+def test_every_input_is_pinned() -> None:
+    for one in (*install.TOOLS, *install.SOURCES):
+        assert len(one.sha256) == 64
+        assert one.line == f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n"
+
+
+@PIP
+def test_pip_refuses_a_tool_with_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "cython-3.1.6-py3-none-any.whl"
+    wheel.write_bytes(b"not the wheel")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(install, "TOOLS", install.TOOLS[:1])
+    ended = CliRunner().invoke(install.command, ["--wheels", str(tmp_path / "wheels")])
+    assert ended.exit_code == 1
+    assert "HASH" in ended.output.upper()
+    assert not list((tmp_path / "wheels").iterdir())
+
+
+@pytest.mark.slow
+@PIP
+def test_wheels_are_built_from_the_registry(tmp_path: Path) -> None:
+    """Takes half a minute and a network; what CI runs to set learn2learn up."""
+    ended = CliRunner().invoke(install.command, ["--wheels", str(tmp_path)])
+    assert ended.exit_code == 0, ended.output
+    assert {path.name.split("-")[0] for path in tmp_path.glob("*.whl")} == {"gym", "qpth", "learn2learn"}
