@@ -17,7 +17,7 @@ _aten = torch.ops.aten
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over the plane: strides, zero padding, dilation; groups: channel groups of a task."""
+    """How a kernel moves over the plane: stride, zero padding, dilation; groups: channel groups of a task."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]

@@ -101,7 +101,7 @@ def _captured(run: Runner, flat: Flat) -> Runner:
     A result is valid until the next call.
     """
     inputs = [t.clone() for t in flat]
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch does not type it
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARMUP_RUNS):

@@ -106,8 +106,9 @@ class GradientLearner(ModuleLearner):
 
     @property
     def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
-        """The engine path: "batched", "vmap" or "loop"."""
-        return self.network.path
+        """The engine path: "batched", "vmap" or "loop", and how a meta-step runs if not as it is written."""
+        way = self.execution.way
+        return self.network.path if way == "eager" else f"{self.network.path}, {way}"
 
     @abstractmethod
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:

@@ -195,10 +195,14 @@ def _function(node: fx.Node) -> Callable[..., Any]:
 
 
 def _trace(root: nn.Module) -> fx.Graph:
+    before = {name: buffer.clone() for name, buffer in root.named_buffers()}
     try:
         graph = fx.Tracer().trace(root)
     except Exception as error:  # tracing runs the network's own code on stand-ins: it may raise anything
         raise NoRule(f"a network that cannot be traced ({type(error).__name__}: {error})") from error
+    finally:
+        for name, buffer in root.named_buffers():  # code that counts its runs counts this one too
+            buffer.copy_(before[name])
     if sum(node.op == "placeholder" for node in graph.nodes) != 1:
         raise NoRule("a network of several inputs")
     return graph

@@ -46,7 +46,7 @@ def _backward(
 
 
 def _scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x · scale + shift with one number of each per channel, in one pass: batch norm with given statistics."""
+    """x · scale + shift with one number of each per channel, in one pass: a norm of given statistics."""
     zero, one = torch.zeros_like(scale), torch.ones_like(scale)
     result: Tensor = torch.native_batch_norm(x, scale, shift, zero, one, False, 0.0, 0.0)[0]
     return result

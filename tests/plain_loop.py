@@ -1,0 +1,144 @@
+"""Every gradient-based algorithm as a plain loop over tasks: what the engine's meta-gradients are held to.
+
+Written with `torch.autograd.grad` and `functional_call` alone, one task at a time; nothing of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from metabench import Episodes
+
+Weights = dict[str, Tensor]
+
+
+def loss_of(module: nn.Module, weights: Weights, x: Tensor, y: Tensor) -> Tensor:
+    """Cross entropy for class numbers, squared error for values."""
+    prediction = functional_call(module, weights, (x,))
+    return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
+
+
+def stepped(
+    weights: Weights, loss: Callable[[Weights], Tensor], rate: Any, names: list[str], first_order: bool
+) -> Weights:
+    """One gradient step of the named weights."""
+    found = torch.autograd.grad(
+        loss(weights), [weights[n] for n in names], create_graph=True, allow_unused=True
+    )
+    moved = dict(weights)
+    for name, slope in zip(names, found, strict=True):
+        if slope is not None:
+            slope = slope.detach() if first_order else slope
+            moved[name] = weights[name] - (rate[name] if isinstance(rate, dict) else rate) * slope
+    return moved
+
+
+def adapted_loss(
+    module: nn.Module, task: Any, rate: Any, steps: int, part: str = "", first_order: bool = False
+) -> Tensor:
+    """MAML, ANIL (part "head."), BOIL ("features."), Meta-SGD (rates by name): one task's query loss."""
+    weights: Weights = dict(module.named_parameters())
+    names = [n for n in weights if n.startswith(part)]
+    for _ in range(steps):
+        weights = stepped(
+            weights, lambda w: loss_of(module, w, task.support.x, task.support.y), rate, names, first_order
+        )
+    return loss_of(module, weights, task.query.x, task.query.y)
+
+
+def protomaml_loss(module: nn.Module, task: Any, rate: float, steps: int) -> Tensor:
+    """Proto-MAML: the head starts from class means, one class at a time."""
+    x, y = task.support.x, task.support.y
+    weights: Weights = dict(module.named_parameters())
+    features = functional_call(module, weights, (x,))
+    c = torch.stack([features[y == k].mean(0) for k in range(int(y.max()) + 1)])
+    # an inner step takes the head for a point of its own, not for a function of the features
+    weights = {n: p.view_as(p) for n, p in weights.items()} | {"W": 2 * c, "b": -(c * c).sum(1)}
+
+    def loss(w: Weights, x: Tensor, y: Tensor) -> Tensor:
+        own = {n: v for n, v in w.items() if n not in "Wb"}
+        return F.cross_entropy(functional_call(module, own, (x,)) @ w["W"].T + w["b"], y)
+
+    for _ in range(steps):
+        weights = stepped(weights, lambda w: loss(w, x, y), rate, list(weights), False)
+    return loss(weights, task.query.x, task.query.y)
+
+
+def mamlpp_loss(module: nn.Module, task: Any, rates: Tensor, v: list[float], first_order: bool) -> Tensor:
+    """MAML++: the weighted query losses after each step, with a rate per layer and step."""
+    weights: Weights = dict(module.named_parameters())
+    names = list(weights)
+    loss = torch.zeros((), dtype=rates.dtype)
+    for k, share in enumerate(v):
+        rate = {n: rates[k, i] for i, n in enumerate(names)}
+        weights = stepped(
+            weights, lambda w: loss_of(module, w, task.support.x, task.support.y), rate, names, first_order
+        )
+        loss = loss + share * loss_of(module, weights, task.query.x, task.query.y)
+    return loss
+
+
+def imaml_gradient(
+    module: nn.Module, task: Any, rate: float, steps: int, proximal: float, solver_steps: int | None
+) -> Weights:
+    """Implicit MAML: descend, then solve (by CG steps, or exactly with the whole Hessian for None)."""
+    theta = {n: p.detach() for n, p in module.named_parameters()}
+    sizes = [p.numel() for p in theta.values()]
+
+    def unflat(flat: Tensor) -> Weights:
+        return {n: f.view_as(theta[n]) for n, f in zip(theta, torch.split(flat, sizes), strict=True)}
+
+    def support(flat: Tensor) -> Tensor:
+        return loss_of(module, unflat(flat), task.support.x, task.support.y)
+
+    begin = torch.cat([p.flatten() for p in theta.values()])
+    phi = begin
+    for _ in range(steps):
+        phi = phi.requires_grad_()
+        pulled = support(phi) + proximal / 2 * (phi - begin).square().sum()
+        phi = (phi - rate * torch.autograd.grad(pulled, phi)[0]).detach()
+    phi.requires_grad_()
+    b = torch.autograd.grad(loss_of(module, unflat(phi), task.query.x, task.query.y), phi)[0]
+    slope = torch.autograd.grad(support(phi), phi, create_graph=True)[0]
+
+    def matrix(v: Tensor) -> Tensor:
+        return v + torch.autograd.grad(slope, phi, v, retain_graph=True)[0] / proximal
+
+    if solver_steps is None:
+        return unflat(torch.linalg.solve(torch.stack([matrix(row) for row in torch.eye(len(b)).to(b)]), b))
+    x, r, p = torch.zeros_like(b), b, b
+    for _ in range(solver_steps):
+        alpha = (r @ r) / (p @ matrix(p))
+        x, before = x + alpha * p, r
+        r = r - alpha * matrix(p)
+        p = r + (r @ r) / (before @ before) * p
+    return unflat(x)
+
+
+def mean_gradient_of(
+    parameters: list[nn.Parameter], episodes: Episodes, loss: Callable[[Any], Tensor]
+) -> list[Tensor]:
+    """The gradient of the mean of one loss per task, task by task."""
+    total = [torch.zeros_like(p) for p in parameters]
+    for task in tasks_of(episodes):
+        found = torch.autograd.grad(loss(task), parameters, allow_unused=True)
+        total = [t if g is None else t + g / len(episodes.index) for t, g in zip(total, found, strict=True)]
+    return total
+
+
+def tasks_of(episodes: Episodes) -> list[Episodes]:
+    """Each task on its own, without the task axis."""
+    support, query = episodes.support, episodes.query
+    return [
+        Episodes(
+            type(support)(support.x[t], support.y[t]), type(query)(query.x[t], query.y[t]),
+            episodes.classes[t], episodes.index[t],
+        )
+        for t in range(len(episodes.index))
+    ]  # fmt: skip
