@@ -92,7 +92,7 @@ def test_training_goes_on_from_a_saved_state_as_before() -> None:
 
 
 def test_it_learns() -> None:
-    algorithm = Baseline(rate=3e-3)
+    algorithm = Baseline(micro=32)
     source = Buried(FLOAT64)
     learner = learner_of(algorithm, EASY)
     untrained = accuracy(learner, source, EASY)

@@ -21,6 +21,7 @@ from few_shot import (
     train,
 )
 from metabench import Episodes, Protocol
+from metabench.device import Device
 from metabench_plugins.algorithms.r2d2 import R2D2, R2D2Learner, ridge
 
 TEST = Protocol(5, 2, 3)
@@ -118,3 +119,17 @@ def test_it_learns() -> None:
 
     assert untrained < 0.5
     assert accuracy(learner, source, EASY) > 0.75
+
+
+def test_the_solver_keeps_its_precision_where_the_network_computes_in_bfloat16() -> None:
+    learner = build(R2D2(train_ways=0), PLAIN, TEST)
+    batch = Buried(Device()).episodes("train", TEST, range(4), seed=0)
+    exact = learner.learn(batch, 0, 1)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        short = learner.learn(batch, 0, 1)
+        scores = learner.predict(learner.adapt(batch.support), batch.query.x)
+
+    assert scores.dtype == torch.float32
+    assert not torch.equal(short, exact)
+    torch.testing.assert_close(short, exact, rtol=0.05, atol=0.0)

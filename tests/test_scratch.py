@@ -1,4 +1,4 @@
-"""Scratch: plain descent per task from one seeded start, for both kinds of task."""
+"""Scratch: Adam per task from one seeded start, for both kinds of task."""
 
 import copy
 
@@ -26,7 +26,7 @@ TEST = Protocol(5, 2, 3)
 
 
 @pytest.mark.parametrize("network", [CONV, NORMED, PLAIN], ids=["conv4", "normed-mlp", "mlp"])
-def test_each_task_is_trained_as_by_plain_descent(network: object) -> None:
+def test_each_task_is_trained_as_by_torch_s_own_adam(network: object) -> None:
     learner = build(Scratch(steps=4, inner_rate=0.1), network, TEST, device=FLOAT64)  # type: ignore[arg-type]
     assert isinstance(learner, ScratchLearner)
     batch = Buried(FLOAT64).episodes("test", TEST, range(3), seed=0)
@@ -36,13 +36,15 @@ def test_each_task_is_trained_as_by_plain_descent(network: object) -> None:
 
     for task in range(3):
         module = copy.deepcopy(learner.lifted.module)
-        optimizer = torch.optim.SGD(module.parameters(), 0.1)
+        optimizer = torch.optim.Adam(module.parameters(), 0.1)
         for _ in range(4):
             optimizer.zero_grad()
             F.cross_entropy(module(batch.support.x[task]), batch.support.y[task]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         wanted = module(batch.query.x[task]).detach()
-        torch.testing.assert_close(found[task], wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            found[task], wanted, rtol=1e-6, atol=1e-6
+        )  # of round-off, through 4 steps of Adam
 
 
 def test_the_start_is_that_of_the_seed() -> None:

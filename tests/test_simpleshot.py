@@ -123,13 +123,13 @@ def test_training_goes_on_from_a_saved_state_as_before() -> None:
 
 
 def test_it_learns() -> None:
-    algorithm = SimpleShot(rate=3e-3)
+    algorithm = SimpleShot(micro=32)
     source = Buried(FLOAT64)
     learner = learner_of(algorithm, EASY)
     untrained = accuracy(learner, source, EASY)
 
     losses = train(learner, algorithm, source, EASY, steps=200)
 
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.4 * losses[0]
     assert untrained < 0.5
     assert accuracy(learner, source, EASY) > 0.65

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import Kept
+from metabench_plugins.algorithms.embedding import Kept, full_precision
 from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
 
 
@@ -48,7 +48,9 @@ class BaselineLearner(SupervisedLearner):
     def adapt(self, support: Examples, steps: int | None = None) -> Kept:
         """Fits a head to each task's embedded support set by `steps` gradient steps."""
         steps = self.settings.head_steps if steps is None else steps
-        return Kept(support, self._fitted(self.embed(support.x), support.y, self.ways, steps))
+        features = self.embed(support.x)
+        with full_precision(features):
+            return Kept(support, self._fitted(features, support.y, self.ways, steps))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
         """The head's weights: "weight" [T, ways, d], "bias" [T, 1, ways]."""

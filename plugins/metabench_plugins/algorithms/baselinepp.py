@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import Kept, cosines
+from metabench_plugins.algorithms.embedding import Kept, cosines, full_precision
 from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
 
 
@@ -70,7 +70,9 @@ class BaselinePlusPlusLearner(SupervisedLearner):
     def adapt(self, support: Examples, steps: int | None = None) -> Kept:
         """Fits a head to each task's embedded support set by `steps` gradient steps."""
         steps = self.settings.head_steps if steps is None else steps
-        return Kept(support, self._fitted(self.embed(support.x), support.y, steps))
+        features = self.embed(support.x)
+        with full_precision(features):
+            return Kept(support, self._fitted(features, support.y, steps))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
         """The head's directions [T, ways, d]."""

@@ -18,6 +18,7 @@ from metabench_plugins.algorithms.embedding import (
     class_means,
     embedding,
     feature_width,
+    full_precision,
 )
 
 
@@ -83,6 +84,11 @@ class CnpLearner(EmbeddingLearner):
 
     def _task_losses(self, batch: Episodes) -> Tensor:
         support, query = self.embed_both(batch.support.x, batch.query.x)
+        with full_precision(support):
+            return self._likelihood(support, query, batch)
+
+    def _likelihood(self, support: Tensor, query: Tensor, batch: Episodes) -> Tensor:
+        """The negative log-likelihood of each task, [T], from embedded support and queries."""
         summary = self.fit(support, batch.support.y, self.ways)
         decoded = self._decoded(summary, torch.cat([support, query], 1))
         target = torch.cat([batch.support.y, batch.query.y], 1)

@@ -80,25 +80,35 @@ class EmbeddingLearner(ModuleLearner):
 
     def _query_losses(self, batch: Episodes) -> Tensor:
         support, query = self.embed_both(batch.support.x, batch.query.x)
-        fitted = self.fit(support, batch.support.y, batch.classes.shape[1])
-        return self.losses(self.score(fitted, query), batch.query.y)
+        with full_precision(support):
+            fitted = self.fit(support, batch.support.y, batch.classes.shape[1])
+            return self.losses(self.score(fitted, query), batch.query.y)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Kept:
         """Embeds the support set and fits it; where queries are joined to it, that waits for them."""
         if self.queries == "joined":
             return Kept(support, None)
-        return Kept(support, self.fit(self.embed(support.x), support.y, self.ways))
+        features = self.embed(support.x)
+        with full_precision(features):
+            return Kept(support, self.fit(features, support.y, self.ways))
 
     def predict(self, state: Kept, query_x: Tensor) -> Tensor:
         """Class scores [T, q, ways] for query_x [T, q, *input]."""
         if self.queries == "joined":
             support, query = self.embed_both(state.support.x, query_x)
-            return self.score(self.fit(support, state.support.y, self.ways), query)
-        return self.score(state.fitted, self.embed_queries(state.support.x, query_x))
+            with full_precision(query):
+                return self.score(self.fit(support, state.support.y, self.ways), query)
+        query = self.embed_queries(state.support.x, query_x)
+        with full_precision(query):
+            return self.score(state.fitted, query)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics."""
-        return self.lifted(x, part="features").flatten(2)
+    def embed(self, x: Tensor, statistics: int | None = None) -> Tensor:
+        """Features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics.
+
+        statistics: take them from the first so many examples only. The features have x's own float type,
+        also where autocast lets the network compute in a shorter one.
+        """
+        return self.lifted(x, part="features", statistics=statistics).flatten(2).to(x.dtype)
 
     def embed_queries(self, support_x: Tensor, query_x: Tensor) -> Tensor:
         """Features [T, q, d] of query_x [T, q, *input], by their own or by the support set's statistics."""
@@ -110,9 +120,13 @@ class EmbeddingLearner(ModuleLearner):
             return self.embed(support_x), self.embed(query_x)
         n = support_x.shape[1]
         both = torch.cat([support_x, query_x], 1)
-        statistics = n if self.queries == "alone" else None
-        embedded = self.lifted(both, part="features", statistics=statistics).flatten(2)
+        embedded = self.embed(both, statistics=n if self.queries == "alone" else None)
         return embedded[:, :n], embedded[:, n:]
+
+
+def full_precision(features: Tensor) -> torch.autocast:
+    """A context without autocast: differences of distances, and solvers, need more than 8 bits."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def embedding(algorithm: str, workload: Workload, network: Network | None, device: Device) -> nn.Module:

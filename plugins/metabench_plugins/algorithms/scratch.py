@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend, lift, spread
+from metabench.engine import TaskWeights, gradients, lift, spread
 from metabench.learning import UntrainedLearner, task_losses
 from metabench_plugins.algorithms.supervised import QUERIES, QUERIES_HELP
 
@@ -19,14 +19,15 @@ class Scratch(Algorithm):
     """Trains the network on each task's support set alone, from one seeded initialisation.
 
     The floor of every comparison: what a network gets from the support set without meta-training, by
-    plain gradient descent. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    Adam (D. Kingma, J. Ba, 2015) with its usual decay rates. With batch norm the evaluation is
+    transductive, unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "scratch"
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
-    steps: int = setting(50, "gradient steps on the support set", at_least=0)
-    inner_rate: float = setting(0.02, "learning rate of the steps", above=0)
+    steps: int = setting(100, "steps of Adam on the support set", at_least=0)
+    inner_rate: float = setting(0.01, "learning rate of Adam", above=0)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> None:
@@ -48,7 +49,7 @@ class Trained(NamedTuple):
 
 
 class ScratchLearner(UntrainedLearner):
-    """Gradient descent per task; nothing is kept from one task to the next."""
+    """Adam per task; nothing is kept from one task to the next."""
 
     def __init__(self, settings: Scratch, module: nn.Module, workload: Workload) -> None:
         self.settings = settings
@@ -63,15 +64,17 @@ class ScratchLearner(UntrainedLearner):
         return self.lifted.path
 
     def adapt(self, support: Examples, steps: int | None = None) -> Trained:
-        """Each task's weights after `steps` gradient steps on its support set."""
-        steps = self.settings.steps if steps is None else steps
-
-        def loss(weights: TaskWeights) -> Tensor:
-            return task_losses(self.kind, self.lifted(support.x, weights), support.y)
-
-        with torch.no_grad():  # nothing is learned through the steps
-            start = spread(self.lifted.module, len(support.x))
-            return Trained(descend(loss, start, self.settings.inner_rate, steps), support.x)
+        """Each task's weights after `steps` steps on its support set."""
+        weights: TaskWeights = spread(self.lifted.module, len(support.x))
+        adam = Adam(self.settings.inner_rate)
+        for _ in range(self.settings.steps if steps is None else steps):
+            with torch.enable_grad():
+                held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+                losses = task_losses(self.kind, self.lifted(support.x, held), support.y)
+                slopes = gradients(losses.sum(), held, differentiable=False)
+            with torch.no_grad():  # nothing is learned through the steps
+                weights = adam.moved(weights, slopes)
+        return Trained({name: weight.detach() for name, weight in weights.items()}, support.x)
 
     def predict(self, state: Trained, query_x: Tensor) -> Tensor:
         """Predictions [T, q, outputs] of each task's own network."""
@@ -80,3 +83,30 @@ class ScratchLearner(UntrainedLearner):
         n = state.support_x.shape[1]
         both = torch.cat([state.support_x, query_x], 1)
         return self.lifted(both, state.weights, statistics=n)[:, n:]
+
+
+DECAYS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+class Adam:
+    """Adam for every task at once: it treats each weight by itself, so tasks do not mix."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.steps = 0
+        self.means: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+
+    def moved(self, weights: TaskWeights, slopes: TaskWeights) -> dict[str, Tensor]:
+        """The weights after one step along their gradients; one without a gradient stays."""
+        self.steps += 1
+        first, second = (1 - decay**self.steps for decay in DECAYS)
+        moved = dict(weights)
+        for name, slope in slopes.items():
+            mean = self.means.get(name, torch.zeros_like(slope)).lerp(slope, 1 - DECAYS[0])
+            square = self.squares.get(name, torch.zeros_like(slope)).lerp(slope.square(), 1 - DECAYS[1])
+            self.means[name], self.squares[name] = mean, square
+            size = (square / second).sqrt() + EPSILON
+            moved[name] = weights[name] - self.rate * (mean / first) / size
+        return moved

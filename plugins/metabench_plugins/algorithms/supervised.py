@@ -29,7 +29,7 @@ class SupervisedAlgorithm(Algorithm):
 
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    micro: int = setting(32, "labelled examples that share batch norm's statistics in training", at_least=2)
+    micro: int = setting(16, "labelled examples that share batch norm's statistics in training", at_least=2)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> Batches:
