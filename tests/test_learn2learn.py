@@ -211,6 +211,24 @@ def test_inputs_that_do_not_fit_are_refused_by_name(network: Network, shape: tup
         network.build(shape, 5)
 
 
+class HalfUsed(Mlp):
+    """A network with a weight that takes no part in its output."""
+
+    def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
+        """The perceptron, and a weight beside it."""
+        module = super().build(input_shape, outputs)
+        module.register_parameter("beside", nn.Parameter(torch.zeros(1)))
+        return module
+
+
+@needs_library
+@pytest.mark.parametrize("cls", [algorithms.L2lMaml, algorithms.L2lGbml])
+def test_why_adapting_failed_is_what_is_raised(cls: type[Algorithm]) -> None:
+    learner = make(cls).build(workload(), HalfUsed(hidden=(8,)), Device())
+    with pytest.raises(RuntimeError, match="not have been used in the graph"):
+        learner.learn(episodes(), 0, 1)
+
+
 @needs_library
 def test_other_ways_in_training_are_refused_for_a_head_of_fixed_size() -> None:
     told = Workload(facts=IMAGE, train=Protocol(20, 1, 3), test=PROTOCOL)

@@ -111,7 +111,7 @@ class CloneAdaptLearner(ModuleLearner):
         one = self.wrapped.clone()
         x, y = self.encode(batch.support.x[task]), batch.support.y[task]
         for _ in range(self.steps):
-            one.adapt(self.loss(one(x), y))
+            _adapt(one, self.loss(one(x), y))
         return self.loss(one(self.encode(batch.query.x[task])), batch.query.y[task])
 
     def adapt(self, support: Examples, steps: int | None = None) -> list[Any]:
@@ -124,13 +124,26 @@ class CloneAdaptLearner(ModuleLearner):
             with torch.enable_grad():
                 one = self.wrapped.clone()
                 for _ in range(steps):
-                    one.adapt(self.loss(one(encoded), y), **constant)
+                    _adapt(one, self.loss(one(encoded), y), **constant)
             clones.append(one)
         return clones
 
     def predict(self, state: list[Any], query_x: Tensor) -> Tensor:
         """Predictions [T, q, outputs] of each task's clone."""
         return torch.stack([one(self.encode(x)) for one, x in zip(state, query_x, strict=True)])
+
+
+def _adapt(one: Any, loss: Tensor, **constant: bool) -> None:
+    """Takes one inner step of a clone; raises the error itself where its gradient fails.
+
+    learn2learn prints that error, memory running out included, and goes on until a name is unbound. So the
+    gradient is taken once more here, for the error.
+    """
+    try:
+        one.adapt(loss, **constant)
+    except UnboundLocalError:
+        torch.autograd.grad(loss, list(one.parameters()), create_graph=not constant)
+        raise
 
 
 class Fitted(NamedTuple):
