@@ -135,7 +135,6 @@ def manifest(
 ) -> int:  # fmt: skip
     """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too."""
     from metabench.data.manifests import make_manifest, read_manifest
-    from metabench.device import Device
     from metabench.plugins import load
     from metabench.records import Protocol
     from metabench.settings import make
@@ -144,6 +143,8 @@ def manifest(
         told = read_manifest(check)
         made = make(load().find("dataset", told.dataset.name).cls, told.dataset.settings)
         _present(made)
+        from metabench.device import Device  # torch comes only where there is something to load
+
         numbers = told.arrays["index"].tolist()
         source = made.load(Device())
         here = make_manifest(told.dataset, source, told.split, told.protocol, numbers, told.seed)
@@ -154,6 +155,8 @@ def manifest(
         raise RequestError("name a data set and --out FILE, or --check FILE")
     made = _made(name, given)
     _present(made)
+    from metabench.device import Device
+
     protocol = Protocol(ways=ways, shots=shots, queries=queries)
     told = make_manifest(_spec(made, given), made.load(Device()), split, protocol, range(tasks), seed)
     told.write(out)

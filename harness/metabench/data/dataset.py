@@ -13,6 +13,7 @@ from metabench.data.augment import Augment
 from metabench.data.cache import fingerprint
 from metabench.data.classes import ClassIndex
 from metabench.data.remote import FilesDataset, RemoteFile
+from metabench.errors import DataError
 from metabench.records import Split
 from metabench.settings import setting
 
@@ -61,6 +62,12 @@ class PictureDataset(FilesDataset):
 
 
 def fingerprint_of(files: Sequence[RemoteFile], *parts: Any) -> str:
-    """Sixteen digits that change with these plain values and with the files at hand (size and time)."""
-    stats = [(file.path, file.place.stat()) for file in files]
+    """Sixteen digits that change with these plain values and with the files at hand (size and time).
+
+    Raises DataError where a file is absent.
+    """
+    try:
+        stats = [(file.path, file.place.stat()) for file in files]
+    except OSError as error:
+        raise DataError(f"{error.filename} is absent: `metabench data fetch` brings it") from None
     return fingerprint(*parts, [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats])

@@ -53,7 +53,7 @@ def decode(content: bytes, shape: Shape, title: str) -> np.ndarray[Any, Any]:
             if opened.width * opened.height > MOST_PIXELS:
                 raise DataError(f"{title} has {opened.width}×{opened.height} pixels, more than the bound")
             opened.load()
-            picture: Image.Image = ImageOps.exif_transpose(opened)
+            picture: Image.Image = _eight_bits(ImageOps.exif_transpose(opened), title)
             if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
                 picture = picture.convert("RGBA")  # keeps a palette's transparency for the next line
             picture = picture.convert("RGB" if shape.colour else "L")
@@ -91,6 +91,18 @@ def decode_all(
                 job.result()
             done += len(block)
     return done
+
+
+def _eight_bits(picture: Any, title: str) -> Any:
+    """A picture of 16 bits a pixel as one of 8, which Pillow's own conversion would cut off at 255."""
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise DataError(f"{title} holds floats of unknown range; save it with 8 or 16 bits a pixel")
+    if not picture.mode.startswith("I"):
+        return picture
+    values = np.asarray(picture, dtype=np.int64)
+    return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
 
 
 def _fitted(picture: Any, shape: Shape) -> Any:

@@ -30,8 +30,6 @@ def verify(dataset: Dataset) -> Iterator[Finding]:
 
     Like images are told and are no fault: published data sets have some, and their splits are standards.
     """
-    from metabench.device import Device
-
     missing = dataset.missing()
     if missing is not None:
         yield Finding(missing, fault=True)
@@ -42,6 +40,8 @@ def verify(dataset: Dataset) -> Iterator[Finding]:
         yield finding
     if broken:
         return
+    from metabench.device import Device  # torch comes only where there is something to load
+
     try:
         source = dataset.load(Device())
     except MetabenchError as error:

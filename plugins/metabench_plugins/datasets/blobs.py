@@ -86,4 +86,4 @@ def bell(streams: draws.Words, count: int) -> np.ndarray[Any, Any]:
     sums += sums >> np.uint64(32)  # the lower two are now sums of four bytes
     values = sums.astype("<u8").view("<u2").reshape(len(streams), -1, 4)[..., :2]
     flat = values.reshape(len(streams), -1)[:, :count].astype(np.float32)
-    return (flat - np.float32(510)) * np.float32(1 / DEVIATION)  # type: ignore[no-any-return]
+    return (flat - np.float32(510)) * np.float32(1 / DEVIATION)

@@ -14,6 +14,7 @@ from metabench.data.cache import fingerprint
 from metabench.data.classes import arrange
 from metabench.data.pictures import Fit, Shape, decode_all
 from metabench.data.splitting import ALIASES, by_fractions, by_list
+from metabench.records import SPLITS
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -104,7 +105,8 @@ class ImageFolder(PictureDataset):
         if {"train", "test"} <= set(named.values()):
             if len(set(named.values())) < len(named):
                 raise DataError(f"{folder} has two folders of one split: {', '.join(named)}")
-            return {split: dict(_classes(folder, top)) for top, split in named.items()}
+            tops = sorted(named, key=lambda top: SPLITS.index(named[top]))
+            return {named[top]: dict(_classes(folder, top)) for top in tops}
         every = dict(_classes(folder, ""))
         names = sorted(set(every.values()))
         if not names:

@@ -86,7 +86,11 @@ class Table(Dataset):
                     f"{self.file()}: unknown split {unknown[0]!r}; known: train, validation, test"
                 )
             parts = np.array([ALIASES[str(part)] for part in told])
-            chosen = {split: sorted(set(names[parts == split])) for split in dict.fromkeys(parts.tolist())}
+            chosen: dict[Split, list[str]] = {
+                split: sorted(set(names[parts == split].tolist()))
+                for split in dict.fromkeys(ALIASES.values())
+                if (parts == split).any()
+            }
             keys = np.char.add(np.char.add(parts, "/"), names)
         else:
             every = sorted(set(names.tolist()))
