@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from metabench.table import Table
 
 CONTRACT_VERSION = 1
-"""Raised when a contract changes so that older plugins break; plugins may state the one they were made for."""
+"""Raised when a change breaks older plugins; a plugin states the one it was made for, METABENCH_CONTRACT."""
+
+DEPRECATED_CONTRACTS: Mapping[int, str] = {}
+"""Older versions whose plugins still work for one release, with a warning: version → what to change."""
 
 
 class Examples(NamedTuple):

@@ -131,9 +131,9 @@ class Registry:
     def _collect(self, kind: str) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
         for plugin, cls in self._call(f"metabench_{kind}s"):
-            fault = _fault(kind, cls)
-            if fault is not None:
-                self.problems.append(Problem(plugin, f"{kind} {cls!r} {fault}", _MEND))
+            wrong = fault(kind, cls)
+            if wrong is not None:
+                self.problems.append(Problem(plugin, f"{kind} {cls!r} {wrong}", _MEND))
             elif cls.name in found:
                 other = found[cls.name].plugin
                 what = f"{kind} {cls.name!r} is already brought by {other}; the first one is used"
@@ -192,7 +192,11 @@ def _register(registry: Registry, plugin: Plugin, point: importlib.metadata.Entr
         remedy = f"Reinstall it (pip install --force-reinstall {plugin.distribution}) or uninstall it."
         return Problem(plugin, f"it fails to import: {_said(error)}", remedy)
     made_for = getattr(module, "METABENCH_CONTRACT", contracts.CONTRACT_VERSION)
-    if made_for != contracts.CONTRACT_VERSION:
+    if made_for in contracts.DEPRECATED_CONTRACTS:
+        told = f"it was made for contract {made_for!r}, which the next release no longer takes"
+        remedy = f"Upgrade {plugin.distribution}: {contracts.DEPRECATED_CONTRACTS[made_for]}."
+        registry.problems.append(Problem(plugin, told, remedy))
+    elif made_for != contracts.CONTRACT_VERSION:
         newer = isinstance(made_for, int) and made_for > contracts.CONTRACT_VERSION
         remedy = "Upgrade metabench." if newer else f"Upgrade {plugin.distribution}."
         here = f"it was made for contract {made_for!r}, this metabench has {contracts.CONTRACT_VERSION}"
@@ -221,7 +225,7 @@ def _wrong_hook(module: ModuleType) -> str | None:
     return None
 
 
-def _fault(kind: str, cls: Any) -> str | None:
+def fault(kind: str, cls: Any) -> str | None:
     """Why a class cannot be a component of this kind, or None."""
     if not isinstance(cls, type) or not issubclass(cls, KINDS[kind]):
         return f"is no subclass of metabench.{KINDS[kind].__name__}"

@@ -1,0 +1,336 @@
+"""`check_dataset`: tasks that are what they say, the same ones at every call, and apart between splits."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+from unittest import SkipTest
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metabench.contracts import Dataset, Episodes, Examples, Source
+from metabench.device import Device
+from metabench.errors import CellEnd, DataError, Invalid, MetabenchError
+from metabench.records import SPLITS, Batches, Facts, Protocol, Split
+from metabench.testing.failure import Subject, begin
+
+TASKS = 6
+SEED = 4
+
+
+def check_dataset(
+    dataset: Dataset | type[Dataset],
+    *,
+    test: Protocol | None = None,
+    tasks: int = 24,
+    device: Device | None = None,
+) -> None:
+    """Checks a data set against its whole contract; loads it twice.
+
+    test: the shape of the tasks to draw, 3-way 1-shot with 2 queries or 5 points and 5 by default; tasks:
+    how many of each split are searched for examples that another split has; device: another one than the
+    CPU in float64.
+
+    Raises ContractError with what is wrong and what to do; SkipTest where the data is not at hand, after
+    what can be checked without it.
+    """
+    dataset, subject = begin("dataset", dataset)
+    absent = _check_missing(dataset, subject)
+    facts = _check_facts(dataset, subject, absent)
+    if absent is not None:
+        raise SkipTest(f"{subject.title}: {absent}")
+    device = device or Device(dtype=torch.float64)
+    protocol = test or (Protocol(1, 5, 5) if facts.kind == "regression" else Protocol(3, 1, 2))
+    with subject.doing("load(device)"):
+        source = dataset.load(device)
+    bench = _Bench(subject, facts, source, protocol, device)
+    splits: list[Split] = [split for split in SPLITS if split in facts.classes]  # type: ignore[misc]
+    for split in splits:
+        bench.check_shapes(split)
+        bench.check_draws(split)
+        bench.check_manifest(split)
+    bench.check_chance()
+    bench.check_batches()
+    bench.check_errors(splits[0])
+    bench.check_disjoint(splits, tasks)
+    with subject.doing("load(device) once more"):
+        again = dataset.load(device)
+    other = _Bench(subject, facts, again, protocol, device)
+    subject.require(
+        _same(bench.draw(splits[-1]), other.draw(splits[-1])),
+        "loaded twice, it draws other tasks: a task is a pure function of (data set, split, protocol, seed, "
+        "number); make keys with metabench.data.draws and sort what a folder lists",
+    )
+
+
+def _check_missing(dataset: Dataset, subject: Subject) -> str | None:
+    with subject.doing("missing()"):
+        absent = dataset.missing()
+    subject.require(
+        absent is None or (isinstance(absent, str) and bool(absent.strip())),
+        f"missing() gives {absent!r}; it gives None, or what is absent and the one command that brings it",
+    )
+    if absent is not None:
+        with subject.refusing(
+            "load(device) without its data", DataError, "missing() says that data is absent"
+        ):
+            dataset.load(Device())
+    return absent
+
+
+def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Facts:
+    try:
+        facts = dataset.describe()
+    except MetabenchError:
+        if absent is None:
+            raise
+        raise SkipTest(f"{subject.title}: {absent}") from None
+    subject.require(isinstance(facts, Facts), f"describe() gives {facts!r}, which is no metabench.Facts")
+    subject.require(
+        facts.kind in ("classification", "regression"),
+        f"describe() says kind {facts.kind!r}; it is 'classification' or 'regression'",
+    )
+    subject.require(
+        isinstance(facts.input_shape, tuple) and all(isinstance(n, int) and n > 0 for n in facts.input_shape),
+        f"describe() says input_shape {facts.input_shape!r}; it is a tuple of one example's sizes, without "
+        "batch axes",
+    )
+    subject.require(
+        (facts.outputs is None) == (facts.kind == "classification"),
+        f"describe() says outputs {facts.outputs!r}; it is a regression target's width, None for classes",
+    )
+    known = [split for split in facts.classes if split in SPLITS]
+    subject.require(
+        known == list(facts.classes) and "test" in known and set(facts.images) == set(facts.classes),
+        f"describe() has the splits {list(facts.classes)} with images of {list(facts.images)}; both name "
+        f"'test' and any of {', '.join(SPLITS)} (0 where classes or images are endless)",
+    )
+    return facts
+
+
+class _Bench:
+    """One loaded data set, and the tasks that the checks draw from it."""
+
+    def __init__(
+        self, subject: Subject, facts: Facts, source: Source, protocol: Protocol, device: Device
+    ) -> None:
+        self.subject, self.facts, self.source, self.device = subject, facts, source, device
+        self.protocol = protocol
+
+    def draw(self, split: Split, numbers: Sequence[int] = range(TASKS), seed: int = SEED) -> Episodes:
+        with self.subject.doing(f"episodes({split!r}, …)"):
+            return self.source.episodes(split, self.protocol, numbers, seed)
+
+    def check_shapes(self, split: Split) -> None:
+        """Shapes, types, devices and labels as the contract describes them."""
+        require, protocol, facts = self.subject.require, self.protocol, self.facts
+        drawn = self.draw(split)
+        for part, each in (("support", protocol.shots), ("query", protocol.queries)):
+            examples: Examples = getattr(drawn, part)
+            n = protocol.ways * each
+            self._tensor(f"{part}.x", examples.x, (TASKS, n, *facts.input_shape), self.device.dtype)
+            if facts.outputs is not None:
+                self._tensor(f"{part}.y", examples.y, (TASKS, n, facts.outputs), self.device.dtype)
+                continue
+            self._tensor(f"{part}.y", examples.y, (TASKS, n), torch.int64)
+            wanted = torch.arange(protocol.ways, device=examples.y.device).repeat_interleave(each)
+            require(
+                bool((examples.y.sort(1).values == wanted).all()),
+                f"{part}.y of split {split!r} does not hold each class 0 … {protocol.ways - 1} {each} times: "
+                "labels count the task's own classes from 0",
+            )
+        ways = protocol.ways if facts.outputs is None else 0
+        self._tensor("classes", drawn.classes, (TASKS, ways), torch.int64)
+        self._tensor("index", drawn.index, (TASKS,), torch.int64)
+        require(
+            drawn.index.tolist() == list(range(TASKS)), "index does not hold the numbers that were asked for"
+        )
+        count = facts.classes[split]
+        if ways:
+            distinct = all(len(set(row)) == ways for row in drawn.classes.tolist())
+            least, most = int(drawn.classes.min()), int(drawn.classes.max())
+            require(
+                distinct and least >= 0 and (not count or most < count),
+                f"classes of split {split!r} are not {ways} different numbers below {count} in every task",
+            )
+        both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(2)
+        require(
+            bool(both.isfinite().all()), f"inputs of split {split!r} hold values that are no finite number"
+        )
+        overlap = (drawn.support.x.flatten(2)[:, :, None] == drawn.query.x.flatten(2)[:, None]).all(3)
+        require(
+            not bool(overlap.any()),
+            f"a task of split {split!r} has the same example in its support and its query set: draw without "
+            "replacement",
+        )
+
+    def _tensor(self, what: str, found: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        told = (
+            f"{found.dtype} {tuple(found.shape)} on {found.device}"
+            if isinstance(found, Tensor)
+            else repr(found)
+        )
+        place = self.device.torch.type
+        right = isinstance(found, Tensor) and (tuple(found.shape), found.dtype, found.device.type) == (
+            shape, dtype, place,
+        )  # fmt: skip
+        self.subject.require(
+            right,
+            f"{what} is {told}; it is {dtype} {shape} on {place}: inputs have device.dtype, numbers of "
+            "classes and tasks int64, and everything lies on device.torch",
+        )
+
+    def check_draws(self, split: Split) -> None:
+        """Draws repeat, do not hang on their neighbours, and differ by number and by seed."""
+        require = self.subject.require
+        first = _copy(self.draw(split))
+        require(
+            _same(first, self.draw(split)),
+            f"split {split!r} gives other tasks at the second call: a task is a pure function of split, "
+            "protocol, seed and number, with no generator that moves on",
+        )
+        turned = self.draw(split, range(TASKS - 1, 0, -2))
+        require(
+            _same(_rows(first, list(range(TASKS - 1, 0, -2))), turned),
+            f"split {split!r}: task number 5 is another one when it is drawn in another slice or order: draw "
+            "each task by its own number, since ranks share the numbers out",
+        )
+        drawn = self.draw(split)
+        drawn.support.x.add_(1.0)
+        drawn.query.x.add_(1.0)
+        require(
+            _same(first, self.draw(split)),
+            f"split {split!r}: changing the tensors of a task changes later draws: give copies, not views of "
+            "the data",
+        )
+        require(
+            not torch.equal(first.support.x[0], first.support.x[1]),
+            f"tasks 0 and 1 of split {split!r} have the same support set",
+        )
+        require(
+            not torch.equal(first.support.x, self.draw(split, seed=SEED + 1).support.x),
+            f"split {split!r} gives the same tasks for another seed",
+        )
+
+    def check_manifest(self, split: Split) -> None:
+        """The manifest tells tasks apart, row by row, in plain arrays."""
+        with self.subject.doing(f"manifest({split!r}, …)"):
+            told = self.source.manifest(split, self.protocol, range(TASKS), SEED)
+            alone = self.source.manifest(split, self.protocol, [TASKS - 1], SEED)
+        plain = isinstance(told, Mapping) and all(
+            isinstance(v, np.ndarray) and v.dtype != object and v.shape[:1] == (TASKS,) for v in told.values()
+        )
+        self.subject.require(
+            plain and bool(told),
+            "manifest gives something else than names with numpy arrays of one row per task, [T, …]",
+        )
+        rows = [b"".join(np.ascontiguousarray(v[t]).tobytes() for v in told.values()) for t in range(TASKS)]
+        self.subject.require(
+            len(set(rows)) == TASKS, f"the manifest of split {split!r} is the same for different tasks"
+        )
+        self.subject.require(
+            set(alone) == set(told) and all(np.array_equal(alone[name][0], told[name][-1]) for name in told),
+            f"the manifest of split {split!r} gives task number {TASKS - 1} another row in another slice",
+        )
+
+    def check_chance(self) -> None:
+        """No global random state is read or moved."""
+
+        def states() -> list[bytes]:
+            return [
+                torch.get_rng_state().numpy().tobytes(), repr(random.getstate()).encode(),
+                repr(np.random.get_state()).encode(),
+            ]  # fmt: skip
+
+        before = states()
+        self.draw("test")
+        self.subject.require(
+            before == states(),
+            "drawing tasks moves a global random state (torch, numpy or random): use metabench.data.draws or "
+            "a generator of your own",
+        )
+
+    def check_batches(self) -> None:
+        """Labelled batches of meta-train: shapes, labels, draws; or Invalid where there are none."""
+        batches = Batches(16, 8)
+        require = self.subject.require
+        try:
+            first = self.source.batch(batches, range(4), SEED)
+        except Invalid as error:
+            require(
+                self.facts.kind == "regression" or not self.facts.classes.get("train"),
+                f"batch raises Invalid ({error}), but meta-train has a finite number of classes: give "
+                "labelled micro-batches (metabench.data.TableSource has them)",
+            )
+            return
+        except Exception as error:
+            with self.subject.doing("batch(batches, indices, seed)", CellEnd):
+                raise error
+        self._tensor("batch x", first.x, (4, 8, *self.facts.input_shape), self.device.dtype)
+        self._tensor("batch y", first.y, (4, 8), torch.int64)
+        count = self.facts.classes["train"]
+        require(
+            int(first.y.min()) >= 0 and int(first.y.max()) < count,
+            f"batch y holds class numbers outside of 0 … {count - 1}, meta-train's classes",
+        )
+        again, part = self.source.batch(batches, range(4), SEED), self.source.batch(batches, [2], SEED)
+        same = all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        sliced = all(torch.equal(a[2:3], b) for a, b in zip(first, part, strict=True))
+        require(
+            same and sliced,
+            "batch gives other examples at another call or in another slice: a micro-batch is a pure "
+            "function of its number and the seed",
+        )
+
+    def check_errors(self, split: Split) -> None:
+        """A protocol that the split cannot give is refused with Invalid."""
+        ways, images = self.facts.classes[split], self.facts.images[split]
+        impossible = []
+        if self.facts.kind == "regression":
+            impossible.append((Protocol(2, 5, 5), "a regression task has one way"))
+        if ways:
+            impossible.append((Protocol(ways + 1, 1, 1), f"split {split!r} has {ways} classes"))
+        if images:
+            impossible.append((Protocol(2, images, 1), f"some class of split {split!r} has {images} images"))
+        for protocol, because in impossible:
+            with self.subject.refusing(f"episodes of {protocol}", Invalid, because):
+                self.source.episodes(split, protocol, [0], SEED)
+
+    def check_disjoint(self, splits: Sequence[Split], tasks: int) -> None:
+        """No example of one split appears in another."""
+        seen: dict[bytes, Split] = {}
+        for split in splits:
+            drawn = self.draw(split, range(tasks))
+            both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(0, 1).cpu().contiguous()
+            if self.facts.kind == "regression":  # one number may well appear twice; with its target it cannot
+                target = torch.cat([drawn.support.y, drawn.query.y], 1).flatten(0, 1).cpu()
+                both = torch.cat([both.flatten(1), target.flatten(1)], 1)
+            for digest in {hashlib.sha256(one.numpy().tobytes()).digest() for one in both}:
+                other = seen.setdefault(digest, split)
+                self.subject.require(
+                    other == split,
+                    f"the splits {other!r} and {split!r} share an example: a test class in meta-train is a "
+                    "leak; split by class (metabench.data.check_disjoint), and give each split its own key",
+                )
+
+
+def _same(one: Episodes, other: Episodes) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(_parts(one), _parts(other), strict=True))
+
+
+def _parts(episodes: Episodes) -> list[Tensor]:
+    return [*episodes.support, *episodes.query, episodes.classes, episodes.index]
+
+
+def _rows(episodes: Episodes, rows: list[int]) -> Episodes:
+    support, query = (Examples(part.x[rows], part.y[rows]) for part in (episodes.support, episodes.query))
+    return Episodes(support, query, episodes.classes[rows], episodes.index[rows])
+
+
+def _copy(episodes: Episodes) -> Episodes:
+    support, query = (Examples(part.x.clone(), part.y.clone()) for part in episodes[:2])
+    return Episodes(support, query, episodes.classes.clone(), episodes.index.clone())

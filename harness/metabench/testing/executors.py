@@ -1,0 +1,139 @@
+"""`check_executor`: real small commands, one of which fails, is killed, or takes too long with a child."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from metabench.contracts import Executor
+from metabench.jobs import Job, Outcome
+from metabench.testing.failure import Subject, begin
+
+SLEEP = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, {mark!r}]); "
+    "time.sleep(90)"
+)
+CHILD = "import time; time.sleep(90)"
+
+
+def check_executor(
+    executor: Executor | type[Executor], *, timeout: float = 2.0, patience: float = 20.0
+) -> None:
+    """Checks an executor against its whole contract with jobs of a fraction of a second.
+
+    timeout: seconds after which it must end the job that sleeps; patience: seconds in which that job's
+    processes must be gone.
+
+    Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
+    """
+    executor, subject = begin("executor", executor)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        _check_ends(executor, subject, folder, timeout, patience)
+        _check_closing(executor, subject, folder, patience)
+
+
+def _check_ends(executor: Executor, subject: Subject, folder: Path, timeout: float, patience: float) -> None:
+    mark = str(folder / "sleeper")
+    programs = {
+        "well": "import os; print('said', os.environ['METABENCH_CHECK'])",
+        "badly": "import sys; print('error', file=sys.stderr); sys.exit(3)",
+        "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "slow": SLEEP.format(child=CHILD, mark=mark),
+    }
+    taken: list[str] = []
+
+    def jobs() -> Iterator[Job]:
+        for name, program in programs.items():
+            taken.append(name)
+            yield _job(folder / name, program, mark, timeout if name == "slow" else None)
+
+    with subject.doing("run(jobs)"):
+        ended = {outcome.job.id: outcome for outcome in executor.run(jobs())}
+    subject.require(
+        sorted(ended) == sorted(programs) == sorted(taken),
+        f"it gave outcomes of {sorted(ended)} for the jobs {sorted(programs)}; each job has exactly one, "
+        "whatever becomes of it",
+    )
+    _check_outcomes(subject, ended, timeout)
+    _require_gone(subject, mark, patience, "a job that exceeded its timeout leaves processes behind")
+
+
+def _check_outcomes(subject: Subject, ended: dict[str, Outcome], timeout: float) -> None:
+    well, slow = ended["well"], ended["slow"]
+    codes = {name: ended[name].exit_code for name in ("well", "badly", "killed")}
+    subject.require(
+        codes == {"well": 0, "badly": 3, "killed": -9},
+        f"exit codes are {codes}; they are 0, 3, and -9 for a job ended by signal 9",
+    )
+    log = well.job.log.read_text() if well.job.log.exists() else "no file"
+    subject.require(
+        log.strip() == "said yes",
+        f"the log of a job holds {log.strip()!r}; job.log takes what the command says, and job.environment "
+        "is added to its environment",
+    )
+    errors = ended["badly"].job.log
+    subject.require(
+        errors.exists() and "error" in errors.read_text(), "the log lacks what a job says on standard error"
+    )
+    subject.require(
+        slow.timed_out and not any(ended[name].timed_out for name in codes),
+        "timed_out is not True for the job that exceeded its timeout, and for it alone",
+    )
+    subject.require(
+        timeout <= slow.seconds + 0.05 and well.seconds > 0,
+        f"an outcome says {slow.seconds:.2f} s for a job that was ended after {timeout:g} s",
+    )
+
+
+def _check_closing(executor: Executor, subject: Subject, folder: Path, patience: float) -> None:
+    mark = str(folder / "closed")
+    jobs = [
+        _job(folder / "first", "print('done')", mark, None),
+        _job(folder / "second", SLEEP.format(child=CHILD, mark=mark), mark, None),
+    ]
+    ends = executor.run(iter(jobs))
+    subject.require(
+        isinstance(ends, Generator), "run gives no generator: the runner closes it when it is interrupted"
+    )
+    assert isinstance(ends, Generator)
+    with closing(ends), subject.doing("run(jobs)"):
+        next(ends)
+    _require_gone(subject, mark, patience, "closing the iterator of run leaves processes behind")
+
+
+def _job(folder: Path, program: str, mark: str, timeout: float | None) -> Job:
+    folder.mkdir()
+    argv = (sys.executable, "-c", program, mark)
+    return Job(folder.name, folder, argv, {"METABENCH_CHECK": "yes"}, timeout, {"ranks": 1})
+
+
+def _require_gone(subject: Subject, mark: str, patience: float, what: str) -> None:
+    end = time.monotonic() + patience
+    while _alive(mark):
+        if time.monotonic() > end:
+            for process in _alive(mark):
+                _quietly(process.kill)
+            subject.require(False, f"{what}: end the whole family of the job's process, children included")
+        time.sleep(0.1)
+
+
+def _alive(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if mark in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def _quietly(end: Callable[[], None]) -> None:
+    try:
+        end()
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,86 @@
+"""How a check fails: with an error that says what is wrong with the component and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+from unittest import SkipTest
+
+from metabench.contracts import Component
+from metabench.errors import MetabenchError
+from metabench.plugins import KINDS, fault
+from metabench.settings import make
+
+T = TypeVar("T", bound=Component)
+
+
+class ContractError(AssertionError):
+    """A component does not keep its contract; the text names it, what is wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is being checked: the kind and name that every failure begins with."""
+
+    title: str
+
+    def require(self, holds: bool, what: str) -> None:
+        """Raises ContractError with `what` unless it holds."""
+        if not holds:
+            raise ContractError(f"{self.title}: {what}")
+
+    @contextmanager
+    def doing(self, what: str, *allowed: type[Exception]) -> Iterator[None]:
+        """Any exception of the block but those allowed becomes a ContractError that says `what` raised it."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, (ContractError, *allowed)):
+                raise
+            first = (str(error).strip() or "no message").splitlines()[0]
+            raise ContractError(f"{self.title}: {what} raised {type(error).__name__}: {first}") from error
+
+    @contextmanager
+    def refusing(self, what: str, wanted: type[MetabenchError], because: str) -> Iterator[None]:
+        """The block must raise `wanted` with a reason in it; any other end is a ContractError."""
+        try:
+            yield
+        except wanted as error:
+            self.require(bool(str(error).strip()), f"{what} raised {wanted.__name__} without a reason in it")
+        except Exception as error:
+            raise ContractError(
+                f"{self.title}: {what} raised {type(error).__name__} ({error}); {because}: "
+                f"raise metabench.{wanted.__name__} with the reason"
+            ) from error
+        else:
+            raise ContractError(
+                f"{self.title}: {what} was accepted; {because}: raise metabench.{wanted.__name__} with the "
+                "reason"
+            )
+
+
+def begin(kind: str, component: T | type[T]) -> tuple[T, Subject]:
+    """The instance to check (a class is made with its defaults), after what holds for every component.
+
+    Raises ContractError where the class is no component, SkipTest where it says that it cannot be used here.
+    """
+    cls = component if isinstance(component, type) else type(component)
+    subject = Subject(f"{kind} {getattr(cls, 'name', cls.__name__)!r}")
+    wrong = fault(kind, cls)
+    subject.require(wrong is None, f"its class {cls.__name__} {wrong}")
+    reason = cls.unavailable()
+    subject.require(
+        reason is None or (isinstance(reason, str) and bool(reason.strip())),
+        f"unavailable() gives {reason!r}; it gives None, or the reason and the command that mends it",
+    )
+    if reason is not None:
+        raise SkipTest(f"{subject.title}: {reason}")
+    if isinstance(component, type):
+        with subject.doing("making it with its default settings"):
+            component = make(component)
+    subject.require(
+        isinstance(component, KINDS[kind]), f"{component!r} is no metabench.{KINDS[kind].__name__}"
+    )
+    return component, subject

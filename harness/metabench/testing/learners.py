@@ -1,0 +1,400 @@
+"""`check_learner`: what every algorithm's learner must keep, shown on tasks of a few numbers in float64."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
+from metabench.device import Device
+from metabench.errors import CellEnd, Invalid, MetabenchError
+from metabench.learning import some_tasks
+from metabench.records import Batches, Protocol
+from metabench.testing.bench import STEPS, TASKS, Bench, apart_by, flat
+from metabench.testing.failure import Subject, begin
+from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork
+
+STALE = 7.0
+
+
+def check_learner(
+    algorithm: Algorithm | type[Algorithm],
+    network: Network | None = None,
+    *,
+    dataset: Dataset | None = None,
+    test: Protocol | None = None,
+    exact_gradient: bool = True,
+    tolerance: float = 1e-8,
+    device: Device | None = None,
+) -> None:
+    """Checks an algorithm's learner against its whole contract, on every kind of data that it learns from.
+
+    network, dataset, test: what to build it for instead of the tiny ones (a tiny network with and without
+    batch norm; classification and regression as `kinds` says); exact_gradient: False where `.grad` is by
+    design not the gradient of the losses that `learn` returns (first-order, implicit, Reptile), which
+    leaves out the finite differences alone; tolerance: relative difference at which two results that are
+    the same in theory count as the same (more for a solver that stops early); device: another one than the
+    CPU in float64.
+
+    Raises ContractError with what is wrong and what to do; SkipTest where the algorithm cannot run here.
+    """
+    algorithm, subject = begin("algorithm", algorithm)
+    device = device or Device(dtype=torch.float64)
+    datasets = [dataset] if dataset else [_DATA[kind]() for kind in sorted(algorithm.kinds)]
+    for data in datasets:
+        protocol = test or (REGRESSION if data.describe().kind == "regression" else CLASSIFICATION)
+        networks: Sequence[Network | None] = [network]
+        if network is None and algorithm.needs_network:
+            networks = [TinyNetwork(), TinyNetwork(batch_norm=True)]
+        for one in networks:
+            where = f"{subject.title} on {data.name}" + (f" with {one}" if one else "")
+            bench = Bench(Subject(where), algorithm, one, data, protocol, device, tolerance)
+            for check in (*CHECKS, *([check_finite_differences] if exact_gradient else [])):
+                check(bench)
+
+
+_DATA: dict[str, type[Dataset]] = {"classification": TinyClasses, "regression": TinyCurves}
+
+
+def check_build(bench: Bench) -> None:
+    """Parameters are the same tensors at each call, on the device, in its type."""
+    learner, subject = bench.learner(), bench.subject
+    parameters = list(learner.parameters())
+    subject.require(
+        [id(p) for p in parameters] == [id(p) for p in learner.parameters()],
+        "parameters() gives other tensors at the second call; give the same ones, in a fixed order",
+    )
+    if not bench.trained:
+        subject.require(
+            not parameters, "train_protocol says that nothing is trained, but parameters() is not empty"
+        )
+    for number, one in enumerate(parameters):
+        kept = one.device.type == bench.device.torch.type and one.dtype == bench.device.dtype
+        subject.require(
+            kept,
+            f"parameter {number} is {one.dtype} on {one.device}; the device is {bench.device.dtype} on "
+            f"{bench.device.torch}: call .to(device.torch, device.dtype) on every module and tensor in build",
+        )
+
+
+def check_equal_seeds(bench: Bench) -> None:
+    """Two learners of one seed do the same, whatever torch's own generator has done since."""
+
+    def told() -> tuple[list[Tensor], Tensor]:
+        learner = bench.learner()
+        if bench.trained:
+            bench.train(learner)
+        bench.finish(learner)
+        return [p.detach().clone() for p in learner.parameters()], bench.predict(learner, bench.tasks())
+
+    before = torch.get_rng_state()
+    first = told()
+    untouched = torch.equal(before, torch.get_rng_state())
+    with torch.random.fork_rng():
+        torch.manual_seed(99)
+        second = told()
+    same = all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
+    bench.subject.require(
+        same and apart_by(first[1], second[1]) == 0,
+        "two learners built with the same seed end with other weights or predictions: after build, draw from "
+        "a torch.Generator seeded with workload.seed, never from torch's own generator",
+    )
+    bench.subject.require(
+        untouched,
+        "learn, update, finish, adapt or predict draws from torch's own generator, so that other code "
+        "changes its results: draw from a torch.Generator seeded with workload.seed",
+    )
+
+
+def check_learning(bench: Bench) -> None:
+    """`learn` overwrites `.grad` and changes nothing else; `update` moves every trained weight's tensor."""
+    learner, subject = bench.learner(), bench.subject
+    if not bench.trained:
+        with subject.refusing("learn", Invalid, "train_protocol says that nothing is trained"):
+            learner.learn(bench.tasks(), 0, STEPS)
+        return
+    parameters = list(learner.parameters())
+    subject.require(
+        bool(parameters),
+        "parameters() is empty though train_protocol asks for training; give train_protocol None, or the "
+        "tensors that training changes",
+    )
+    batch, before = bench.batch(), _snapshot(learner)
+    _, fresh = bench.learn(learner, batch)
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, STALE)
+    _, stale = bench.learn(learner, batch)
+    for one, other in zip(fresh, stale, strict=True):
+        bench.same(
+            one, other,
+            "learn gives another gradient where an old one stands in .grad: overwrite .grad, never add to it "
+            "(set it to None before backward)",
+        )  # fmt: skip
+    subject.require(
+        _equal(before, _snapshot(learner)),
+        "learn changes the learner's state: ranks learn on different tasks and would drift apart; leave "
+        "everything but .grad to update",
+    )
+    bench.train(learner, 3)
+    after = _snapshot(learner)
+    subject.require(
+        any(not torch.equal(a, b) for a, b in zip(before[0], after[0], strict=True)),
+        "three updates changed no parameter: update must take an optimizer step from .grad",
+    )
+    subject.require(
+        [id(p) for p in parameters] == [id(p) for p in learner.parameters()],
+        "update replaces the tensors of parameters(); change them in place",
+    )
+
+
+def check_single_tasks(bench: Bench) -> None:
+    """A batch is the mean of its tasks: gradients in a plain loop, one by one, and predictions as well."""
+    learner = bench.learner()
+    if bench.trained:
+        batch = bench.batch()
+        losses, whole = bench.learn(learner, batch)
+        parts = [bench.learn(learner, some_tasks(batch, slice(t, t + 1))) for t in range(TASKS)]
+        bench.same(
+            losses, torch.cat([loss for loss, _ in parts]),
+            "a task's loss depends on the other tasks of its batch: compute each from its own examples",
+        )  # fmt: skip
+        looped = [torch.stack(each).mean(0) for each in zip(*(g for _, g in parts), strict=True)]
+        bench.same(
+            flat(whole), flat(looped),
+            "learn's .grad is not the mean of what it gives for the same tasks one at a time, in a plain "
+            "loop: leave the mean over the tasks, not their sum, and no statistic over tasks",
+        )  # fmt: skip
+    bench.finish(learner)
+    tasks = bench.tasks()
+    alone = [bench.predict(learner, some_tasks(tasks, slice(t, t + 1))) for t in range(TASKS)]
+    bench.same(
+        bench.predict(learner, tasks), torch.cat(alone),
+        "a task's prediction depends on the other tasks of its batch: adapt each from its own support set",
+    )  # fmt: skip
+
+
+def check_ranks(bench: Bench) -> None:
+    """Two ranks compute what one does: the weighted mean of the gradients of their slices."""
+    if not bench.trained:
+        return
+    learner, batch = bench.learner(), bench.batch()
+    _, whole = bench.learn(learner, batch)
+    _, first = bench.learn(learner, some_tasks(batch, slice(0, 1)))
+    _, second = bench.learn(learner, some_tasks(batch, slice(1, TASKS)))
+    both = [a / TASKS + b * (TASKS - 1) / TASKS for a, b in zip(first, second, strict=True)]
+    bench.same(
+        flat(whole), flat(both),
+        "two ranks do not compute what one does: the weighted mean of the gradients of two slices of a batch "
+        "is not the gradient of the whole; learn leaves the mean over the tasks that it was given",
+    )  # fmt: skip
+
+
+def check_adapting(bench: Bench) -> None:
+    """`adapt` and `predict` change nothing, leave no `.grad`, and do the same inside and outside autograd."""
+    learner, tasks, subject = bench.learner(), bench.tasks(), bench.subject
+    bench.finish(learner)
+    for parameter in learner.parameters():
+        parameter.grad = None
+    before, inputs = _snapshot(learner), copy.deepcopy(tuple(tasks.support))
+    with subject.doing("adapt and predict where autograd records"), torch.enable_grad():
+        recorded = learner.predict(learner.adapt(tasks.support), tasks.query.x).detach()
+    with torch.no_grad(), subject.doing("adapt and predict under torch.no_grad()"):
+        unrecorded = learner.predict(learner.adapt(tasks.support), tasks.query.x)
+    subject.require(
+        not unrecorded.requires_grad,
+        "a prediction made under torch.no_grad() requires a gradient: detach what adapt recorded",
+    )
+    bench.same(recorded, unrecorded, "predictions differ where autograd records and where it does not")
+    subject.require(
+        all(p.grad is None for p in learner.parameters()),
+        "adapt or predict leaves a .grad behind: use torch.autograd.grad instead of backward",
+    )
+    subject.require(
+        _equal(before, _snapshot(learner)),
+        "adapt or predict changes the learner: the next task would start elsewhere; work on copies",
+    )
+    subject.require(
+        all(torch.equal(a, b) for a, b in zip(inputs, tasks.support, strict=True)),
+        "adapt changes the support set in place; work on copies",
+    )
+    bench.predict(learner, tasks, steps=2)  # the harness asks for a curve over steps
+
+
+def check_labels(bench: Bench) -> None:
+    """A canary in the query labels changes no prediction, and neither does learning on them beforehand."""
+    learner, tasks = bench.learner(), bench.tasks()
+    bench.finish(learner)
+    n = tasks.support.y.shape[1]
+
+    def told(query_y: Tensor) -> Tensor:
+        labels = torch.cat([tasks.support.y, query_y], 1)  # support labels are a view of the whole task's
+        view = Episodes(
+            Examples(tasks.support.x, labels[:, :n]), Examples(tasks.query.x, labels[:, n:]), *tasks[2:]
+        )
+        if isinstance(bench.workload.train, Protocol):
+            bench.learn(learner, view)
+        return bench.predict(learner, view)
+
+    canary = tasks.query.y.flip(1) + (1000.0 if tasks.query.y.is_floating_point() else 0)
+    bench.same(
+        told(tasks.query.y), told(canary),
+        "a canary in the query labels changes predictions: adapt and predict must not reach them, neither "
+        "through the support labels' storage nor by remembering what learn was given",
+    )  # fmt: skip
+
+
+def check_transduction(bench: Bench) -> None:
+    """Permuted queries give permuted predictions; split ones the same, unless `transductive` is True."""
+    learner, tasks, subject = bench.learner(), bench.tasks(), bench.subject
+    bench.finish(learner)
+    whole = bench.predict(learner, tasks)
+    queries = tasks.query.x
+    order = torch.randperm(queries.shape[1], generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        state = learner.adapt(tasks.support)
+        permuted = bench.answer(learner, state, queries[:, order])
+        third = queries.shape[1] // 3
+        parts = [bench.answer(learner, state, one) for one in torch.split(queries, third, 1)]
+    bench.same(
+        permuted, whole[:, order],
+        "permuted queries do not give permuted predictions: a prediction depends on a query's place, which "
+        "tells its class",
+    )  # fmt: skip
+    apart = apart_by(torch.cat(parts, 1), whole)
+    if learner.transductive:
+        subject.require(
+            apart > bench.tolerance,
+            "transductive is True, but queries alone are answered as they are together: set it to False, "
+            "or only where the network has batch statistics",
+        )
+    else:
+        subject.require(
+            apart <= bench.tolerance,
+            f"transductive is False, but a query's prediction changes by {apart:.1e} with the other queries "
+            "of its task (as by batch norm): set transductive = True, or normalise by the support set",
+        )
+
+
+def check_state(bench: Bench) -> None:
+    """A saved state, read back into a fresh learner, predicts and goes on training just as the first did."""
+    learner, subject = bench.learner(), bench.subject
+    if bench.trained:
+        bench.train(learner)
+    with subject.doing("state_dict()"):
+        saved = io.BytesIO()
+        torch.save(learner.state_dict(), saved)
+    with subject.doing("reading state_dict() back as tensors and plain values (torch.load, weights_only)"):
+        saved.seek(0)
+        state = torch.load(saved, weights_only=True)
+    other = bench.learner()
+    with subject.doing("load_state_dict(state)"):
+        other.load_state_dict(copy.deepcopy(state))
+    where = "a fresh learner that load_state_dict gave the saved state"
+    _compare(
+        bench, learner, other, f"{where} predicts otherwise: state_dict must hold all that training changed"
+    )
+    if not bench.trained:
+        return
+    bench.train(learner, first=2)
+    bench.train(other, first=2)
+    _compare(
+        bench, learner, other, f"{where} trains on otherwise: state_dict must hold the optimizer and schedule"
+    )
+    with subject.doing("load_state_dict(state) at a later time"):
+        learner.load_state_dict(copy.deepcopy(state))
+    bench.train(learner, first=2)
+    _compare(bench, learner, other, "a learner that went back to a saved state does not go on from there")
+
+
+def _compare(bench: Bench, one: Learner, other: Learner, what: str) -> None:
+    bench.finish(one)
+    bench.finish(one)  # the harness calls it before each validation
+    bench.finish(other)
+    bench.same(bench.predict(one, bench.tasks()), bench.predict(other, bench.tasks()), what)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        bench.same(a.detach(), b.detach(), what)
+
+
+def check_errors(bench: Bench) -> None:
+    """What cannot be built is refused with a reason, before training: each error path of the contract."""
+    subject, algorithm = bench.subject, bench.algorithm
+    if algorithm.needs_network:
+        with subject.refusing("build without a network", CellEnd, "needs_network is True"):
+            bench.build(network=None)
+        with subject.refusing(
+            "build with a network that refuses the input",
+            Invalid,
+            "the network's own Invalid must come through",
+        ):
+            bench.build(network=TinyNetwork(misfit=True))
+    facts, train = bench.facts, bench.workload.train
+    if isinstance(train, Batches):
+        endless = dataclasses.replace(facts, classes=dict.fromkeys(facts.classes, 0))
+        with subject.refusing(
+            "build for endless classes", Invalid, "a classifier of all classes needs a finite number of them"
+        ):
+            bench.build(facts=endless)
+    if isinstance(train, Protocol) and facts.kind == "classification":
+        wider = Protocol(bench.test.ways + 1, bench.test.shots, bench.test.queries)
+        try:
+            learner = bench.build(train=wider)
+        except MetabenchError:
+            return
+        with subject.doing(
+            "learn on tasks of more ways than the test's, which build accepted (else raise metabench.Invalid)"
+        ):
+            learner.learn(bench.source.episodes("train", wider, range(TASKS), seed=5), 0, STEPS)
+
+
+def check_finite_differences(bench: Bench) -> None:
+    """`.grad` is the derivative of the mean loss that `learn` returns, along a random direction."""
+    if not bench.trained:
+        return
+    learner, batch = bench.learner(), bench.batch()
+    _, grads = bench.learn(learner, batch)
+    generator = torch.Generator().manual_seed(1)
+    parameters = list(learner.parameters())
+    ways = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in parameters]
+    told = float(sum((g * d).sum() for g, d in zip(grads, ways, strict=True)))
+
+    def mean_loss(step: float) -> float:
+        with torch.no_grad():
+            for parameter, way in zip(parameters, ways, strict=True):
+                parameter.add_(way, alpha=step)
+        found = float(bench.learn(learner, batch)[0].mean())
+        with torch.no_grad():
+            for parameter, way in zip(parameters, ways, strict=True):
+                parameter.sub_(way, alpha=step)
+        return found
+
+    step = 1e-7  # so small that hardly any ReLU switches on the way
+    found = (mean_loss(step) - mean_loss(-step)) / (2 * step)
+    scale = max(abs(found), 1e-3 * float(flat(grads).norm()), 1e-12)
+    bench.subject.require(
+        abs(found - told) <= 1e-4 * scale,
+        f"the meta-gradient is wrong: along a random direction .grad gives {told:.6g}, finite differences of "
+        f"the losses that learn returns give {found:.6g}; differentiate through adaptation "
+        "(create_graph=True), or check with exact_gradient=False where the method drops terms by design",
+    )
+
+
+CHECKS: tuple[Callable[[Bench], None], ...] = (
+    check_build, check_equal_seeds, check_learning, check_single_tasks, check_ranks, check_adapting,
+    check_labels, check_transduction, check_state, check_errors,
+)  # fmt: skip
+
+
+def _snapshot(learner: Learner) -> tuple[list[Tensor], bytes]:
+    """The parameters, and the whole state as bytes."""
+    saved = io.BytesIO()
+    torch.save(copy.deepcopy(learner.state_dict()), saved)
+    return [p.detach().clone() for p in learner.parameters()], saved.getvalue()
+
+
+def _equal(one: tuple[list[Tensor], bytes], other: tuple[list[Tensor], bytes]) -> bool:
+    return one[1] == other[1] and all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))

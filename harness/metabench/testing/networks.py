@@ -1,0 +1,144 @@
+"""`check_network`: a module with features and a head, which the engine can run over many tasks at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from metabench.contracts import Network
+from metabench.errors import Invalid
+from metabench.testing.failure import ContractError, Subject, begin
+
+SHAPES = ((8,), (1, 28, 28), (3, 32, 32))
+OUTPUTS = 5
+CLOSE = 1e-7
+
+
+def check_network(
+    network: Network | type[Network], *, input_shapes: Sequence[tuple[int, ...]] = SHAPES
+) -> None:
+    """Checks a network against its whole contract, in float64, for each of these shapes of an input.
+
+    A shape may be refused with `metabench.Invalid`, one of them at least must fit.
+
+    Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
+    """
+    network, subject = begin("network", network)
+    refused = []
+    for shape in input_shapes:
+        try:
+            with subject.doing(f"build({shape}, {OUTPUTS})", Invalid):
+                module = built(network, shape, OUTPUTS)
+        except Invalid as error:
+            subject.require(
+                bool(str(error).strip()), f"build({shape}, {OUTPUTS}) raises Invalid without a reason in it"
+            )
+            refused.append(f"{shape}: {error}")
+            continue
+        _check_parts(subject, network, module, shape)
+        _check_chance(subject, network, module, shape)
+        _check_tasks(subject, module, shape)
+    if len(refused) == len(input_shapes):
+        raise ContractError(
+            f"{subject.title}: it refuses every input shape ({'; '.join(refused)}): name one that fits with "
+            "check_network(…, input_shapes=[…])"
+        )
+
+
+def built(network: Network, shape: tuple[int, ...], outputs: int | None, seed: int = 0) -> nn.Module:
+    """The module in float64, its weights drawn after this seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return network.build(shape, outputs).double()
+
+
+def _inputs(shape: tuple[int, ...], count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
+
+
+def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: tuple[int, ...]) -> None:
+    for part in ("features", "head"):
+        subject.require(
+            isinstance(getattr(module, part, None), nn.Module),
+            f"the module of build({shape}, {OUTPUTS}) has no .{part}: algorithms adapt or keep the parts; "
+            "metabench.learning.Headed puts them together",
+        )
+    x = _inputs(shape, 6)
+    with subject.doing(f"a forward pass of 6 inputs {shape}"), torch.no_grad():
+        features, out = module.get_submodule("features")(x), module(x)
+        joined = module.get_submodule("head")(features)
+    subject.require(
+        features.dim() == 2 and len(features) == 6,
+        f".features gives {tuple(features.shape)} for 6 inputs {shape}; it gives [batch, d]",
+    )
+    subject.require(
+        tuple(out.shape) == (6, OUTPUTS),
+        f"the module gives {tuple(out.shape)} for 6 inputs {shape}; it gives [batch, outputs]",
+    )
+    subject.require(bool(out.isfinite().all()), "the module gives values that are no finite number")
+    subject.require(
+        torch.allclose(out, joined, atol=CLOSE),
+        "the module's output is not .head(.features(x)); give just that",
+    )
+    with subject.doing(f"build({shape}, None)"):
+        bare = built(network, shape, None)
+    with torch.no_grad():
+        unchanged = torch.allclose(bare(x), bare.get_submodule("features")(x), atol=CLOSE)
+    subject.require(
+        unchanged and not list(bare.get_submodule("head").parameters()),
+        "with outputs=None the head changes the features: give nn.Identity() as the head",
+    )
+    loss = module(x).square().sum()
+    found = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+    unused = [name for (name, _), g in zip(module.named_parameters(), found, strict=True) if g is None]
+    subject.require(
+        not unused,
+        f"the parameters {', '.join(unused)} have no part in the output: leave them out of the module",
+    )
+
+
+def _check_chance(subject: Subject, network: Network, module: nn.Module, shape: tuple[int, ...]) -> None:
+    again, other = built(network, shape, OUTPUTS), built(network, shape, OUTPUTS, seed=1)
+    weights, same, different = (list(each.parameters()) for each in (module, again, other))
+    subject.require(
+        all(torch.equal(a, b) for a, b in zip(weights, same, strict=True)),
+        "two builds after the same torch.manual_seed have other weights: draw from torch's own generator",
+    )
+    subject.require(
+        not all(torch.equal(a, b) for a, b in zip(weights, different, strict=True)),
+        "two builds after different torch.manual_seed have the same weights: draw them from torch's own "
+        "generator, which the harness seeds",
+    )
+
+
+def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) -> None:
+    """The engine's pass over tasks with weights of their own equals plain passes, one task at a time."""
+    from metabench.engine import lift, spread
+
+    x = torch.stack([_inputs(shape, 4), _inputs(shape, 4).flip(0) + 0.1])
+    generator = torch.Generator().manual_seed(2)
+    weights = {
+        name: w.detach() + 0.01 * torch.randn(w.shape, generator=generator, dtype=w.dtype)
+        for name, w in spread(module, 2).items()
+    }
+    with torch.no_grad():
+        first = module(x[0])
+        subject.require(
+            torch.allclose(module(x[0]), first, atol=CLOSE),
+            "a second pass of the same inputs gives something else: keep no running statistics "
+            "(track_running_stats=False) and no dropout, so that N ranks compute what one does",
+        )
+        alone = torch.stack([
+            torch.func.functional_call(module, {name: w[t] for name, w in weights.items()}, (x[t],))
+            for t in range(2)
+        ])  # fmt: skip
+        with subject.doing("running it over tasks with metabench.engine.lift"):
+            together = lift(module)(x, weights)
+    subject.require(
+        torch.allclose(together, alone, atol=CLOSE, rtol=CLOSE),
+        "run over two tasks at once by metabench.engine.lift it gives something else than one at a time: "
+        "keep to operations on whole tensors, with no state outside of parameters and buffers",
+    )
