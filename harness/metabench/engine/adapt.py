@@ -52,7 +52,7 @@ def descend(
     recording = torch.is_grad_enabled()
     for _ in range(steps):
         weights = _step(loss, weights, rate, recording, first_order)
-    return dict(weights)
+    return dict(weights) if recording else {n: w.detach() for n, w in weights.items()}
 
 
 def _step(
