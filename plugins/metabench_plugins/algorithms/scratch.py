@@ -27,7 +27,7 @@ class Scratch(Algorithm):
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
     steps: int = setting(100, "steps of Adam on the support set", at_least=0)
-    inner_rate: float = setting(0.01, "learning rate of Adam", above=0)
+    inner_rate: float = setting(0.03, "learning rate of Adam", above=0)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> None:
