@@ -86,8 +86,12 @@ class InstallError(MetabenchError):
     type=click.Path(file_okay=False, path_type=Path),
     help="Only build the wheels, into this folder, e.g. for a cluster without network.",
 )
-def command(wheels: Path | None) -> None:
+@click.option("--force", is_flag=True, help="Build and install even where these versions are installed.")
+def command(wheels: Path | None, force: bool) -> None:
     """Builds learn2learn 0.2.0 with what it needs, and installs it into this Python."""
+    if wheels is None and not force and all(_version(one.name) == one.version for one in SOURCES):
+        click.echo("learn2learn 0.2.0 is installed already")
+        return
     try:
         if wheels is not None:
             for built in build_wheels(wheels):
@@ -184,13 +188,15 @@ def _mend(root: Path, mend: tuple[str, str, str]) -> None:
 
 
 def _kept() -> list[str]:
-    lines = []
-    for name in KEPT:
-        try:
-            lines.append(f"{name}=={metadata.version(name)}\n")
-        except metadata.PackageNotFoundError:
-            continue
-    return lines
+    versions = {name: _version(name) for name in KEPT}
+    return [f"{name}=={version}\n" for name, version in versions.items() if version]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _pip(*arguments: str, tools: Path | None = None) -> None:
