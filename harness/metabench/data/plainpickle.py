@@ -33,7 +33,8 @@ def read_pickle(source: Path | bytes, encoding: str = "latin1") -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise DataError(f"{title} is no whole pickle ({type(error).__name__}: {error})") from error
+        said = f"{type(error).__name__}: {error}"
+        raise DataError(f"{title} is no whole pickle ({said}); remove it and fetch it again") from error
 
 
 class _Plain(pickle.Unpickler):

@@ -44,7 +44,7 @@ class Cub(PictureDataset):
                 "cub/CUB_200_2011.tgz",
                 (
                     "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                    "https://zenodo.org/records/8000562/files/CUB_200_2011.tgz",
+                    "https://zenodo.org/records/8000562/files/CUB_200_2011.tgz?download=1",
                 ),
                 md5="97eceeb196236b17998738112f37df78",
                 most=1 << 31,

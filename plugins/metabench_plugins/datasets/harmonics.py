@@ -52,7 +52,7 @@ class _Sums(Source):
         def examples(x: Any, error: Any) -> Examples:
             angle = x[..., None] * (drawn["frequency"][:, None] * order)[:, None] + drawn["phase"][:, None]
             y = (drawn["amplitude"][:, None] * np.sin(angle)).sum(-1) + error
-            return Examples(*(torch.from_numpy(v[..., None]).to(self.device.torch, self.device.dtype)
+            return Examples(*(torch.from_numpy(v[..., None]).to(self.device.dtype).to(self.device.torch)
                               for v in (x, y)))  # fmt: skip
 
         error = self.noise * drawn["noise"] if self.noise else 0.0

@@ -43,7 +43,7 @@ class MiniImagenet(PictureDataset):
             RemoteFile(
                 f"mini-imagenet/mini-imagenet-cache-{split}.pkl",
                 (
-                    f"{ZENODO}/mini-imagenet-cache-{split}.pkl",
+                    f"{ZENODO}/mini-imagenet-cache-{split}.pkl?download=1",
                     f"https://www.dropbox.com/s/{DROPBOX[split]}/mini-imagenet-cache-{split}.pkl?dl=1",
                 ),
                 most=1 << 31,

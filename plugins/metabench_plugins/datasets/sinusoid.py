@@ -49,7 +49,7 @@ class _Waves(Source):
 
         def examples(x: Any, error: Any) -> Examples:
             y = amplitude * np.sin(x - phase) + error
-            return Examples(*(torch.from_numpy(v[..., None]).to(self.device.torch, self.device.dtype)
+            return Examples(*(torch.from_numpy(v[..., None]).to(self.device.dtype).to(self.device.torch)
                               for v in (x, y)))  # fmt: skip
 
         error = self.noise * drawn["noise"] if self.noise else 0.0

@@ -41,7 +41,7 @@ class TieredImagenet(PictureDataset):
         return tuple(
             RemoteFile(
                 f"tiered-imagenet/tiered-imagenet-{UPSTREAM[split]}_{what}.pkl",
-                (f"{ZENODO}/tiered-imagenet-{UPSTREAM[split]}_{what}.pkl",),
+                (f"{ZENODO}/tiered-imagenet-{UPSTREAM[split]}_{what}.pkl?download=1",),
                 most=1 << 34,
                 by_hand=f"fetch tiered-imagenet-{UPSTREAM[split]}_{what}.pkl from "
                 "https://zenodo.org/records/7978538 (or tiered_imagenet.tar, whose members lack the prefix)",
