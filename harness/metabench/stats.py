@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit  # the t distribution; scipy.stats takes a second to import
+from scipy.special import fdtri, stdtr, stdtrit  # t and F; scipy.stats takes a second to import
 
 Array = NDArray[np.float64]
 
@@ -93,9 +93,18 @@ def estimate(scores: ArrayLike) -> Estimate:
 
 
 def _from_squares(
-    mean: Array, seed_square: Array, task_square: Array, rest_square: Array, seeds: int, tasks: int
+    mean: Array,
+    seed_square: Array,
+    task_square: Array,
+    rest_square: Array,
+    seeds: int,
+    tasks: int,
+    seed_freedom: Array | None = None,
 ) -> Estimate:
-    """The estimate from the mean squares of seeds, tasks and rest, arrays of one shape."""
+    """The estimate from the mean squares of seeds, tasks and rest, arrays of one shape.
+
+    seed_freedom: the degrees of freedom of seed_square, where others than these seeds went into it.
+    """
     if tasks < 2:
         empty = np.full_like(mean, np.nan)
         return Estimate(mean, np.full_like(mean, np.inf), np.ones_like(mean), empty, empty, empty)
@@ -111,9 +120,10 @@ def _from_squares(
     # Satterthwaite's degrees of freedom, with the seeds' square raised: from 2 or 4 degrees of freedom it
     # is often far too small, just when the error is too. Raised by E[square²]/E[square]² the intervals
     # cover 94-97 % at 3 seeds, without it 92-96 %.
-    raised = kept * (seeds + 1) / (seeds - 1)
+    known = np.full_like(mean, seeds - 1) if seed_freedom is None else seed_freedom
+    raised = kept * (known + 2) / known
     spread = (
-        np.square(raised) / (seeds - 1)
+        np.square(raised) / known
         + np.square(task_square) / (tasks - 1)
         + np.square(rest_square) / ((seeds - 1) * (tasks - 1))
     )
@@ -127,7 +137,7 @@ def _from_squares(
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(spread > 0, np.square(raised + beside) / spread, tasks - 1.0)
         shares = parts / parts.sum(axis=0)
-    freedom = np.clip(freedom, seeds - 1, (seeds - 1) * (tasks - 1))
+    freedom = np.clip(freedom, known, np.maximum(known, (seeds - 1) * (tasks - 1)))
     return Estimate(mean, np.sqrt(total / (seeds * tasks)), freedom, *shares)
 
 
@@ -219,14 +229,37 @@ def _pairs_of(y: Array) -> Estimate:
     by_seed = y.mean(axis=2) - mean[:, None]
     by_task = y.mean(axis=1) - mean[:, None]
     rest = (y - mean[:, None, None] - by_seed[:, :, None] - by_task[:, None, :]).reshape(len(y), -1)
+    seed_square = tasks * _squares(by_seed) / max(seeds - 1, 1)
+    freedom = np.full_like(seed_square, max(seeds - 1, 1))
+    if seeds > 1 and len(y) > 2:
+        seed_square, freedom = _pooled(seed_square, seeds)
     return _from_squares(
         mean[:, None] - mean[None, :],
-        tasks * _squares(by_seed) / max(seeds - 1, 1),
+        seed_square,
         seeds * _squares(by_task) / max(tasks - 1, 1),
         _squares(rest) / max((seeds - 1) * (tasks - 1), 1),
         seeds,
         tasks,
+        freedom,
     )
+
+
+def _pooled(seed_square: Array, seeds: int) -> tuple[Array, Array]:
+    """The seeds' squares [n, n] of all pairs, pooled over the board, and their degrees of freedom.
+
+    From 3 seeds one pair's square has 2 degrees of freedom: no difference of less than ten points would
+    ever be shown. As in Tukey's test all competitors are taken to vary alike between seeds: the mean over
+    pairs is twice the interaction of competitor and seed. One that plainly varies more keeps its own.
+    """
+    own = seed_square.sum(axis=1) / (len(seed_square) - 1)  # a competitor against all others
+    calm = own <= np.median(own) * fdtri(seeds - 1, len(own) * (seeds - 1), 0.95)
+    if calm.sum() < 3:
+        return seed_square, np.full_like(seed_square, seeds - 1)
+    pairs = np.outer(calm, calm)
+    count = int(calm.sum())
+    mean = (seed_square * pairs).sum() / (count * (count - 1))
+    between = float((count - 1) * (seeds - 1))
+    return np.where(pairs, mean, seed_square), np.where(pairs, between, seeds - 1.0)
 
 
 def _squares(deviations: Array) -> Array:
