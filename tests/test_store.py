@@ -1,7 +1,9 @@
 """The store: results come back as they went in, and no file is lost."""
 
 import errno
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,9 +83,16 @@ def test_full_disk_says_so_and_keeps_the_earlier_file(
 
 
 def test_id_is_a_file_name_and_differs_with_any_setting() -> None:
-    from dataclasses import replace
-
     other = replace(CELL, algorithm=Spec("maml", {"steps": 2}))
     assert CELL.id.startswith("maml-conv4-glyphs-5w1s-cpu-s0-")
     assert other.id != CELL.id
     assert replace(CELL, algorithm=Spec("maml++", {})).id.startswith("mamlpp-")
+
+
+def test_numbers_that_are_none_are_written_as_null_and_read_back(tmp_path: Path) -> None:
+    result = replace(full_result(), training=Training(steps=1, losses=((1, math.nan),)))
+    path = Store(tmp_path).put(result)
+    assert '"losses":[[1,null]]' in path.read_text()
+    training = read_result(path).training
+    assert training is not None
+    assert math.isnan(training.losses[0][1])

@@ -6,6 +6,7 @@ Raw values are kept (block times, per-task scores); intervals, speed-ups and ran
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import nan
 from statistics import fmean
 from typing import Any
 
@@ -124,7 +125,7 @@ class Result:
         told["cell"] = self.cell.to_json()
         told["digest"] = self.cell.digest
         told["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
-        plain: dict[str, Any] = json.loads(json.dumps(told))
+        plain: dict[str, Any] = json.loads(json.dumps(told), parse_constant=lambda name: None)
         plain["seal"] = digest_of(plain)
         return plain
 
@@ -150,8 +151,11 @@ def _training(told: Mapping[str, Any]) -> Training:
             **told,
             "warmup": tuple(Block(**b) for b in told["warmup"]),
             "blocks": tuple(Block(**b) for b in told["blocks"]),
-            "losses": tuple((int(step), float(loss)) for step, loss in told["losses"]),
-            "validations": tuple(Validation(**v) for v in told["validations"]),
+            "losses": tuple((int(step), _number(loss)) for step, loss in told["losses"]),
+            "validations": tuple(
+                Validation(**{**v, "mean": _number(v["mean"]), "half_width": _number(v["half_width"])})
+                for v in told["validations"]
+            ),
         }
     )
 
@@ -161,7 +165,12 @@ def _scores(told: Mapping[str, Any]) -> Scores:
     return Scores(
         **{
             **told,
-            **{name: tuple(told[name]) for name in lists},
-            "curve": {steps: tuple(scores) for steps, scores in told["curve"].items()},
+            **{name: tuple(map(_number, told[name])) for name in lists},
+            "curve": {steps: tuple(map(_number, scores)) for steps, scores in told["curve"].items()},
         }
     )
+
+
+def _number(told: float | None) -> float:
+    """JSON has no word for numbers that are none: they are written as null."""
+    return nan if told is None else float(told)

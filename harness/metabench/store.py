@@ -1,8 +1,8 @@
 """Results on disk: one JSON file per cell, written by atomic rename, never silently overwritten.
 
-    <results>/<suite>-v<version>/<cell id>.json     the result of the cell
-    <results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
-    <results>/<suite>-v<version>/jobs/<cell id>/    a running job: job.json, log, progress.jsonl
+<results>/<suite>-v<version>/<cell id>.json     the result of the cell
+<results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
+<results>/<suite>-v<version>/jobs/<cell id>/    a running job: job.json, log, progress.jsonl
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def write_json(path: Path, told: Any) -> None:
     with _disk(path):
         try:
             with open(part, "w", encoding="utf-8") as file:
-                json.dump(told, file, separators=(",", ":"), allow_nan=True)
+                json.dump(told, file, separators=(",", ":"), allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
@@ -124,5 +124,7 @@ class _disk:  # noqa: N801 - used as a statement
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            say = "the disk is full; free some space and run the same command again" if full else error.strerror
+            say = (
+                "the disk is full; free some space and run the same command again" if full else error.strerror
+            )
             raise StoreError(f"{self.path}: cannot be written: {say}. Earlier results are intact.") from error
