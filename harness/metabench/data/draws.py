@@ -44,16 +44,24 @@ def streams(key: int, numbers: Sequence[int] | Numbers, parts: int = 1) -> Words
 
     Part p of number i is the stream of word p of i's own stream.
     """
-    index = np.asarray(numbers, dtype=np.uint64).reshape(-1)
-    with np.errstate(over="ignore"):
-        base = _mix(np.uint64(key) + _G * (index + np.uint64(1)))
+    if isinstance(numbers, range):
+        index = np.arange(numbers.start, numbers.stop, numbers.step).astype(np.uint64)
+    else:
+        index = np.asarray(numbers, dtype=np.uint64).reshape(-1)
+    base = _mix((index + np.uint64(1)) * _G + np.uint64(key))
     return base if parts == 1 else words(base, parts)
 
 
 def words(streams: Words, count: int, first: int = 0) -> Words:
     """Words number `first` to `first + count - 1` of each stream: [*streams, count]."""
+    return _mix(streams[..., None] + _steps(count, first))
+
+
+@lru_cache(maxsize=256)
+def _steps(count: int, first: int) -> Words:
     steps = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _G
-    return _mix(streams[..., None] + steps)
+    steps.flags.writeable = False
+    return steps
 
 
 def uniform(streams: Words, count: int, low: float = 0.0, high: float = 1.0, first: int = 0) -> Any:
@@ -144,6 +152,9 @@ def _ordered(streams: Words, count: int, bounds: Numbers, most: int) -> Numbers:
 
 
 def _mix(z: Words) -> Words:
-    z = (z ^ (z >> _30)) * _M1
-    z = (z ^ (z >> _27)) * _M2
-    return z ^ (z >> _31)
+    z = z ^ (z >> _30)  # a new array, which the rest changes in place
+    z *= _M1
+    z ^= z >> _27
+    z *= _M2
+    z ^= z >> _31
+    return z
