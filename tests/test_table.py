@@ -277,7 +277,7 @@ def test_validation_within_its_interval_counts_as_flat() -> None:
     result = made_result(made_cell("a"), 0.7)
     assert result.training is not None
     drifting = tuple(
-        Validation(step, step * 0.02, 0.7 + 0.0001 * step * move, 0.02)
+        Validation(step, step * 0.02, 0.7 + 0.00008 * step * move, 0.02)
         for step in range(50, 401, 50)
         for move in (1,)
     )

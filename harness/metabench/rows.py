@@ -18,7 +18,7 @@ from metabench import stats
 from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
-ROW_VERSION = 2
+ROW_VERSION = 3
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -47,6 +47,9 @@ KEYS = (
 
 FLAT_PART = 0.25
 """The last part of training over which the validation curve must be flat."""
+
+FLAT_GAIN = 0.05
+"""The part of all that training gained by which the curve may still move there."""
 
 Row = dict[str, Any]
 
@@ -220,10 +223,11 @@ def _trained(result: Result) -> Row:
 
 
 def _flat(training: Training) -> bool:
-    """Whether validation stopped moving over the last quarter: by less than its own interval.
+    """Whether validation stopped moving over the last quarter of the steps.
 
-    The mean over the last quarter of the steps is compared with that over the quarter before. A curve
-    with no validation in either of them has not been watched, and is not called flat.
+    The mean over it is compared with that over the quarter before: it must differ by less than the
+    validation's own interval, and by less than FLAT_GAIN of all that training gained (or half the
+    interval, where that is more). A curve with no validation in either quarter has not been watched.
     """
 
     def within(low: float, high: float) -> list[Validation]:
@@ -232,8 +236,10 @@ def _flat(training: Training) -> bool:
     last, before = within(1 - FLAT_PART, 1), within(1 - 2 * FLAT_PART, 1 - FLAT_PART)
     if not last or not before:
         return False
-    moved = fmean(v.mean for v in last) - fmean(v.mean for v in before)
-    return abs(moved) <= fmean(v.half_width for v in last)
+    now, half = fmean(v.mean for v in last), fmean(v.half_width for v in last)
+    moved = abs(now - fmean(v.mean for v in before))
+    gained = abs(now - training.validations[0].mean)
+    return moved <= min(half, max(FLAT_GAIN * gained, half / 2))
 
 
 def _protocol_text(train: Protocol | Batches | None) -> str:

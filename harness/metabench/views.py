@@ -55,7 +55,7 @@ def wall_time(table: Table) -> Section:
         number("memory_device", "peak device MiB", scale=1 / MIB, quiet=True),
         text("seeds", "seeds", quiet=True, right=True),
         text("tasks", "test tasks", quiet=True, right=True),
-        Column("notes", flags, quiet=True),
+        Column("notes", disturbances, quiet=True),
     ]
     notes = ["Means over seeds. Tasks/s from steady blocks of training steps, without warm-up."]
     if len({cell["machine"] for cell in table.cells}) > 1:
@@ -97,7 +97,7 @@ def cost(table: Table) -> Section:
     columns = [
         *AXIS_COLUMNS,
         text("machine", "machine", quiet=True),
-        number("parameters", "parameters", digits=6),
+        Column("parameters", lambda r: f"{r['parameters']:,}", right=True),
         text("path", "engine path"),
         *(number(name, _cost_header(name)) for name in more),
         number("training_seconds", "training s"),
@@ -140,8 +140,18 @@ def plain_cells(table: Table) -> list[dict[str, Any]]:
     return [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
 
 
+def disturbances(record: Record) -> str:
+    """The labels of a cell, and what disturbed its times, cut short: CSV and JSON have all of it."""
+    remarks = record["remarks"]
+    told = [flags(record)] if flags(record) != ABSENT else []
+    if remarks:
+        more = f" (+{len(remarks) - 1} more)" if len(remarks) > 1 else ""
+        told.append(_short(remarks[0], 60) + more)
+    return "; ".join(told) or ABSENT
+
+
 def flags(record: Record) -> str:
-    """What a reader must know of a cell, in words."""
+    """The labels of a cell, in words."""
     told = []
     if record["transductive"]:
         told.append("transductive" + (" (not claimed)" if record["transduction_unclaimed"] else ""))
@@ -151,7 +161,7 @@ def flags(record: Record) -> str:
         told.append("unstable times")
     if record["ended"]:
         told.append(f"{record['ended']} more not measured")
-    return "; ".join([*told, *record["remarks"]]) or ABSENT
+    return "; ".join(told) or ABSENT
 
 
 def standing_notes(cells: Sequence[Record]) -> list[str]:
