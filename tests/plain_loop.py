@@ -85,7 +85,13 @@ def mamlpp_loss(module: nn.Module, task: Any, rates: Tensor, v: list[float], fir
 
 
 def imaml_gradient(
-    module: nn.Module, task: Any, rate: float, steps: int, proximal: float, solver_steps: int | None
+    module: nn.Module,
+    task: Any,
+    rate: float,
+    steps: int,
+    proximal: float,
+    damping: float,
+    solver_steps: int | None,
 ) -> Weights:
     """Implicit MAML: descend, then solve (by CG steps, or exactly with the whole Hessian for None)."""
     theta = {n: p.detach() for n, p in module.named_parameters()}
@@ -108,7 +114,7 @@ def imaml_gradient(
     slope = torch.autograd.grad(support(phi), phi, create_graph=True)[0]
 
     def matrix(v: Tensor) -> Tensor:
-        return v + torch.autograd.grad(slope, phi, v, retain_graph=True)[0] / proximal
+        return v + torch.autograd.grad(slope, phi, v, retain_graph=True)[0] / (proximal + damping)
 
     if solver_steps is None:
         return unflat(torch.linalg.solve(torch.stack([matrix(row) for row in torch.eye(len(b)).to(b)]), b))

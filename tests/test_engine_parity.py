@@ -88,7 +88,9 @@ def reference(
     rate = algorithm.inner_rate
     if isinstance(algorithm, Imaml):
         found = [
-            imaml_gradient(module, task, rate, steps, algorithm.proximal, algorithm.solver_steps)
+            imaml_gradient(
+                module, task, rate, steps, algorithm.proximal, algorithm.damping, algorithm.solver_steps
+            )
             for task in tasks_of(episodes)
         ]
         return [torch.stack([one[n] for one in found]).mean(0) for n in found[0]]

@@ -25,7 +25,8 @@ class Imaml(GradientAlgorithm):
 
     A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019,
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
-    descent, and their number is fixed. With batch norm the evaluation is transductive unless `queries` is
+    descent, and their number is fixed; `damping`, as in the authors' code, keeps the linear system positive
+    where the loss is not convex (0 is the paper's equation). With batch norm the evaluation is transductive unless `queries` is
     "alone".
     """
 
@@ -34,6 +35,7 @@ class Imaml(GradientAlgorithm):
     inner_rate: float = setting(0.1, "step size of adaptation", above=0)
     steps: int = setting(8, "inner steps in training", at_least=1)
     proximal: float = setting(2.0, "weight of the pull towards the starting point, λ", above=0)
+    damping: float = setting(10.0, "added to λ in the linear system alone", at_least=0)
     solver_steps: int = setting(5, "steps of conjugate gradient", at_least=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ImamlLearner":
@@ -73,8 +75,10 @@ class ImamlLearner(GradientLearner):
         held = {n: weights[n] for n in learned}
         first = gradients(self._support_loss(weights, episodes.support).sum(), held, differentiable=True)
 
+        stiffness = self.imaml.proximal + self.imaml.damping
+
         def matrix(vector: list[Tensor]) -> list[Tensor]:
-            """(I + ∇²L/λ) v for each task, by a second derivative in the direction v."""
+            """(I + ∇²L/(λ + damping)) v for each task, by a second derivative in the direction v."""
             bent = torch.autograd.grad(
                 [first[n] for n in first],
                 [held[n] for n in learned],
@@ -82,7 +86,7 @@ class ImamlLearner(GradientLearner):
                 retain_graph=True,
                 materialize_grads=True,
             )
-            return [v + h / self.imaml.proximal for v, h in zip(vector, bent, strict=True)]
+            return [v + h / stiffness for v, h in zip(vector, bent, strict=True)]
 
         g = conjugate_gradient(matrix, [slope[n] for n in learned], self.imaml.solver_steps)
         start = self.start(len(losses))
