@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -147,6 +148,7 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(shell: Shel
     first = subprocess.Popen(run, cwd=shell.folder, env=shell.environment)
     asleep = shell.folder / "results/local/order-v1/jobs"
     wait_until(lambda: any("asleep" in log.read_text() for log in asleep.glob("*/log")))
+    assert "another run writes here" in shell.run("run", "order.toml", check=1).stderr
     first.send_signal(signal.SIGKILL)
     first.wait()
     wait_until(lambda: workers(shell.folder) == [], 20)
@@ -185,6 +187,22 @@ def test_same_seed_twice_gives_identical_scores_and_rerun_keeps_the_old_result(s
     assert first.started != second.started
     assert first.scores.per_task == second.scores.per_task
     assert len(list((shell.folder / "results/local/toy-v3/aside").iterdir())) == 1
+
+
+def test_python_gives_the_same_as_a_data_frame(shell: Shell) -> None:
+    program = (
+        "import metabench; f = metabench.run('toy', quiet=True, seeds=[4]);"
+        "print(list(f['algorithm']), list(f['seed']), list(f['status']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "['toy-mean'] [4] ['ok']\n", done.stderr
+    assert [r.cell.seed for r in shell.results("toy-v3")] == [4]
 
 
 def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) -> None:

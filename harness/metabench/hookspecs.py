@@ -78,11 +78,15 @@ def metabench_executors() -> Sequence[type[Executor]]:
 
 @hookspec
 def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
-    """Observes a running cell: once when it starts, then about twice a second, from a watching thread.
+    """Observes a running cell: when it starts and ends, and in between about twice a second.
 
-    event: always "kind" ("start", "setup", "train", "validation", "evaluate", "end"); with "train": "step",
-    "steps", "loss", "tasks_per_second", "seconds_left"; with "validation": "step", "mean"; with
-    "evaluate": "done", "tasks". An exception here is reported once and never ends the run.
+    event: "kind" and what belongs to that kind:
+    "start": "number", "of" (which cell of how many); "setup": nothing more;
+    "train": "step", "steps", "loss", "tasks_per_second", "seconds_left";
+    "validation": "step", "mean", "half_width"; "evaluate": "done", "tasks" (of rank 0);
+    "end": "status", "reason", "seconds", and where tasks were scored "mean", "metric".
+    Called from the main thread or from one that watches workers, never from two at once for one cell. An
+    exception here is reported once and never ends the run.
     """
 
 

@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from metabench import environment
 from metabench.contracts import Backend, Dataset
 from metabench.ended import result_of
@@ -131,9 +133,13 @@ def make_plan(
 
 def execute(plan: Plan) -> RunOutcome:
     """Runs the plan's cells and stores each result as it ends; an interrupt keeps what is stored."""
-    outcome = RunOutcome(plan)
-    if plan.to_run:
-        _require_folder(plan.store.folder)
+    if not plan.to_run:
+        return RunOutcome(plan, [plan.settled[cell.digest] for cell in plan.cells])
+    with _alone(plan.store.folder):
+        return _execute(plan)
+
+
+def _execute(plan: Plan) -> RunOutcome:
     fresh: dict[str, Result] = {}
     jobs = _Jobs(plan)
     executor = make(plan.registry.find("executor", plan.executor).cls)
@@ -156,8 +162,7 @@ def execute(plan: Plan) -> RunOutcome:
         finally:
             if isinstance(ends, Generator):
                 ends.close()  # ends what still runs, where an interrupt brought us here
-    outcome.results = [plan.settled.get(c.digest) or fresh[c.digest] for c in plan.cells]
-    return outcome
+    return RunOutcome(plan, [plan.settled.get(c.digest) or fresh[c.digest] for c in plan.cells])
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
@@ -186,11 +191,23 @@ def _settled(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], li
     return settled, warnings
 
 
-def _require_folder(folder: Path) -> None:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this run alone; the lock ends with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StoreError(
+            f"{folder}: another run writes here; wait for it, or choose another --results"
+        ) from None
     except OSError as error:
         raise StoreError(f"{folder}: cannot be made: {error.strerror}; choose another --results") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _why_not(registry: Registry, cell: Cell) -> str | None:
