@@ -8,6 +8,7 @@ whole after the learner has written it.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import reduce
@@ -18,6 +19,9 @@ from torch import Tensor
 
 SHORT = 15
 """So many values of each rank are gathered in one exchange; more of them take a second one."""
+
+FOLLOWER_SECONDS = 3.0
+"""How long a rank that lost another one waits before it fails too: torchrun tells times in whole seconds."""
 
 
 class Ranks:
@@ -35,6 +39,7 @@ class Ranks:
         self.local_rank = local_rank()
         self._flat = torch.empty(0)
 
+    @torch.no_grad()
     def average_gradients(self, parameters: Sequence[Tensor], weight: float) -> None:
         """Replaces each `.grad` by the sum over ranks of `weight * grad`, in one all-reduce.
 
@@ -88,6 +93,8 @@ class Ranks:
     def close(self, error: BaseException | None = None) -> None:
         """Leaves the ranks. After an error nothing is torn down in common: the others may be gone."""
         if error is not None:
+            if _peer_is_gone(error):  # torchrun ends this rank meanwhile, and names the one that fell first
+                time.sleep(FOLLOWER_SECONDS)
             report_error(error)
         elif dist.is_initialized():
             dist.destroy_process_group()
@@ -112,6 +119,11 @@ class Ranks:
 def _fitted(values: Tensor, size: int) -> Tensor:
     """The first `size` values, filled up with zeros."""
     return torch.nn.functional.pad(values[:size], (0, max(0, size - values.numel())))
+
+
+def _peer_is_gone(error: BaseException) -> bool:
+    said = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def local_rank() -> int:
