@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     FLOAT64,
     NORMED,
     Buried,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     FLOAT64,
     NORMED,
     Buried,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from few_shot import FACTS as IMAGES
-from few_shot import (
+from buried import FACTS as IMAGES
+from buried import (
     FLOAT64,
     LINES,
     NORMED,
@@ -68,7 +68,7 @@ def test_the_gradient_of_a_regression_is_that_of_a_plain_loop_over_tasks() -> No
 
 
 def test_the_gradient_of_a_classification_is_that_of_a_plain_loop_over_tasks() -> None:
-    learner = classifier(Cnp(width=8))
+    learner = classifier(Cnp(width=8, queries="joined"))
     features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", TEST, range(4), seed=0)
 

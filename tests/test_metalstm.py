@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     FLOAT64,
     LINES,
     NORMED,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from few_shot import (
+from buried import (
     FLOAT64,
     Buried,
     assert_adapting_changes_nothing,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     CONV,
     FLOAT64,
     NORMED,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from few_shot import (
+from buried import (
     FLOAT64,
     NORMED,
     Buried,
@@ -32,7 +32,7 @@ def learner_of(algorithm: RelationNet, test: Protocol = TEST) -> RelationNetLear
 
 
 def test_the_gradient_is_that_of_a_plain_loop_over_pairs() -> None:
-    algorithm = RelationNet(train_ways=4)
+    algorithm = RelationNet(queries="joined", train_ways=4)
     learner = learner_of(algorithm)
     features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", algorithm.train_protocol(TEST), range(3), seed=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     CONV,
     FLOAT64,
     NORMED,

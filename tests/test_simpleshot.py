@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from few_shot import (
+from buried import (
     FACTS,
     FLOAT64,
     NORMED,

@@ -40,7 +40,7 @@ class Cnp(Algorithm):
     width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "CnpLearner":
         """The learner of the embedding, the encoder and the decoder."""

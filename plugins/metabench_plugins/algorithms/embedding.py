@@ -13,11 +13,11 @@ from metabench.device import Device
 from metabench.engine import lift
 from metabench.learning import ModuleLearner, mean_gradient, task_losses
 
-JOINED = ("joined", "together", "alone")
+JOINED = ("together", "joined", "alone")
 JOINED_HELP = (
-    "what batch norm takes its statistics from: 'joined', from a task's support and queries in one batch; "
-    "'together', from its support, and for the queries from all of them; both are transductive; 'alone', "
-    "from its support only, so that no query sees another"
+    "how batch norm treats queries: 'together', by the statistics of all of a task's queries; 'joined', by "
+    "those of its support and queries in one batch, which leaves the support to be embedded with them; both "
+    "are transductive; 'alone', by those of its support set, in training and test alike"
 )
 HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 

@@ -25,8 +25,9 @@ class ProtoNet(Algorithm):
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
     squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
     test. Departures: a step takes a batch of tasks, each with its own normalisation statistics in
-    training and test alike, where the paper's code has one task a step and tests with running statistics.
-    So with batch norm the evaluation is transductive, unless `queries` is "alone".
+    training and test alike, where the paper's code has one task a step, embeds its support and queries in
+    one batch (here: `queries` "joined") and tests with running statistics. So with batch norm the
+    evaluation is transductive, unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "protonet"
@@ -35,7 +36,7 @@ class ProtoNet(Algorithm):
     train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """The test's protocol with this algorithm's own ways and queries."""

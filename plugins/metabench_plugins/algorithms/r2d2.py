@@ -35,7 +35,7 @@ class R2D2(Algorithm):
     scale: float = setting(1.0, "the factor α of the scores at the start of training", above=0)
     rate: float = setting(5e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """The test's protocol with this algorithm's own ways."""

@@ -37,7 +37,7 @@ class RelationNet(Algorithm):
     train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("joined", JOINED_HELP, choices=JOINED)
+    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """The test's protocol with this algorithm's own ways."""
