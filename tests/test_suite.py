@@ -8,7 +8,8 @@ import pytest
 from metabench.errors import RequestError, SuiteError
 from metabench.plugins import Registry, load
 from metabench.records import Cell
-from metabench.suite import Suite, parse_spec, read, select
+from metabench.selection import parse_spec, select
+from metabench.suite import Suite, read
 
 HEAD = """
 name = "s"

@@ -30,9 +30,10 @@ from metabench.jobs import Job, Outcome
 from metabench.plugins import Registry, load
 from metabench.records import Cell
 from metabench.result import Result
+from metabench.selection import parse_spec, select
 from metabench.settings import make
 from metabench.store import Store, write_json
-from metabench.suite import Suite, parse_spec, read, select
+from metabench.suite import Suite, read
 
 if TYPE_CHECKING:
     from metabench.table import Table
