@@ -215,6 +215,42 @@ def test_library_draws_training_tasks_from_test_classes(monkeypatch: pytest.Monk
     assert len(seen & set(tasks.test.dataset.labels)) > 30
 
 
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(TasksetDataset):
+    """The library's Omniglot benchmark, as the page on learn2learn shows it."""
+
+    name: ClassVar[str] = "benchmark"
+    mended: bool = setting(True, "transforms over the split's own classes")
+
+    def describe(self) -> Facts:
+        """The facts."""
+        counts = {"train": 1100, "validation": 100, "test": 423}
+        return Facts("classification", (1, 1, 1), classes=counts, images=dict.fromkeys(counts, 2))
+
+    def taskset(self, split: Split, ways: int, samples: int) -> Any:
+        """The library's tasks."""
+        get = learn2learn().vision.benchmarks.get_tasksets
+        tasks = getattr(get("omniglot", ways, samples, ways, samples, root="."), split)
+        return class_tasks(tasks.dataset, ways, samples, rotate=True) if self.mended else tasks
+
+
+def test_a_benchmark_becomes_a_data_set_without_its_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn2learn().vision.datasets, "FullOmniglot", TinyOmniglot)
+    protocol = Protocol(ways=5, shots=1, queries=1)
+    seen: dict[str, set[int]] = {}
+    for split in SPLITS:
+        random.seed(len(seen))  # whatever the state outside, the classes are cut alike
+        tasks = make(Benchmark).load(Device()).episodes(split, protocol, range(30), seed=0)
+        seen[split] = set(tasks.support.x.flatten().long().tolist())
+        assert torch.equal(tasks.support.x.flatten(), tasks.query.x.flatten())
+    assert len(seen["train"]) > 100
+    assert not seen["train"] & seen["test"]
+    assert not seen["train"] & seen["validation"]
+    assert not seen["validation"] & seen["test"]
+    with pytest.raises(DataError, match="class_tasks"):
+        make(Benchmark, {"mended": False}).load(Device()).episodes("train", protocol, range(30), seed=0)
+
+
 def test_library_cuts_omniglot_by_the_global_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = [frozenset(benchmark(monkeypatch, seed).test.dataset.labels) for seed in (0, 0, 1)]
     assert cuts[0] == cuts[1] != cuts[2]
