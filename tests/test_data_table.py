@@ -78,6 +78,22 @@ def test_any_slices_give_the_tasks_of_the_whole() -> None:
     )
 
 
+def test_tasks_drawn_ahead_are_those_drawn_one_by_one() -> None:
+    protocol, seam = Protocol(5, 1, 5), 2 * table.AHEAD
+    told = source().manifest("train", protocol, range(seam - 3, seam + 5), 7)
+    for place, number in enumerate(range(seam - 3, seam + 5)):
+        alone = source().manifest("train", protocol, [number], 7)
+        assert all((told[name][place] == alone[name][0]).all() for name in told)
+
+
+def test_changing_a_manifest_changes_no_later_task() -> None:
+    made, protocol = source(), Protocol(2, 1, 2)
+    first = made.manifest("train", protocol, range(4), 0)["support"]
+    kept = first.copy()
+    first[:] = 0
+    assert (made.manifest("train", protocol, range(4), 0)["support"] == kept).all()
+
+
 def test_tasks_hang_on_split_protocol_and_seed() -> None:
     made, protocol = source(), Protocol(2, 1, 2)
     base = made.manifest("train", protocol, range(20), 0)["support"]

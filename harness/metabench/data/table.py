@@ -14,6 +14,7 @@ from torch import Tensor
 from metabench.contracts import Episodes, Examples, Source
 from metabench.data import draws
 from metabench.data.augment import Augment
+from metabench.data.buffers import Buffers
 from metabench.data.classes import ClassIndex, Drawn, check_disjoint
 from metabench.device import Device
 from metabench.errors import DataError
@@ -21,6 +22,11 @@ from metabench.records import Batches, Protocol, Split
 
 SHARE_OF_FREE_MEMORY = 0.5
 """The part of the device's free memory that a data set may take; the rest is for the learner."""
+
+AHEAD = (
+    256  # tasks drawn at once when they are asked for in order: a draw's cost hardly hangs on their number
+)
+BLOCKS_KEPT = 4  # training and validation go on in turn, each at the seam of two blocks
 
 log = logging.getLogger("metabench.data")
 
@@ -57,7 +63,10 @@ class TableSource(Source):
         self.augment = augment
         self.examples = place(examples, device, identity)
         self._normalise = _Normalise(self.examples, mean, std, device)
+        on_host = self.device.torch.type == "cpu" and device.dtype in (torch.float32, torch.float64)
+        self._buffers = Buffers() if on_host else None
         self._labels: dict[tuple[int, ...], Tensor] = {}
+        self._blocks: dict[tuple[Split, int, int], Drawn] = {}
 
     def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
         """The tasks of these numbers; raises Invalid where the split is too small for the protocol."""
@@ -69,7 +78,25 @@ class TableSource(Source):
     def draw(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Drawn:
         """Which classes and images these tasks are made of."""
         shape = (protocol.ways, protocol.shots, protocol.queries)
-        return self._index(split).draw(self._key("tasks", split, *shape, seed), protocol, indices)
+        key = self._key("tasks", split, *shape, seed)
+        if not isinstance(indices, range) or indices.step != 1 or not 0 < len(indices) <= AHEAD:
+            return self._index(split).draw(key, protocol, indices)
+        first, start = indices.start // AHEAD, indices.start % AHEAD
+        parts = self._ahead(split, protocol, key, first)
+        if start + len(indices) > AHEAD:
+            second = self._ahead(split, protocol, key, first + 1)
+            parts = Drawn(*(np.concatenate(pair) for pair in zip(parts, second, strict=True)))
+        return Drawn(*(part[start : start + len(indices)].copy() for part in parts))
+
+    def _ahead(self, split: Split, protocol: Protocol, key: int, block: int) -> Drawn:
+        """Tasks number block·AHEAD and on, drawn at once and kept while they are asked for in turn."""
+        kept = (split, key, block)
+        if kept not in self._blocks:
+            while len(self._blocks) >= BLOCKS_KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            numbers = range(block * AHEAD, (block + 1) * AHEAD)
+            self._blocks[kept] = self._index(split).draw(key, protocol, numbers)
+        return self._blocks[kept]
 
     def gather(
         self, split: Split, drawn: Drawn, indices: Sequence[int], noise: draws.Words | None = None
@@ -122,15 +149,22 @@ class TableSource(Source):
         where = torch.from_numpy(rows)
         if self.examples.device != where.device:
             where = where.to(self.examples.device, non_blocking=True)
-        x = self.examples.index_select(0, where).to(self.device.torch)
+        x = self._gathered(where)
         if turns.any():
             for turn in (1, 2, 3):
                 which = torch.from_numpy(np.flatnonzero(turns == turn)).to(x.device)
                 x[which] = torch.rot90(x[which], turn, (-2, -1))
-        x = self._normalise(x)
+        x = self._normalise(x, self._buffers)
         if self.augment is not None and noise is not None:
             x = self.augment(x, noise.reshape(-1))
         return x
+
+    def _gathered(self, where: Tensor) -> Tensor:
+        """Rows of the table on the learner's device; uint8 ones are the next call's to overwrite."""
+        if self._buffers is None or self.examples.dtype != torch.uint8:
+            return self.examples.index_select(0, where).to(self.device.torch)
+        out = self._buffers.take((len(where), *self.examples.shape[1:]), torch.uint8)
+        return torch.index_select(self.examples, 0, where, out=out)
 
     def _index(self, split: Split) -> ClassIndex:
         if split not in self.splits:
@@ -163,8 +197,11 @@ class _Normalise:
         self.scale: Tensor | float = scale[0] if len(scale) == 1 else _constant(scale, device).view(shape)
         self.shift: Tensor | float = shift[0] if len(shift) == 1 else _constant(shift, device).view(shape)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.to(self.dtype)
+    def __call__(self, x: Tensor, buffers: Buffers | None) -> Tensor:
+        if buffers is None or x.dtype == self.dtype:
+            x = x.to(self.dtype)
+        else:
+            x = buffers.take(x.shape, self.dtype).copy_(x)
         if not isinstance(self.scale, float) or self.scale != 1.0:
             x = x.mul_(self.scale)
         if not isinstance(self.shift, float) or self.shift != 0.0:

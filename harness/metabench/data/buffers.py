@@ -1,0 +1,46 @@
+"""Memory of meta-batches, used again once nobody holds it.
+
+A meta-batch of megabytes that is freed goes back to the system, and its successor costs a page fault for
+each 4 KiB: more than drawing, gathering and normalising it. An array here backs a tensor; torch holds a
+reference to the array for as long as any tensor, view or autograd graph uses it, so an array that is
+referred to by this pool alone is free.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KEPT = 4  # arrays of one size: the batch at hand, its successor, and two that a learner may keep
+SIZES = 8  # sizes kept at once; a run has one or two
+
+
+class Buffers:
+    """Gives tensors on the host whose values are not set."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, list[np.ndarray[Any, Any]]] = {}
+        self._free = _references([np.empty(0)], 0)  # what a free array counts; differs between Pythons
+
+    def take(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor of this shape and type, float32, float64 or uint8, that shares memory with no other."""
+        key = (tuple(shape), dtype)
+        kept = self._kept.setdefault(key, [])
+        for place in range(len(kept)):
+            if _references(kept, place) == self._free:
+                return torch.from_numpy(kept[place])
+        while len(self._kept) > SIZES:
+            del self._kept[next(iter(self._kept))]
+        if len(kept) == KEPT:
+            return torch.empty(*shape, dtype=dtype)
+        kept.append(np.empty(key[0], dtype=str(dtype).removeprefix("torch.")))
+        return torch.from_numpy(kept[-1])
+
+
+def _references(arrays: list[np.ndarray[Any, Any]], place: int) -> int:
+    return sys.getrefcount(arrays[place])
