@@ -151,3 +151,9 @@ def test_an_empty_folder_is_a_mistake_in_the_request(folders: tuple[str, str], t
 
     with pytest.raises(RequestError, match="no results in it"):
         run(folders[0], str(tmp_path / "empty"))
+
+
+def test_two_single_results_are_paired_whatever_they_are() -> None:
+    found = compared([made_result(made_cell("maml", 0), 0.7)], [made_result(made_cell("reptile", 5), 0.6)])
+
+    assert [line["verdict"] for line in found.section.records] == ["worse"]

@@ -19,12 +19,12 @@ FLOORS = {
     "engine": 1, "learning": 1, "data": 1,
     "suite": 2, "store": 2, "stats": 2, "ended": 2, "cost": 2, "probe": 2,
     "loop": 3, "worker": 3,
-    "runner": 4, "reproduction": 4,
+    "runner": 4, "reproduction": 4, "pairing": 4,
     "cli": 5, "commands": 5, "testing": 5,
 }  # fmt: skip
 TABLE_FLOOR = 2  # every other module of the core makes tables from stored results
 
-TORCH = {"loop", "worker", "device", "ranks", "engine", "learning", "data", "cost", "probe", "testing"}
+TORCH = {"loop", "worker", "device", "ranks", "engine", "learning", "data", "cost", "probe", "testing", "pairing"}
 
 
 def imports(path: Path, *, top_only: bool = False) -> set[str]:

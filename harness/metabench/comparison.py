@@ -44,9 +44,12 @@ class Comparison:
 
 
 def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Comparison:
-    """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed."""
+    """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed.
+
+    Two single results are paired whatever their cells are.
+    """
     limits = thresholds or Thresholds()
-    pairs = _pairs(base, new)
+    pairs = [([0], [0])] if len(base) == len(new) == 1 else _pairs(base, new)
     lines = [_line(base, new, ours, theirs) for ours, theirs in pairs]
     _judge(lines, limits)
     columns = [
@@ -91,6 +94,8 @@ def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -
         "time_verdict": "", "regressed": False, "why": "", "seeds": 0, "tasks": 0,
     }  # fmt: skip
     a, b = _by_seed(base, ours), _by_seed(new, theirs)
+    if len(ours) == len(theirs) == len(a) == len(b) == 1:  # two single results, of whatever seeds
+        a, b = dict.fromkeys([0], *a.values()), dict.fromkeys([0], *b.values())
     lost = sorted(set(a) - set(b))
     if not ours:
         return told | {"verdict": "only in new"}

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from metabench.table import Table
 
 
 @click.command(
@@ -12,6 +16,7 @@ import click
 Examples:
   metabench compare results/quick-v1 results/local
   metabench compare base new --drop 1.0 --slowdown 20 --markdown comment.md
+  metabench compare maml.json protonet.json --alternate
 """
 )
 @click.argument("base", type=click.Path())
@@ -22,8 +27,11 @@ Examples:
 @click.option("--slowdown", default=10.0, show_default=True, metavar="PERCENT", help=(
     "Slowdown of a training step that counts as a regression."
 ))  # fmt: skip
+@click.option("--alternate", is_flag=True, help=(
+    "Time the training steps of two single results here, in one process, block by block in turns."
+))  # fmt: skip
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the table as Markdown to this file.")
-def command(base: str, new: str, drop: float, slowdown: float, markdown: Path | None) -> int:
+def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, markdown: Path | None) -> int:
     """Compare the results NEW with the results BASE, cell by cell, as a gate for changes.
 
     Exit status: 0 when nothing is shown to be worse beyond the thresholds, 1 when something is, 2 for a
@@ -41,8 +49,26 @@ def command(base: str, new: str, drop: float, slowdown: float, markdown: Path | 
     found = compare(old, now, Thresholds(drop / 100, slowdown / 100))
     problems = Table([], [], [*old.problems, *now.problems])
     click.echo(render(problems, [found.section], lines=0))
+    slower = alternate and _slower(old, now, slowdown / 100)
     if markdown is not None:
         markdown.write_text(plain(found.section, "github") + "\n", encoding="utf-8")
     for line in found.regressed:
         click.echo(f"regression: {line}", err=True)
-    return 1 if found.regressed else 0
+    return 1 if found.regressed or slower else 0
+
+
+def _slower(base: Table, new: Table, most: float) -> bool:
+    """Times two cells in turns, says what was found, and whether a slowdown beyond `most` is shown."""
+    from metabench.errors import RequestError
+    from metabench.pairing import pair
+    from metabench.plugins import load
+
+    if len(base) != 1 or len(new) != 1:
+        raise RequestError("--alternate times two cells: name a single result file on either side")
+    found = pair(base.result(0).cell, new.result(0).cell, load())
+    ratio = found.ratio
+    click.echo(
+        f"A training step takes {ratio.ratio:.3f} × as long ({ratio.low:.3f}–{ratio.high:.3f}): "
+        f"{len(found.base_seconds)} pairs of blocks that one process ran in turns."
+    )
+    return ratio.low > 1 and ratio.ratio > 1 + most

@@ -72,7 +72,7 @@ def _picture(
     folder: Path, slug: str, formats: Sequence[str], title: str, paint: Callable[[Axes], bool]
 ) -> list[Path]:
     with _matplotlib() as plt:
-        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(7, 4.2))
         try:
             if not paint(axes):
                 return []
@@ -81,8 +81,9 @@ def _picture(
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
             handles, _ = axes.get_legend_handles_labels()
-            if handles:
-                figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+            figure.subplots_adjust(left=0.1, right=0.7 if handles else 0.97, bottom=0.13, top=0.92)
+            if handles:  # a fixed margin: fitting the layout would take as long as the drawing
+                figure.legend(loc="upper left", bbox_to_anchor=(0.71, 0.93), fontsize=8, frameon=False)
             paths = [folder / f"{slug}.{form}" for form in formats]
             for path in paths:
                 told = {"Date": None} if path.suffix in (".svg",) else {}
@@ -199,7 +200,7 @@ def _unit(cell: Cell) -> tuple[float, str]:
 
 def _label(value: str) -> str:
     flat = printable(str(value)).replace("\n", " ")
-    return flat if len(flat) <= 48 else flat[:47] + "…"
+    return flat if len(flat) <= 36 else flat[:35] + "…"
 
 
 def _slug(value: str) -> str:
