@@ -127,7 +127,7 @@ def test_reference_kernel_reads_the_median_of_what_comes_after_the_warm_up(
 ) -> None:
     durations = [9.0, 9.0, 9.0, 0.4, 0.1, 0.2]
     ticks = iter([tick for d in durations for tick in (100.0, 100.0 + d)])
-    monkeypatch.setattr(probe.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("metabench.probe.time.perf_counter", lambda: next(ticks))
 
     assert probe.reference_seconds(repeats=3) == pytest.approx(0.2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_counter_that_may_have_gone_round_twice_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(meters.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("metabench.meters.time.monotonic", lambda: now[0])
     zone(tmp_path, "intel-rapl:0", "package-0", 10)
     meter = Rapl(tmp_path)
 
@@ -87,14 +88,14 @@ def test_gpu_tells_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch)
     library = fake_nvml(
         Init=None, DeviceGetHandleByUUID="handle", DeviceGetTotalEnergyConsumption=lambda _: next(energy),
         DeviceGetClockInfo=1_980, DeviceGetCurrentClocksThrottleReasons=0x05,
-        DeviceGetComputeRunningProcesses=[types.SimpleNamespace(pid=p) for p in (meters.os.getpid(), 1, 2)],
+        DeviceGetComputeRunningProcesses=[types.SimpleNamespace(pid=p) for p in (os.getpid(), 1, 2)],
     )  # fmt: skip
     monkeypatch.setitem(sys.modules, "pynvml", library)
 
     meter = Nvml("GPU-1")
 
     assert meter.joules() == {"nvml": 7.5}
-    told = meter.look(own=[meters.os.getpid(), 1])
+    told = meter.look(own=[os.getpid(), 1])
     assert told == {
         "sm_mhz": 1_980, "memory_mhz": 1_980, "throttled": ["power cap"], "other_processes": 1
     }  # fmt: skip
