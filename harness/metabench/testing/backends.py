@@ -57,6 +57,18 @@ def check_backend(
             raise ContractError(f"{subject.title}, rank {rank['rank']} of {size}: {what}")
 
 
+_AVAILABLE = """
+import json, sys
+from functools import reduce
+from importlib import import_module
+from metabench.settings import make
+job = json.load(open(sys.argv[1]))
+sys.path += job["path"]
+backend = make(reduce(getattr, job["name"].split("."), import_module(job["module"])), job["settings"])
+print(backend.available() or "", end="")
+"""
+
+
 def _available(backend: Backend, subject: Subject) -> str | None:
     with subject.doing("available()"):
         reason = backend.available()
@@ -79,12 +91,8 @@ def _elsewhere(backend: Backend, environment: dict[str, str]) -> str | None:
     with TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps(_job(backend)))
-        program = (
-            "import sys; from metabench.testing.probe import backend_of; "
-            "print(backend_of(sys.argv[1]).available() or '', end='')"
-        )
         done = subprocess.run(
-            [sys.executable, "-c", program, str(job)], env={**os.environ, **environment}, text=True,
+            [sys.executable, "-c", _AVAILABLE, str(job)], env={**os.environ, **environment}, text=True,
             capture_output=True, check=True,
         )  # fmt: skip
     return done.stdout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -91,7 +93,7 @@ class Bench:
         for number, parameter in enumerate(learner.parameters()):
             self.subject.require(
                 parameter.grad is not None,
-                f"learn leaves no .grad in parameter {number} ({tuple(parameter.shape)}): write zeros where "
+                f"learn leaves no .grad in parameter {number}, {tuple(parameter.shape)}: write zeros where "
                 "the loss does not depend on it, and leave what is not trained out of parameters()",
             )
             assert parameter.grad is not None
@@ -160,3 +162,14 @@ def apart_by(one: Tensor, other: Tensor) -> float:
 def flat(tensors: Sequence[Tensor]) -> Tensor:
     """All values in one row."""
     return torch.cat([one.flatten() for one in tensors]) if tensors else torch.zeros(0)
+
+
+def snapshot(learner: Learner) -> tuple[list[Tensor], bytes]:
+    """The parameters, and the whole state as bytes."""
+    saved = io.BytesIO()
+    torch.save(copy.deepcopy(learner.state_dict()), saved)
+    return [p.detach().clone() for p in learner.parameters()], saved.getvalue()
+
+
+def same_state(one: tuple[list[Tensor], bytes], other: tuple[list[Tensor], bytes]) -> bool:
+    return one[1] == other[1] and all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))

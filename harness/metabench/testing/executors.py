@@ -33,6 +33,13 @@ def check_executor(
     Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
     """
     executor, subject = begin("executor", executor)
+    with subject.doing("run of no jobs"):
+        none = executor.run(iter(()))
+        subject.require(
+            isinstance(none, Generator),
+            "run gives no generator: yield each outcome as it ends; an interrupted runner closes it",
+        )
+        subject.require(not list(none), "run gives outcomes where there are no jobs")
     with TemporaryDirectory() as name:
         folder = Path(name)
         _check_ends(executor, subject, folder, timeout, patience)
@@ -99,9 +106,6 @@ def _check_closing(executor: Executor, subject: Subject, folder: Path, patience:
         _job(folder / "second", SLEEP.format(child=CHILD, mark=mark), mark, None),
     ]
     ends = executor.run(iter(jobs))
-    subject.require(
-        isinstance(ends, Generator), "run gives no generator: the runner closes it when it is interrupted"
-    )
     assert isinstance(ends, Generator)
     with closing(ends), subject.doing("run(jobs)"):
         next(ends)

@@ -124,11 +124,13 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
         name: w.detach() + 0.01 * torch.randn(w.shape, generator=generator, dtype=w.dtype)
         for name, w in spread(module, 2).items()
     }
+    buffers = {name: value.clone() for name, value in module.named_buffers()}
     with torch.no_grad():
         first = module(x[0])
         subject.require(
-            torch.allclose(module(x[0]), first, atol=CLOSE),
-            "a second pass of the same inputs gives something else: keep no running statistics "
+            torch.allclose(module(x[0]), first, atol=CLOSE)
+            and all(torch.equal(value, buffers[name]) for name, value in module.named_buffers()),
+            "a pass of inputs changes what the next one gives: keep no running statistics "
             "(track_running_stats=False) and no dropout, so that N ranks compute what one does",
         )
         alone = torch.stack([
