@@ -144,6 +144,21 @@ def test_a_proxy_is_taken_from_the_environment(served: Served, monkeypatch: pyte
     assert fetch(RemoteFile("a.bin", ("http://nowhere.invalid/a.bin",), SHA256)).read_bytes() == CONTENT
 
 
+def test_without_the_library_the_extra_is_named(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)  # as where it is not installed
+    with pytest.raises(DataError, match=r"pip install 'metabench\[data\]'"):
+        fetch(RemoteFile("a.bin", (f"{served.url}/a.bin",), SHA256))
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("METABENCH_DATA", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="name another folder with METABENCH_DATA or --data"):
+        fetch(RemoteFile("set/a.bin", (f"{served.url}/a.bin",), SHA256))
+
+
 def test_two_processes_fetch_a_file_once(served: Served, tmp_path: Path) -> None:
     served.pause_seconds = 0.5
     program = (

@@ -9,6 +9,7 @@ referred to by this pool alone is free.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,11 +26,16 @@ class Buffers:
 
     def __init__(self) -> None:
         self._kept: dict[Any, list[np.ndarray[Any, Any]]] = {}
+        self._lock = threading.Lock()
         self._free = _references([np.empty(0)], 0)  # what a free array counts; differs between Pythons
 
     def take(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """A tensor of this shape and type, float32, float64 or uint8, that shares memory with no other."""
-        key = (tuple(shape), dtype)
+        with self._lock:  # between finding an array free and referring to it
+            return self._take((tuple(shape), dtype))
+
+    def _take(self, key: tuple[tuple[int, ...], torch.dtype]) -> Tensor:
+        shape, dtype = key
         kept = self._kept.setdefault(key, [])
         for place in range(len(kept)):
             if _references(kept, place) == self._free:
@@ -38,7 +44,7 @@ class Buffers:
             del self._kept[next(iter(self._kept))]
         if len(kept) == KEPT:
             return torch.empty(*shape, dtype=dtype)
-        kept.append(np.empty(key[0], dtype=str(dtype).removeprefix("torch.")))
+        kept.append(np.empty(shape, dtype=str(dtype).removeprefix("torch.")))
         return torch.from_numpy(kept[-1])
 
 
