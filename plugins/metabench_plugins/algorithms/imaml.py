@@ -26,8 +26,8 @@ class Imaml(GradientAlgorithm):
     A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019,
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
     descent, and their number is fixed; `damping`, as in the authors' code, keeps the linear system positive
-    where the loss is not convex (0 is the paper's equation). With batch norm the evaluation is transductive unless `queries` is
-    "alone".
+    where the loss is not convex (0 is the paper's equation). With batch norm the evaluation is transductive
+    unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "imaml"
