@@ -1,5 +1,7 @@
 """Prototypical networks: prototypes and gradients by hand, learning, and the claims about queries."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,9 +24,13 @@ from buried import (
     train,
 )
 from metabench import Episodes, Protocol
+from metabench.device import Device
 from metabench.learning import ModuleLearner
 from metabench_plugins.algorithms.embedding import class_means, squared_distances
+from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
 from metabench_plugins.algorithms.protonet import ProtoNet
+from metabench_plugins.datasets.omniglot_small import OmniglotSmall
+from metabench_plugins.networks.conv4 import Conv4
 
 TEST = Protocol(5, 2, 3)
 EASY = Protocol(5, 1, 5)
@@ -127,3 +133,19 @@ def test_the_rate_halves_as_set() -> None:
 def test_training_ways_and_queries_are_its_own() -> None:
     assert ProtoNet(train_ways=30, train_queries=2).train_protocol(TEST) == Protocol(30, 2, 2)
     assert ProtoNet().train_protocol(TEST) == TEST
+
+
+@pytest.mark.slow
+def test_it_learns_handwriting(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_DATA", str(real_data))
+    omniglot = OmniglotSmall()
+    source, test = omniglot.load(Device()), Protocol(5, 1, 5)
+    algorithm = ProtoNet(train_ways=30, rate=3e-3)
+    network = Conv4(downsample="pool")
+    learner = build(algorithm, network, test, facts=omniglot.describe())
+    floor = build(NearestNeighbour(), None, test, facts=omniglot.describe())
+
+    train(learner, algorithm, source, test, steps=150, tasks=1)
+
+    assert accuracy(floor, source, test, tasks=100) < 0.5
+    assert accuracy(learner, source, test, tasks=100) > 0.85
