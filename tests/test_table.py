@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from made_results import made_board, made_cell, made_result, made_scores, store, untrained
+from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.result import Validation
 from metabench.table import Table, render
@@ -95,6 +96,25 @@ def test_scaling_across_machines_is_no_series() -> None:
     assert not Table.of([results[0], elsewhere]).scaling()
 
 
+def on_gpu(result: Result) -> Result:
+    return replace(result, environment={**result.environment, "device": "cuda:0"})
+
+
+def test_a_change_of_device_tells_a_speed_up_where_scores_agree() -> None:
+    base = made_result(made_cell("maml"), 0.7, exact=True)
+    gpu = on_gpu(made_result(made_cell("maml", backend="cuda"), 0.7, step_seconds=0.002, exact=True))
+    other = made_result(made_cell("anil"), 0.7)
+    worse = on_gpu(made_result(made_cell("anil", backend="cuda"), 0.5, step_seconds=0.002))
+
+    lines = Table.of([gpu, base, other, worse]).devices().records
+
+    told = {(line["method"], line["device"]): line for line in lines}
+    assert told["maml", "cpu"]["parity"] == "baseline"
+    assert told["maml", "cuda"]["speedup"] == pytest.approx(10, rel=0.03)
+    assert told["anil", "cuda"]["speedup"] is None
+    assert not Table.of([base, other]).devices()
+
+
 def test_weak_scaling_tells_throughput_only() -> None:
     cells = [
         made_cell("maml", backend="cpu-ranks", ranks=n, tasks=8 * n, group="scaling-weak") for n in (1, 2)
@@ -140,8 +160,13 @@ def test_a_result_within_the_tolerance_agrees_with_its_reference() -> None:
     assert "68.2 ± 0.7 % (paper: Prototypical Networks (quoted)): agrees" in render(Table.of([result]))
 
 
-def test_no_reference_for_a_subset_or_another_network() -> None:
-    cells = [made_cell("maml", dataset="omniglot", network="mlp-64"), made_cell("maml", dataset="glyphs")]
+def test_no_reference_for_another_split_or_network_or_without_training() -> None:
+    cells = [
+        made_cell("maml", dataset="omniglot", network="mlp-64"),
+        made_cell("maml", dataset="glyphs"),
+        made_cell("maml", dataset="omniglot", steps=0),
+        replace(made_cell("maml"), dataset=Spec("omniglot", {"split": "lake"})),
+    ]
 
     assert not any(cell["references"] for cell in Table.of(map(made_result, cells)).cells)
 

@@ -16,6 +16,9 @@ from typing import Any
 
 TOLERANCE = 0.02
 
+STANDARD = {"split": "vinyals", "rotations": True}
+"""The settings of Omniglot under which the published figures were measured."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -43,12 +46,13 @@ class Reference:
 def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
     """The references of a row's data set, protocol, algorithm and network; papers first.
 
-    Only whole standard data sets have one: a row whose data set is set to a subset has none.
+    Only trained cells on a data set in its standard form have one. The library learn2learn's own
+    algorithms (`l2l-…`) are measured against the same papers.
     """
-    if row["metric"] != "accuracy":
-        return ()
     data = json.loads(row["dataset_settings"])
-    if any(data.get(name) for name in ("subset", "small", "classes", "fraction")):
+    if row["metric"] != "accuracy" or not row["steps"] or not row["train"]:
+        return ()
+    if any(data.get(name, usual) != usual for name, usual in STANDARD.items()):
         return ()
     names = _algorithm(row["algorithm"], json.loads(row["algorithm_settings"]))
     network = _network(row["network_name"], json.loads(row["network_settings"]))
@@ -57,6 +61,7 @@ def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
 
 
 def _algorithm(name: str, settings: Mapping[str, Any]) -> str:
+    name = name.removeprefix("l2l-")
     if name == "maml" and settings.get("first_order"):
         return "fomaml"
     return name

@@ -18,7 +18,7 @@ from metabench import stats
 from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
-ROW_VERSION = 3
+ROW_VERSION = 4
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -33,7 +33,7 @@ KEYS = (
     "dataset", "dataset_settings", "ways", "shots", "queries", "train", "steps", "step_tasks",
     "budget_seconds", "target", "backend", "backend_settings", "ranks", "threads", "seed",
     "evaluation_tasks", "evaluation_seed", "plugin", "configuration", "match", "work", "weak_work",
-    "expected", "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware",
+    "expected", "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware", "device",
     "python", "torch", "git", "date", "started", "wall_seconds", "command", "path", "parameters", "file",
     "setup_seconds",
     "setup", "training_seconds", "trained_steps", "validation_seconds", "step_seconds", "tasks_per_second",
@@ -118,6 +118,7 @@ def _outcome(result: Result, file: str) -> Row:
         "notes": list(result.notes),
         "machine": str(environment.get("machine", "") or "unknown machine"),
         "hardware": _hardware(result),
+        "device": str(environment.get("device") or "").partition(":")[0],
         "python": str(environment.get("python", "")),
         "torch": str((environment.get("packages") or {}).get("torch", "")),
         "git": str(environment.get("git") or ""),

@@ -83,6 +83,32 @@ def weak(table: Table) -> Section:
     return Section("weak-scaling", "Weak scaling", lines, columns, [note])
 
 
+def devices(table: Table) -> Section:
+    """Speed-up of the same work by a change of device, each used by one rank of one machine."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in table.cells:
+        if line["ranks"] == 1 and line["device"]:
+            groups.setdefault((line["work"], line["machine"]), []).append(line)
+    lines = []
+    for series in groups.values():
+        if len({line["device"] for line in series}) > 1:
+            base = next((line for line in series if line["device"] == "cpu"), series[0])
+            lines += [
+                line | _against(table, line, base) for line in sorted(series, key=lambda one: one is not base)
+            ]
+    columns = [
+        *_axes(),
+        text("device", "device"),
+        number("step_ms", "step ms"),
+        Column("speed-up", lambda r: _withheld(r, "speedup", "{:.2f} ×"), right=True),
+        Column("score", lambda r: score_text(r["mean"], r["half_width"], r["unit"]), right=True),
+        text("parity", "parity"),
+        Column("notes", lambda r: "unstable times" if r["unstable"] else ABSENT, quiet=True),
+    ]
+    note = "Told only where the scores agree over the same test tasks, as for strong scaling."
+    return Section("devices", "Change of device", lines, columns, [note])
+
+
 def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | None:
     """Whether two cells score equally on the same tasks; None where they met different tasks."""
     a, b = crossed(table, first), crossed(table, second)

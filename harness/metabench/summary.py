@@ -19,8 +19,8 @@ CARRIED = (
     "network", "network_name", "network_settings", "dataset", "dataset_name", "dataset_settings", "ways",
     "shots", "queries", "train", "steps", "step_tasks", "target", "backend", "backend_name",
     "backend_settings", "ranks", "threads", "metric", "unit", "higher_is_better", "manifest", "machine",
-    "hardware", "plugin", "configuration", "match", "work", "weak_work", "path", "parameters", "state",
-    "evaluation_seed",
+    "hardware", "device", "plugin", "configuration", "match", "work", "weak_work", "path", "parameters",
+    "state", "evaluation_seed",
 )  # fmt: skip
 AVERAGED = (
     "setup_seconds", "training_seconds", "validation_seconds", "evaluation_seconds", "adapt_seconds",

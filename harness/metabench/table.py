@@ -181,6 +181,12 @@ class Table:
 
         return weak(self)
 
+    def devices(self) -> Section:
+        """Speed-up by a change of device, where accuracies agree."""
+        from metabench.scaling import devices
+
+        return devices(self)
+
     def time_to_target(self) -> Section:
         """Seconds until validation reached the target that the suite states."""
         from metabench.views import time_to_target

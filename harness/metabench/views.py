@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from metabench import stats
-from metabench.scaling import strong, weak
+from metabench.scaling import devices, strong, weak
 from metabench.sections import ABSENT, Column, Record, Section, number, score_text, significant, text
 from metabench.summary import in_series
 
@@ -288,7 +288,7 @@ AXIS_COLUMNS: Sequence[Column] = (
 )
 
 SECTIONS: Sequence[Callable[[Table], Section]] = (
-    accuracy, wall_time, strong, weak, time_to_target, cost, failures,
+    accuracy, wall_time, strong, weak, devices, time_to_target, cost, failures,
 )  # fmt: skip
 
 __all__ = ["SECTIONS", "accuracy", "cost", "failures", "pivot", "plain", "significant", "wall_time"]
