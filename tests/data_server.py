@@ -14,13 +14,14 @@ class Served:
     """What a server gives, how it fails, and what it was asked for.
 
     files: path → bytes; cut: path → bytes after which each of the next answers breaks off; status: path →
-    an error that it answers; ranges: whether it knows ranges; asked: (path, Range header) of each request.
+    an error that it answers; ranges: whether it knows ranges; lengths: whether it tells sizes; asked: (path, Range header) of each request.
     """
 
     files: Mapping[str, bytes]
     cut: dict[str, list[int]] = field(default_factory=dict)
     status: dict[str, list[int]] = field(default_factory=dict)
     ranges: bool = True
+    lengths: bool = True
     pause_seconds: float = 0.0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
@@ -52,7 +53,8 @@ def serve(served: Served) -> Iterator[Served]:
             self.send_response(206 if start else 200)
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-            self.send_header("Content-Length", str(len(content) - start))
+            if served.lengths:
+                self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             cuts = served.cut.get(self.path)
             stop = start + cuts.pop(0) if cuts else len(content)

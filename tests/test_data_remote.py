@@ -80,6 +80,7 @@ def test_a_server_without_ranges_starts_anew(served: Served, tmp_path: Path) -> 
     served.ranges = False
     (tmp_path / "a.bin.part").write_bytes(CONTENT[:500_000])
     assert fetch(RemoteFile("a.bin", (f"{served.url}/a.bin",), SHA256)).read_bytes() == CONTENT
+    assert len(served.asked) == 1
 
 
 def test_a_busy_server_is_asked_again(served: Served) -> None:
@@ -116,6 +117,14 @@ def test_every_mirror_is_named_when_all_fail(served: Served) -> None:
 def test_a_file_larger_than_its_bound_is_refused(served: Served) -> None:
     with pytest.raises(DataError, match="more than the bound of 1000"):
         fetch(RemoteFile("a.bin", (f"{served.url}/a.bin",), most=1000))
+
+
+def test_a_stream_of_unknown_size_ends_at_its_bound(served: Served, tmp_path: Path) -> None:
+    served.lengths = False
+    assert fetch(RemoteFile("a.bin", (f"{served.url}/a.bin",), SHA256)).read_bytes() == CONTENT
+    with pytest.raises(DataError, match="gave more than the 300000 bytes that were expected"):
+        fetch(RemoteFile("b.bin", (f"{served.url}/a.bin",), most=300_000))
+    assert not (tmp_path / "b.bin").exists()
 
 
 def test_a_damaged_file_at_its_place_is_named_and_kept(served: Served, tmp_path: Path) -> None:
