@@ -14,7 +14,8 @@ class Served:
     """What a server gives, how it fails, and what it was asked for.
 
     files: path → bytes; cut: path → bytes after which each of the next answers breaks off; status: path →
-    an error that it answers; ranges: whether it knows ranges; lengths: whether it tells sizes; asked: (path, Range header) of each request.
+    an error that it answers; ranges: whether it knows ranges; lengths: whether it tells sizes; asked:
+    (path, Range header) of each request.
     """
 
     files: Mapping[str, bytes]
