@@ -243,12 +243,17 @@ def _flat(training: Training) -> bool:
     return moved <= min(half, max(FLAT_GAIN * gained, half / 2))
 
 
+def task_text(ways: int, shots: int) -> str:
+    """A protocol in words: "5-way 1-shot"; a regression task has no ways."""
+    return f"{ways}-way {shots}-shot" if ways > 1 else f"{shots}-shot"
+
+
 def _protocol_text(train: Protocol | Batches | None) -> str:
     if train is None:
         return ""
     if isinstance(train, Batches):
         return f"batches of {train.size}"
-    return f"{train.ways}-way {train.shots}-shot"
+    return task_text(train.ways, train.shots)
 
 
 def _key(told: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metabench import stats
+from metabench.rows import task_text
 from metabench.sections import ABSENT, Column, Section, number, score_text, text
 from metabench.summary import crossed
 
@@ -176,7 +177,7 @@ def _axes() -> Sequence[Column]:
     return (
         Column("suite", lambda r: f"{r['suite']} v{r['version']}", quiet=True),
         text("dataset", "data set", quiet=True),
-        Column("task", lambda r: f"{r['ways']}-way {r['shots']}-shot", quiet=True),
+        Column("task", lambda r: task_text(r["ways"], r["shots"]), quiet=True),
         text("method", "method"),
         text("network", "network", quiet=True),
         text("backend_name", "backend"),

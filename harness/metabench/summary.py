@@ -138,7 +138,7 @@ def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
     if not all(row["validations"] for row in seeds):
         return "no validation curve"
     if not all(row["flat"] for row in seeds):
-        return "validation not flat over the last quarter"
+        return "validation still moving"
     if references:
         mean = float(np.mean([row["mean"] for row in seeds]))
         if mean < min(r.accuracy - r.tolerance for r in references):

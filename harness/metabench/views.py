@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from metabench import stats
+from metabench.rows import task_text
 from metabench.scaling import devices, strong, weak
 from metabench.sections import ABSENT, Column, Record, Section, number, score_text, significant, text
 from metabench.summary import in_series
@@ -141,9 +142,9 @@ def plain_cells(table: Table) -> list[dict[str, Any]]:
 
 
 def disturbances(record: Record) -> str:
-    """The labels of a cell, and what disturbed its times, cut short: CSV and JSON have all of it."""
+    """What a reader must know of a cell's times, cut short: CSV and JSON have all of it."""
     remarks = record["remarks"]
-    told = [flags(record)] if flags(record) != ABSENT else []
+    told = ["unstable times"] if record["unstable"] else []
     if remarks:
         more = f" (+{len(remarks) - 1} more)" if len(remarks) > 1 else ""
         told.append(_short(remarks[0], 60) + more)
@@ -224,7 +225,7 @@ def _accuracy_notes(cells: Sequence[Record]) -> list[str]:
     told = {tuple(c[n] for n in PROTOCOL): c for c in cells if c["detectable"] is not None}
     if told:
         least = ", ".join(
-            f"{_points(c['detectable'], c['unit'])} ({c['dataset']} {c['ways']}-way {c['shots']}-shot)"
+            f"{_points(c['detectable'], c['unit'])} ({c['dataset']} {task_text(c['ways'], c['shots'])})"
             for c in list(told.values())[:8]
         )
         notes.append(
@@ -277,7 +278,7 @@ def _short(value: str, length: int = 100) -> str:
 AXIS_COLUMNS: Sequence[Column] = (
     Column("suite", lambda r: f"{r['suite']} v{r['version']}", quiet=True),
     text("dataset", "data set", quiet=True),
-    Column("task", lambda r: f"{r['ways']}-way {r['shots']}-shot", quiet=True),
+    Column("task", lambda r: task_text(r["ways"], r["shots"]), quiet=True),
     text("method", "method"),
     text("network", "network", quiet=True),
     Column(

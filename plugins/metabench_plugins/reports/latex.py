@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report
+from metabench.rows import task_text
 from metabench.sections import ABSENT, Section, score_text
 from metabench.table import Table
 from metabench.views import plain_cells, printable
@@ -62,7 +63,7 @@ def _scores(table: Table) -> str:
 
 
 def _task(cell: dict[str, Any]) -> str:
-    return f"{cell['dataset']} {cell['ways']}-way {cell['shots']}-shot"
+    return f"{cell['dataset']} {task_text(cell['ways'], cell['shots'])}"
 
 
 def _section(section: Section) -> str:

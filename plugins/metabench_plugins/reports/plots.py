@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, setting
+from metabench.rows import task_text
 from metabench.table import Table
 from metabench.views import plain_cells, printable
 
@@ -56,7 +57,7 @@ def draw(
         ("adaptation", "test score over adaptation steps", _adaptation),
     )
     for (suite, version, dataset, ways, shots, metric), cells in boards.items():
-        title = f"{dataset}, {ways}-way {shots}-shot"
+        title = f"{dataset}, {task_text(ways, shots)}"
         for name, caption, view in pictures:
             if len(made) >= most:
                 return made
