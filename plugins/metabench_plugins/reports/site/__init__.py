@@ -1,0 +1,234 @@
+"""The leaderboard site: static pages that work from a file:// address, without any network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, ClassVar
+
+from metabench import Report, setting
+from metabench.errors import RequestError
+from metabench.rows import task_text
+from metabench.sections import score_text
+from metabench.summary import in_series
+from metabench.table import Table
+from metabench.views import flags, printable, reference_text
+from metabench_plugins.reports.csv import write_csv
+from metabench_plugins.reports.plots import draw
+
+Record = Mapping[str, Any]
+
+COLUMNS: Sequence[tuple[str, str, str, str]] = (
+    # field, title, kind, help
+    ("rank", "tier", "number", "1 + the number of rows shown to be better on the same tasks"),
+    ("method", "method", "text", "algorithm, or what the suite calls it"),
+    ("task", "task", "text", "data set, ways and shots"),
+    ("score", "score", "number", "mean over seeds and tasks with half a 95 % interval"),
+    ("network", "network", "text", ""),
+    ("seeds", "seeds", "number", "training seeds"),
+    ("tasks", "test tasks", "number", ""),
+    ("labels", "labels", "text", "transductive, budget-limited, unstable times; see the rules"),
+    ("published", "published", "text", "published counterpart, and whether this agrees"),
+    ("training", "training s", "number", "training time, mean over seeds"),
+    ("speed", "tasks/s", "number", "training tasks a second, steady blocks"),
+    ("adaptation", "adapt ms/task", "number", "adaptation time of one test task"),
+    ("memory", "peak MiB", "number", "peak host memory"),
+    ("remarks", "remarks", "text", "what disturbed the times"),
+    ("steps", "steps", "number", "training steps"),
+    ("backend", "backend", "text", ""),
+    ("hardware", "hardware", "text", "machine that it ran on"),
+    ("date", "date", "text", ""),
+    ("plugin", "plugin", "text", "distribution and version of the algorithm"),
+    ("reproduce", "reproduce", "text", "the command that runs the first seed again"),
+    ("raw", "raw results", "link", "one file per seed"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site(Report):
+    """Leaderboards as a static site: a page per suite, failures, rules; nothing is fetched from anywhere."""
+
+    name: ClassVar[str] = "site"
+    pictures: int = setting(24, "most pictures of all suites together, 0 for none", at_least=0)
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """None where Jinja is installed."""
+        try:
+            import jinja2  # noqa: F401 - only whether it is there
+        except ImportError:
+            return "Jinja2 is absent: pip install 'metabench[site]'"
+        return None
+
+    def write(self, table: Table, folder: Path) -> list[Path]:
+        """Writes index.html, a page per suite, failures.html, rules.html and what they link to."""
+        reason = self.unavailable()
+        if reason is not None:
+            raise RequestError(reason)
+        names = sorted({(row["suite"], row["version"]) for row in table.rows})
+        each = self.pictures // len(names) if names else 0
+        suites = [_suite(table.where([f"suite={s}", f"version={v}"]) if _plain(s) else _only(table, s, v),
+                         s, v, folder, each) for s, v in names]  # fmt: skip
+        failures = [_shown(row) for row in table.rows if row["status"] != "ok"]
+        shared = {"suites": suites, "made_by": installed("metabench")}
+        pages: list[tuple[str, str, dict[str, Any]]] = [
+            ("index.html", "index.html.jinja",
+             {"title": "Leaderboards", "problems": [printable(str(p)) for p in table.problems]}),
+            ("failures.html", "failures.html.jinja", {"title": "Failures", "failures": failures}),
+            ("rules.html", "rules.html.jinja", {"title": "Rules"}),
+            *((s["file"], "suite.html.jinja", {"title": s["name"], "suite": s}) for s in suites),
+        ]  # fmt: skip
+        render = _renderer()
+        for file, template, told in pages:
+            (folder / file).write_text(render(template, {**shared, **told}), encoding="utf-8")
+        _copy_static(folder / "static")
+        return [folder / file for file, _, _ in pages]
+
+
+def _plain(name: str) -> bool:
+    return "," not in name and "=" not in name
+
+
+def _only(table: Table, suite: str, version: Any) -> Table:
+    """The rows of one suite whose name --only could not say."""
+    kept = [i for i, row in enumerate(table.rows) if (row["suite"], row["version"]) == (suite, version)]
+    return Table([dict(table.rows[i]) for i in kept], [table.scores[i] for i in kept])
+
+
+def _renderer() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (files(__name__) / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return lambda template, told: environment.get_template(template).render(told)
+
+
+def _copy_static(target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with as_file(files(__name__) / "static") as source:
+        for file in sorted(Path(source).iterdir()):
+            if file.is_file():
+                shutil.copyfile(file, target / file.name)
+
+
+def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) -> dict[str, Any]:
+    name = f"{suite} v{version}"
+    slug = _slug(f"{suite}-v{version}")
+    # scaling cells have a table of their own; a suite of nothing else shows them here
+    cells = [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
+    cells = sorted(cells, key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6))
+    lines = [_line(cell, slug, folder) for cell in cells]
+    write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
+    scaling = table.scaling()
+    columns, body, notes = scaling.shown()
+    return {
+        "name": printable(name),
+        "file": f"{slug}.html",
+        "csv": f"{slug}.csv",
+        "lines": len(cells),
+        "results": len(table),
+        "failures": sum(row["status"] != "ok" for row in table.rows),
+        "machines": sorted({row["machine"] for row in table.rows}),
+        "date": max((row["date"] for row in table.rows), default=""),
+        "notes": [printable(note) for note in table.accuracy().shown()[2]],
+        "scaling": {"headers": [c.header for c in columns], "lines": body, "notes": notes} if scaling else None,
+        "pictures": _pictures(table, folder, pictures),
+        "commands": sorted({printable(row["command"]) for row in table.rows if row["command"]})[:50],
+        "citation": _citation(suite, version, table),
+        "data": {"name": slug, "rows": lines,
+                 "columns": [{"field": f, "title": t, "kind": k, "number": k == "number", "help": h or t}
+                             for f, t, k, h in COLUMNS if any(line[f] is not None for line in lines)]},
+    }  # fmt: skip
+
+
+def _line(cell: Record, slug: str, folder: Path) -> dict[str, Any]:
+    share = 100.0 if cell["unit"] == "share" else 1.0
+    raw = [_raw(file, slug, cell["machine"], folder) for file in cell["files"] if file]
+    labels = flags(cell)
+    return {
+        "rank": cell["rank"],
+        "method": printable(cell["method"]),
+        "task": printable(f"{cell['dataset']} {task_text(cell['ways'], cell['shots'])}"),
+        "score": cell["mean"] * share,
+        "_score": score_text(cell["mean"], cell["half_width"], cell["unit"]),
+        "half": None if cell["half_width"] is None else round(cell["half_width"] * share, 4),
+        "network": printable(cell["network"]),
+        "seeds": cell["seeds"],
+        "tasks": cell["tasks"],
+        "labels": "" if labels == "–" else printable(labels),
+        "remarks": printable("; ".join(cell["remarks"])) or None,
+        "published": printable(reference_text(cell)) if cell["references"] else None,
+        "training": _rounded(cell["training_seconds"]),
+        "speed": _rounded(cell["tasks_per_second"]),
+        "adaptation": _rounded(cell["adapt_seconds"], 1000),
+        "memory": _rounded(cell["memory_host"], 1 / 2**20),
+        "steps": cell["steps"],
+        "backend": printable(cell["backend"]) + (f" × {cell['ranks']}" if cell["ranks"] > 1 else ""),
+        "hardware": printable(cell["hardware"] or cell["machine"]),
+        "date": printable(cell["date"]),
+        "plugin": printable(cell["plugin"]),
+        "reproduce": f"metabench reproduce {raw[0][1]}" if raw else None,
+        "raw": raw or None,
+    }
+
+
+def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:
+    """A link to the result's own file, which is brought into the site: [text, relative address]."""
+    source = Path(file)
+    target = folder / "raw" / slug / _slug(machine) / f"{_slug(source.stem)}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)  # the same bytes need no second place on the disk
+    except OSError:
+        shutil.copyfile(source, target)
+    seed = re.search(r"-s(\d+)-", source.stem)
+    return [f"seed {seed[1]}" if seed else "file", target.relative_to(folder).as_posix()]
+
+
+def _pictures(table: Table, folder: Path, most: int) -> list[tuple[str, str]]:
+    if not most:
+        return []
+    target = folder / "plots"
+    target.mkdir(exist_ok=True)
+    made = draw(table, target, ("svg",), most_pictures=most)
+    return [(caption, f"plots/{paths[0].name}") for caption, paths in made]
+
+
+def _citation(suite: str, version: Any, table: Table) -> str:
+    year = max((row["date"][:4] for row in table.rows), default="")
+    clean = re.sub(r"[{}\\%]", "", printable(suite))
+    return (
+        f"@misc{{metabench-{_slug(suite)}-v{version},\n"
+        f"  title  = {{metabench leaderboard {clean}, version {version}}},\n"
+        f"  author = {{{{metabench contributors}}}},\n"
+        f"  year   = {{{re.sub('[^0-9]', '', year)}}},\n"
+        f"  note   = {{metabench {installed('metabench')}, {len(table)} results}}\n}}"
+    )
+
+
+def _shown(row: Record) -> dict[str, Any]:
+    names = ("suite", "cell", "status", "reason", "machine")
+    return {name: printable(str(row[name])) for name in names} | {
+        "version": row["version"],
+        "expected": row["expected"],
+        "log_tail": [printable(line) for line in row["log_tail"]],
+    }
+
+
+def _rounded(value: float | None, scale: float = 1.0) -> float | None:
+    return None if value is None else float(f"{value * scale:.4g}")
+
+
+def _slug(value: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-.")[:150] or "unnamed"

@@ -1,0 +1,115 @@
+// Joins the data of the page to Tabulator, keeps filter and order in the address, and adds the keyboard.
+"use strict";
+(() => {
+  const told = JSON.parse(document.getElementById("data").textContent);
+  const status = document.getElementById("status");
+
+  // Everything from a result becomes text nodes: no value is ever read as markup.
+  const link = (cell) => {
+    const box = document.createElement("span");
+    for (const [text, href] of cell.getValue() || []) {
+      const a = document.createElement("a");
+      a.textContent = text;
+      a.href = href;
+      box.append(a, " ");
+    }
+    return box;
+  };
+  const shown = (cell) => document.createTextNode(cell.getData()["_" + cell.getField()] ?? cell.getValue() ?? "");
+
+  const columns = told.columns.map((column) => ({
+    title: column.title,
+    field: column.field,
+    hozAlign: column.number ? "right" : "left",
+    sorter: column.kind === "link" ? undefined : column.number ? "number" : "string",
+    sorterParams: { alignEmptyValues: "bottom" },
+    headerSort: column.kind !== "link",
+    headerFilter: column.kind === "link" ? false : "input",
+    headerFilterPlaceholder: column.number ? "min" : "contains",
+    headerFilterFunc: column.number ? ">=" : "like",
+    headerTooltip: column.help,
+    formatter: column.kind === "link" ? link : shown,
+    download: column.kind !== "link",
+    widthGrow: 1,
+    maxWidth: column.kind === "link" ? undefined : 420,
+  }));
+
+  const table = new Tabulator("#table", {
+    data: told.rows,
+    columns,
+    layout: "fitDataStretch",
+    pagination: true,
+    paginationSize: 50,
+    paginationSizeSelector: [25, 50, 100, 500],
+    placeholder: "No result matches the filter.",
+    downloadConfig: { rowGroups: false, columnCalcs: false },
+  });
+
+  const state = () => {
+    const filters = table.getHeaderFilters().map((one) => [one.field, String(one.value)]);
+    const order = table.getSorters().map((one) => [one.field, one.dir]);
+    return { filters, order };
+  };
+  let reading = false;
+  const remember = () => {
+    if (reading) return;
+    const { filters, order } = state();
+    const words = new URLSearchParams();
+    for (const [field, value] of filters) words.append("f." + field, value);
+    if (order.length) words.set("sort", order.map((one) => one.join(":")).join(","));
+    const hash = words.toString();
+    history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search);
+    tell();
+  };
+  const recall = () => {
+    reading = true;
+    const words = new URLSearchParams(location.hash.slice(1));
+    const fields = new Set(told.columns.map((column) => column.field));
+    table.clearHeaderFilter();
+    for (const [name, value] of words) {
+      if (name.startsWith("f.") && fields.has(name.slice(2))) table.setHeaderFilterValue(name.slice(2), value);
+    }
+    const order = (words.get("sort") || "").split(",").filter(Boolean).map((one) => one.split(":"));
+    const known = order.filter(([field, dir]) => fields.has(field) && (dir === "asc" || dir === "desc"));
+    if (known.length) table.setSort(known.map(([column, dir]) => ({ column, dir })));
+    reading = false;
+    tell();
+  };
+  const tell = () => {
+    status.textContent = `${table.getDataCount("active")} of ${told.rows.length} rows`;
+  };
+
+  table.on("tableBuilt", () => {
+    for (const column of table.getColumns()) {
+      const title = column.getElement().querySelector(".tabulator-col-title");
+      const filter = column.getElement().querySelector("input");
+      if (filter) filter.setAttribute("aria-label", `filter by ${column.getDefinition().title}`);
+      if (!column.getDefinition().headerSort) continue;
+      title.tabIndex = 0;
+      title.setAttribute("role", "button");
+      title.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        const now = table.getSorters().find((one) => one.field === column.getField());
+        table.setSort(column.getField(), now && now.dir === "asc" ? "desc" : "asc");
+      });
+    }
+    if (location.hash.length > 1) recall();
+    tell();
+    table.on("dataFiltered", () => setTimeout(remember));
+    table.on("dataSorted", () => setTimeout(remember));
+    document.documentElement.dataset.ready = "yes";
+  });
+  window.addEventListener("hashchange", recall);
+  document.getElementById("csv").addEventListener("click", () => table.download("csv", told.name + ".csv"));
+  document.getElementById("clear").addEventListener("click", () => { table.clearHeaderFilter(); });
+  document.getElementById("copy").addEventListener("click", async (event) => {
+    remember();
+    try {
+      await navigator.clipboard.writeText(location.href);
+      event.target.textContent = "Link copied";
+    } catch {
+      window.prompt("Link to this view:", location.href);
+    }
+  });
+})();
