@@ -64,7 +64,7 @@ def task_losses(kind: Literal["classification", "regression"], prediction: Tenso
     prediction: [T, q, outputs]; target: [T, q] class numbers, or [T, q, outputs] values.
     """
     if kind == "regression":
-        return (prediction - target).square().flatten(1).mean(1)
+        return F.mse_loss(prediction, target, reduction="none").flatten(1).mean(1)
     flat = F.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none")
     return flat.view(target.shape).mean(1)
 
