@@ -14,7 +14,7 @@ import numpy as np
 
 from metabench import stats
 from metabench.rows import task_text
-from metabench.sections import ABSENT, Column, Section, number, score_text, text
+from metabench.sections import ABSENT, Column, Section, number, score_text, standing_notes, text
 from metabench.summary import crossed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def strong(table: Table) -> Section:
         "score for others).",
         "The ranks ran in processes of their own, one after the other: times minutes apart can differ.",
     ]
-    return Section("scaling", "Strong scaling", lines, columns, notes)
+    return Section("scaling", "Strong scaling", lines, columns, [*notes, *standing_notes(lines)])
 
 
 def weak(table: Table) -> Section:
@@ -81,7 +81,7 @@ def weak(table: Table) -> Section:
         Column("notes", lambda r: "unstable times" if r["unstable"] else ABSENT, quiet=True),
     ]
     note = "Weak scaling changes the meta-batch and so the training: throughput only."
-    return Section("weak-scaling", "Weak scaling", lines, columns, [note])
+    return Section("weak-scaling", "Weak scaling", lines, columns, [note, *standing_notes(lines)])
 
 
 def devices(table: Table) -> Section:
@@ -107,7 +107,7 @@ def devices(table: Table) -> Section:
         Column("notes", lambda r: "unstable times" if r["unstable"] else ABSENT, quiet=True),
     ]
     note = "Told only where the scores agree over the same test tasks, as for strong scaling."
-    return Section("devices", "Change of device", lines, columns, [note])
+    return Section("devices", "Change of device", lines, columns, [note, *standing_notes(lines)])
 
 
 def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | None:
@@ -185,4 +185,6 @@ def _axes() -> Sequence[Column]:
         text("threads", "threads/rank", quiet=True, right=True),
         text("step_tasks", "tasks/step", quiet=True, right=True),
         text("machine", "machine", quiet=True),
+        text("seeds", "seeds", quiet=True, right=True),
+        text("tasks", "test tasks", quiet=True, right=True),
     )

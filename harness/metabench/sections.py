@@ -129,3 +129,16 @@ def score_text(mean: float | None, half_width: float | None, unit: str) -> str:
         return f"{significant(mean, 4)} ± 0{mark}"
     digits = min(max(1 - math.floor(math.log10(half)), 0), 8)
     return f"{mean:.{digits}f} ± {half:.{digits}f}{mark}"
+
+
+def standing_notes(cells: Sequence[Record]) -> list[str]:
+    """What is transductive, unstable or budget-limited among these cells."""
+    if not cells:
+        return []
+    marks = {"transductive": "Transductive", "budget_limited": "Budget-limited", "unstable": "Unstable times"}
+    notes = []
+    for name, title in marks.items():
+        count = sum(bool(cell[name]) for cell in cells)
+        which = "none" if not count else "all" if count == len(cells) else f"{count} of {len(cells)} rows"
+        notes.append(f"{title}: {which}.")
+    return [" ".join(notes)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
@@ -12,13 +13,24 @@ from tabulate import tabulate
 from metabench import stats
 from metabench.rows import task_text
 from metabench.scaling import devices, strong, weak
-from metabench.sections import ABSENT, Column, Record, Section, number, score_text, significant, text
+from metabench.sections import (
+    ABSENT,
+    Column,
+    Record,
+    Section,
+    number,
+    score_text,
+    significant,
+    standing_notes,
+    text,
+)  # fmt: skip
 from metabench.summary import in_series
 
 if TYPE_CHECKING:
     from metabench.table import Table
 
 MIB = 2**20
+WIDTH = 110  # of notes on a terminal
 PROTOCOL = ("suite", "version", "dataset", "ways", "shots", "metric")
 
 
@@ -103,9 +115,11 @@ def cost(table: Table) -> Section:
         *(number(name, _cost_header(name)) for name in more),
         number("training_seconds", "training s"),
         number("memory_host", "peak MiB", scale=1 / MIB),
+        text("seeds", "seeds", quiet=True, right=True),
+        text("tasks", "test tasks", quiet=True, right=True),
     ]
     note = "Energy only where a meter exists; operations as counted for one training step."
-    return Section("cost", "Cost", lines, columns, [note])
+    return Section("cost", "Cost", lines, columns, [note, *standing_notes(lines)])
 
 
 def failures(table: Table) -> Section:
@@ -116,6 +130,7 @@ def failures(table: Table) -> Section:
         text("cell", "cell"),
         Column("status", lambda r: r["status"] + (" (expected)" if r["status"] in r["expected"] else "")),
         Column("reason", lambda r: _short(r["reason"]) or ABSENT),
+        text("machine", "machine", quiet=True),
         Column("last line", lambda r: _short(r["log_tail"][-1]) if r["log_tail"] else ABSENT, quiet=True),
     ]
     return Section("failures", "Not measured", lines, columns)
@@ -165,19 +180,6 @@ def flags(record: Record) -> str:
     return "; ".join(told) or ABSENT
 
 
-def standing_notes(cells: Sequence[Record]) -> list[str]:
-    """What is transductive, unstable or budget-limited among these cells."""
-    if not cells:
-        return []
-    marks = {"transductive": "Transductive", "budget_limited": "Budget-limited", "unstable": "Unstable times"}
-    notes = []
-    for name, title in marks.items():
-        count = sum(bool(cell[name]) for cell in cells)
-        which = "none" if not count else "all" if count == len(cells) else f"{count} of {len(cells)} rows"
-        notes.append(f"{title}: {which}.")
-    return [" ".join(notes)]
-
-
 def plain(section: Section, style: str, most: int = 0) -> str:
     """A section as text by tabulate, `simple` for a terminal, `github` for Markdown; most: lines, 0: all."""
     left_out = max(len(section.records) - most, 0) if most else 0
@@ -194,7 +196,8 @@ def plain(section: Section, style: str, most: int = 0) -> str:
     body = tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=align if lines else None)
     if style == "github":
         return "\n\n".join([f"## {section.title}", body, *notes])
-    return "\n".join([section.title, "", printable(body), *(printable(f"  {note}") for note in notes)])
+    told = [textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  ") for note in notes]
+    return printable("\n".join([section.title, "", body, *told]))
 
 
 def markdown_text(value: str) -> str:
