@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from made_results import made_board, made_cell, made_result, store
 from metabench import index
 from metabench.errors import RequestError
+from metabench.table import Table, render
 
 
 @pytest.fixture
@@ -99,3 +103,43 @@ def test_without_a_place_for_a_cache_everything_is_still_read(tmp_path: Path) ->
 def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="metabench run quick"):
         index.read([tmp_path / "nothing"])
+
+
+def spoiled(told: Any, wrong: Any, depth: int = 4) -> Iterator[Any]:
+    """Copies of a JSON value, each with one part replaced by something that does not belong there."""
+    if depth and isinstance(told, dict):
+        for key, value in told.items():
+            yield {**told, key: wrong}
+            yield {k: v for k, v in told.items() if k != key}
+            for part in spoiled(value, wrong, depth - 1):
+                yield {**told, key: part}
+    if depth and isinstance(told, list) and told:
+        yield [wrong, *told[1:]]
+        for part in spoiled(told[0], wrong, depth - 1):
+            yield [part, *told[1:]]
+
+
+@pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, [1, "b"], float("nan"), True], ids=repr)
+def test_whatever_a_file_holds_it_is_shown_or_named(tmp_path: Path, cache: Path, wrong: Any) -> None:
+    told = made_result(made_cell(test_tasks=20)).to_json()
+    files = list(spoiled(told, wrong))
+    for number, one in enumerate(files):
+        (tmp_path / f"{number:04d}.json").write_text(json.dumps(one))
+
+    found = index.read([tmp_path], cache)
+
+    assert len(found.rows) + len(found.problems) == len(files) > 200
+    assert all(problem.what for problem in found.problems)
+    again = index.read([tmp_path], cache)
+    assert len(again.rows) == len(found.rows)
+    whole = Table.of([made_result(made_cell("other", test_tasks=20))])
+    for row, scores in zip(found.rows, found.scores, strict=True):
+        table = Table([row, *(dict(r) for r in whole.rows)], [scores, *whole.scores])
+        assert render(table)
+
+
+def test_nesting_without_end_is_named(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+
+    (problem,) = index.read([tmp_path], cache).problems
+    assert problem.file.endswith("deep.json")

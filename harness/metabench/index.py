@@ -69,8 +69,9 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
             if file not in rows:
                 try:
                     rows[file] = row_of(read_result(Path(file.path)), file.path)
-                except StoreError as error:
-                    what = str(error).removeprefix(f"{file.path}: ")
+                except Exception as error:  # whatever a foreign file makes reading raise, it is no result
+                    own = isinstance(error, StoreError)
+                    what = str(error).removeprefix(f"{file.path}: ") if own else f"no result: {error}"
                     found.problems.append(Problem(file.path, what))
                     continue
                 fresh.append(file)

@@ -45,6 +45,22 @@ KEYS = (
 )  # fmt: skip
 """The names of a row's values: every row has exactly these."""
 
+WHOLE = frozenset((
+    "version", "ways", "shots", "queries", "steps", "step_tasks", "ranks", "seed", "evaluation_tasks",
+    "evaluation_seed", "parameters", "count",
+))  # fmt: skip
+TEXTS = frozenset((
+    "suite", "group", "algorithm", "algorithm_settings", "label", "network", "network_settings", "dataset",
+    "dataset_settings", "train", "backend", "backend_settings", "plugin", "configuration", "match", "work",
+    "weak_work", "cell", "digest", "status", "reason", "machine", "hardware", "device", "python", "torch",
+    "git", "date", "started", "command", "path", "file", "ended_by", "metric", "unit",
+))  # fmt: skip
+LISTS = frozenset({"expected", "log_tail", "notes"})
+FIGURES = frozenset({"setup", "energy", "cost", "curve"})
+FLAGS = frozenset({"unstable", "flat", "higher_is_better", "transductive", "transductive_found"})
+OPTIONAL_TEXTS = frozenset({"manifest", "state"})
+"""The kind of each value of a row; what is named nowhere is a figure or absent."""
+
 FLAT_PART = 0.25
 """The last part of training over which the validation curve must be flat."""
 
@@ -55,10 +71,15 @@ Row = dict[str, Any]
 
 
 def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
-    """The row of a result and its per-task scores (empty where it has none)."""
+    """The row of a result and its per-task scores (empty where it has none).
+
+    Raises ValueError or TypeError where a value is of a kind that no run stores.
+    """
     row = _axes(result.cell) | _outcome(result, file) | _times(result) | _trained(result)
     scores = np.asarray(result.scores.per_task if result.scores else (), dtype=np.float64)
-    return row | _scored(result, scores), scores
+    row |= _scored(result, scores)
+    _require_kinds(row)
+    return row, scores
 
 
 def _axes(cell: Cell) -> Row:
@@ -93,8 +114,8 @@ def _axes(cell: Cell) -> Row:
         "target": cell.budget.target,
         "backend": cell.backend.name,
         "backend_settings": _compact(cell.backend.settings),
-        "ranks": int(cell.backend.settings.get("ranks", 1) or 1),
-        "threads": cell.backend.settings.get("threads"),
+        "ranks": _count(cell.backend.settings.get("ranks")) or 1,
+        "threads": _count(cell.backend.settings.get("threads")),
         "seed": cell.seed,
         "evaluation_tasks": cell.evaluation.tasks,
         "evaluation_seed": cell.evaluation.seed,
@@ -256,6 +277,41 @@ def _protocol_text(train: Protocol | Batches | None) -> str:
     return task_text(train.ways, train.shots)
 
 
+def _require_kinds(row: Row) -> None:
+    """Raises ValueError where a value of the row is of another kind than tables can rely on."""
+    for name in KEYS:
+        value = row[name]
+        if name in WHOLE:
+            good = isinstance(value, int) and not isinstance(value, bool)
+        elif name in LISTS:
+            good = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        elif name in FIGURES:
+            good = isinstance(value, dict) and all(_is_number(one) for one in value.values())
+        elif name == "validations":
+            good = all(_is_number(figure) for one in value for figure in one)
+        elif name in TEXTS:
+            good = isinstance(value, str)
+        elif name in OPTIONAL_TEXTS:
+            good = value is None or isinstance(value, str)
+        elif name in FLAGS:
+            good = value is None or isinstance(value, bool)
+        else:
+            good = value is None or _is_number(value)
+        if not good:
+            raise ValueError(f"{name} is {value!r:.60}")
+    if not all(steps.isdigit() for steps in row["curve"]):
+        raise ValueError("the curve's steps are no whole numbers")
+
+
+def _count(value: Any) -> int | None:
+    """A backend's own setting, where it is a number as in ours."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _key(told: Mapping[str, Any]) -> str:
     """A short digest that is equal where the values are: for grouping rows, never stored with a result."""
     text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=vars)
@@ -263,4 +319,6 @@ def _key(told: Mapping[str, Any]) -> str:
 
 
 def _compact(settings: Any) -> str:
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings are {settings!r:.60}")
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
