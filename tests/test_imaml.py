@@ -39,7 +39,7 @@ def test_enough_solver_steps_give_the_exact_implicit_gradient() -> None:
 
 
 def test_learns_sinusoids() -> None:
-    learner = built(Imaml(inner_rate=0.02, steps=12, proximal=0.5, rate=3e-3), "regression")
+    learner = built(Imaml(inner_rate=0.01, steps=10, proximal=0.1), "regression")
     floor = query_error(learner)
     trained(learner, 250)
     assert query_error(learner) < 0.7 * floor

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from few_shot import blobs, built, query_error, sinusoids, trained
+from metabench import Invalid
 from metabench_plugins.algorithms.reptile import Reptile
 
 
@@ -46,3 +47,8 @@ def test_mini_batches_are_the_same_for_all_ranks_and_go_through_all_examples() -
     assert sorted(torch.cat(batches).tolist()) == list(range(20))
     assert all(torch.equal(a, b) for a, b in zip(batches, other._mini_batches(20, 3), strict=True))
     assert torch.equal(one.learn(sinusoids(3, 0), 3, 9), other.learn(sinusoids(3, 0), 3, 9))
+
+
+def test_compilation_is_refused() -> None:
+    with pytest.raises(Invalid, match="set execution to 'eager'"):
+        built(Reptile(execution="compiled"))

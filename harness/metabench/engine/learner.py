@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -153,15 +153,19 @@ class GradientLearner(ModuleLearner):
         """What `task_loss` takes from the step of training; None where it changes at every step."""
         return "always"
 
+    def chunks(self, batch: Episodes) -> Iterator[Episodes]:
+        """The tasks of a batch in runs of as many as are run at once."""
+        at_once = self.chunk or tasks_at_once(batch, self.network)
+        for first in range(0, len(batch.index), at_once):
+            yield some_tasks(batch, slice(first, first + at_once))
+
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """The gradient of the mean task loss, chunk by chunk; returns the losses [T]."""
         assert isinstance(batch, Episodes)
         tasks = len(batch.index)
-        at_once = self.chunk or tasks_at_once(batch, self.network)
         told: list[Tensor] = []
         summed: list[Tensor] = []
-        for first in range(0, tasks, at_once):
-            some = some_tasks(batch, slice(first, first + at_once))
+        for some in self.chunks(batch):
             losses, found = self.execution(
                 lambda episodes: self.task_loss(episodes, step, total), some, self.phase(step, total)
             )

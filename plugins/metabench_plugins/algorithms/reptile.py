@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench import Episodes, Examples, Network, Workload, setting
+from metabench import Episodes, Examples, Invalid, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
 
@@ -37,6 +37,8 @@ class ReptileLearner(GradientLearner):
     """φ ← φ + ε · mean over tasks of (φ̃ᵢ − φ): plain descent along `.grad` = mean of (φ − φ̃ᵢ)."""
 
     def __init__(self, reptile: Reptile, module: nn.Module, workload: Workload) -> None:
+        if reptile.execution != "eager":
+            raise Invalid("reptile has no meta-gradient to compile or capture: set execution to 'eager'")
         super().__init__(module, workload, reptile)
         self.reptile = reptile
         self.optimizer = torch.optim.SGD(self.module.parameters(), reptile.rate)
@@ -45,16 +47,23 @@ class ReptileLearner(GradientLearner):
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leaves φ − φ̃ in `.grad`; returns the queries' losses after adaptation, [T]."""
         assert isinstance(batch, Episodes)
-        start = self.start(len(batch.index))
-        x = torch.cat([batch.support.x, batch.query.x], 1)
-        y = torch.cat([batch.support.y, batch.query.y], 1)
+        ends = [torch.zeros_like(p) for p in self.parameters()]
         with torch.no_grad():
-            ended: TaskWeights = start
-            for rows in self._mini_batches(x.shape[1], step):
-                ended = self._descend(ended, x[:, rows], y[:, rows], 1)
-            for parameter, weight in zip(self.parameters(), ended.values(), strict=True):
-                parameter.grad = parameter - weight.mean(0)
-            return self.loss(self.network(batch.query.x, ended), batch.query.y)
+            losses = torch.cat([self._train(some, step, ends) for some in self.chunks(batch)])
+            for parameter, end in zip(self.parameters(), ends, strict=True):
+                parameter.grad = parameter - end / len(batch.index)
+        return losses
+
+    def _train(self, episodes: Episodes, step: int, ends: list[Tensor]) -> Tensor:
+        """Trains on each task, adds the weights φ̃ that it ended with to `ends`, returns the losses [T]."""
+        support, query = episodes.support, episodes.query
+        x, y = torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1)
+        ended: TaskWeights = self.start(len(x))
+        for rows in self._mini_batches(x.shape[1], step):
+            ended = self._descend(ended, x[:, rows], y[:, rows], 1)
+        for end, weight in zip(ends, ended.values(), strict=True):
+            end += weight.sum(0)
+        return self.loss(self.network(query.x, ended), query.y)
 
     def _mini_batches(self, examples: int, step: int) -> list[slice | Tensor]:
         """The examples of each inner step: all of them, or the next ones of an order drawn for this step."""
