@@ -135,7 +135,13 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error)
-    said = ("can't allocate memory", "std::bad_alloc", "not enough memory", "Cannot allocate memory", "out of memory")
+    said = (
+        "can't allocate memory",
+        "std::bad_alloc",
+        "not enough memory",
+        "Cannot allocate memory",
+        "out of memory",
+    )
     return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in said)
 
 
