@@ -1,0 +1,107 @@
+"""`metabench new KIND NAME`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+
+import click
+
+from metabench import CONTRACT_VERSION
+from metabench.errors import RequestError, StoreError, known
+from metabench.plugins import KINDS, Registry, load
+from metabench.suite import installed
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+CHECKS = {kind: f"check_{kind}" for kind in KINDS} | {"algorithm": "check_learner"}
+SWEEPS = {
+    "algorithm": 'algorithm = ["$name", "protonet", "nearest-neighbour"]',
+    "network": 'network = ["$name", "mlp"]',
+    "dataset": 'dataset = ["$name", "blobs"]',
+    "metric": '"evaluation.metric" = ["$name", "accuracy"]',
+    "backend": 'backend = ["$name", {name = "cpu", threads = 1}]',
+    "executor": 'algorithm = ["protonet", "nearest-neighbour"]',
+    "report": 'algorithm = ["protonet", "nearest-neighbour"]',
+}
+RUN_OPTIONS = {"executor": " --executor $name"}
+AFTER = {"report": "\nmetabench report results/local/$name-v1 --format $name"}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench new algorithm cosine-means
+  metabench new dataset chords --folder ~/chords
+"""
+)
+@click.argument("kind")
+@click.argument("name")
+@click.option("--folder", metavar="FOLDER", help="Where to write it; ./metabench-NAME by default.")
+def command(kind: str, name: str, folder: str | None) -> int:
+    """Write a small package that brings the KIND called NAME and works at once.
+
+    KIND is one of algorithm, network, dataset, metric, backend, executor, report. The package holds the
+    component, its test, a suite that compares it with the built-ins, and a README with what to do next.
+    """
+    if kind not in KINDS:
+        raise RequestError(f"no kind of component is called {kind!r}; {known(kind, KINDS)}")
+    _check_name(load(), kind, name)
+    target = Path(folder or f"metabench-{name}").expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RequestError(f"{target} exists and is not empty; choose another --folder")
+    for path, text in files(kind, name):
+        try:
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (target / path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{target / path}: cannot be written: {error.strerror}") from error
+    click.echo(
+        f"wrote {target}; next:\n  cd {target}\n  pip install -e '.[test]'\n  pytest\n  metabench run {name}"
+    )
+    return 0
+
+
+def _check_name(registry: Registry, kind: str, name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} is no name: use small letters, digits and single dashes, e.g. my-{kind}"
+        )
+    if name in registry.names(kind):
+        owner = registry.find(kind, name).plugin
+        raise RequestError(f"the {kind} {name!r} is already brought by {owner}; choose another name")
+    if name in installed(registry):
+        raise RequestError(
+            f"a suite is already called {name!r}, as the package's own would be; choose another name"
+        )
+
+
+def files(kind: str, name: str) -> Iterator[tuple[str, str]]:
+    """Every file of the package: its path within the folder, and its text."""
+    module = "metabench_" + name.replace("-", "_")
+    words = {
+        "kind": kind, "name": name, "name_": name.replace("-", "_"), "module": module,
+        "distribution": f"metabench-{name}", "title": name.replace("-", " ").capitalize(),
+        "cls": "".join(part.capitalize() for part in name.split("-")), "contract": str(CONTRACT_VERSION),
+        "check": CHECKS[kind],
+    }  # fmt: skip
+    words["sweep"] = Template(SWEEPS[kind]).substitute(words)
+    after = Template(RUN_OPTIONS.get(kind, "") + AFTER.get(kind, "")).substitute(words)
+    words["run_options"] = after
+    paths = {
+        "pyproject.toml": "pyproject.toml.txt",
+        "README.md": "README.md.txt",
+        f"{module}/__init__.py": None,
+        f"{module}/plugin.py": "plugin.py.txt",
+        f"{module}/{kind}.py": f"{kind}.py.txt",
+        f"{module}/suites/{name}.toml": "suite.toml.txt",
+        f"tests/test_{words['name_']}.py": "test.py.txt",
+    }
+    for path, template in paths.items():
+        if template is None:
+            yield path, f'"""The {kind} \'{name}\' for metabench."""\n'
+        else:
+            yield path, Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
