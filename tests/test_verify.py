@@ -25,6 +25,7 @@ from metabench.schema import schema, stored
 from metabench.store import read_result
 from metabench.upgrade import upgrade
 from metabench.verification import Finding, verify
+from test_index import spoiled
 
 
 def honest(seeds: Sequence[int] = (0, 1, 2), methods: Sequence[str] = ("maml", "protonet")) -> list[Result]:
@@ -84,7 +85,7 @@ def test_a_hand_edited_score_is_named(stored_results: list[Path]) -> None:
         (lambda t: t["scores"].update(manifest="a" * 64), "manifest", "differs from that of"),
         (lambda t: t["environment"].update(suite_digest="b" * 64), "suite digest", "differs"),
         (lambda t: t["scores"].update(transductive=False), "transduction", "does not claim"),
-        (lambda t: t.update(parameters="many"), "schema", "is not of type"),
+        (lambda t: t.update(parameters="many"), "schema", "parameters is 'many'"),
         (lambda t: t.update(status="splendid"), "schema", "splendid"),
     ],
 )  # fmt: skip
@@ -97,6 +98,20 @@ def test_each_kind_of_tampering_is_found(
 
     assert any(one.check == check and says in one.what for one in found), found
     assert "seal" not in {one.check for one in found}
+
+
+@pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)
+def test_whatever_a_file_holds_verify_names_it(tmp_path: Path, wrong: Any) -> None:
+    told = made_result(made_cell(test_tasks=20)).to_json()
+    files = [one for one in spoiled(told, wrong, depth=3) if json.dumps(one) != json.dumps(told)]
+    for number, one in enumerate(files):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / f"{made_cell(test_tasks=20).id}.json").write_text(json.dumps(one))
+
+    found = verify([tmp_path])
+
+    named = {Path(one.file).parent.name for one in found.errors}
+    assert named >= {str(number) for number in range(len(files))}
 
 
 def test_a_truncated_and_a_foreign_file_are_named(stored_results: list[Path]) -> None:

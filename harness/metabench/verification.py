@@ -19,6 +19,7 @@ import numpy as np
 from metabench import index
 from metabench.records import STATUSES, digest_of
 from metabench.result import Result, Training
+from metabench.rows import row_of
 from metabench.scaling import agree
 from metabench.store import read_result
 from metabench.table import Table
@@ -69,11 +70,13 @@ def verify(paths: Iterable[Path | str], cells: Mapping[str, Sequence[str]] | Non
         if told is None:
             continue
         try:
-            results[path] = read_result(path)
+            result = read_result(path)
+            row_of(result)  # asks of every value that it is of the kind that tables rely on
+            findings.extend(_one(path, told, result))
         except Exception as error:  # whatever a foreign file makes reading raise, it is no result
             findings.append(Finding(str(path), "schema", str(error).removeprefix(f"{path}: ")))
             continue
-        findings += _one(path, told, results[path])
+        results[path] = result
     findings += _together(results, cells or {})
     findings.sort(key=lambda one: (not one.serious, one.file))
     return Verified(tuple(results), tuple(findings))
@@ -82,7 +85,7 @@ def verify(paths: Iterable[Path | str], cells: Mapping[str, Sequence[str]] | Non
 def _told(path: Path, findings: list[Finding]) -> dict[str, Any] | None:
     try:
         told = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         findings.append(Finding(str(path), "schema", f"truncated, or no JSON: {error}"))
         return None
     if not isinstance(told, dict):
