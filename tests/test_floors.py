@@ -24,7 +24,9 @@ FLOORS = {
 }  # fmt: skip
 TABLE_FLOOR = 2  # every other module of the core makes tables from stored results
 
-TORCH = {"loop", "worker", "device", "ranks", "engine", "learning", "data", "cost", "probe", "testing", "pairing"}
+TORCH = {
+    "loop", "worker", "device", "ranks", "engine", "learning", "data", "cost", "probe", "testing", "pairing",
+}  # fmt: skip
 
 
 def imports(path: Path, *, top_only: bool = False) -> set[str]:

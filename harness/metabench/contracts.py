@@ -122,7 +122,7 @@ class Learner(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Returns to a state that `state_dict` gave."""
 
-    def finish(self, batches: Iterator[Examples]) -> None:
+    def finish(self, batches: Iterator[Examples]) -> None:  # noqa: B027 - most learners have nothing to do
         """Computes what is needed once before scoring; called before each validation and the final test.
 
         batches: endless micro-batches of meta-train, x [m, *input], y [m] class numbers, the same ones at

@@ -29,10 +29,14 @@ class _Lines(Source):
 
     def episodes(self, split, protocol, indices, seed):
         tasks = [self._task(split, protocol, index, seed) for index in indices]
-        x, y = (torch.stack(parts).to(self.device.torch, self.device.dtype) for parts in zip(*tasks, strict=True))
+        x, y = (
+            torch.stack(parts).to(self.device.torch, self.device.dtype) for parts in zip(*tasks, strict=True)
+        )
         n = protocol.shots
         none = torch.zeros(len(tasks), 0, dtype=torch.long)
-        return Episodes(Examples(x[:, :n], y[:, :n]), Examples(x[:, n:], y[:, n:]), none, torch.tensor(list(indices)))
+        return Episodes(
+            Examples(x[:, :n], y[:, :n]), Examples(x[:, n:], y[:, n:]), none, torch.tensor(list(indices))
+        )
 
     def _task(self, split, protocol, index, seed):
         number = ["train", "validation", "test"].index(split)
@@ -43,7 +47,10 @@ class _Lines(Source):
 
     def manifest(self, split, protocol, indices, seed):
         tasks = [self._task(split, protocol, index, seed) for index in indices]
-        return {"x": torch.stack([x for x, _ in tasks]).numpy(), "y": torch.stack([y for _, y in tasks]).numpy()}
+        return {
+            "x": torch.stack([x for x, _ in tasks]).numpy(),
+            "y": torch.stack([y for _, y in tasks]).numpy(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

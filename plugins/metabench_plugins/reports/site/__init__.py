@@ -141,7 +141,9 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) 
         "machines": sorted({row["machine"] for row in table.rows}),
         "date": max((row["date"] for row in table.rows), default=""),
         "notes": [printable(note) for note in table.accuracy().shown()[2]],
-        "scaling": {"headers": [c.header for c in columns], "lines": body, "notes": notes} if scaling else None,
+        "scaling": None
+        if not scaling
+        else {"headers": [c.header for c in columns], "lines": body, "notes": notes},
         "pictures": _pictures(table, folder, pictures),
         "commands": sorted({printable(row["command"]) for row in table.rows if row["command"]})[:50],
         "citation": _citation(suite, version, table),
