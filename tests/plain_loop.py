@@ -119,10 +119,13 @@ def imaml_gradient(
     if solver_steps is None:
         return unflat(torch.linalg.solve(torch.stack([matrix(row) for row in torch.eye(len(b)).to(b)]), b))
     x, r, p = torch.zeros_like(b), b, b
-    for _ in range(solver_steps):
-        alpha = (r @ r) / (p @ matrix(p))
+    for step in range(solver_steps):
+        along = matrix(p)
+        if p @ along <= 0:  # not positive: what there is by now
+            return unflat(x if step else b)
+        alpha = (r @ r) / (p @ along)
         x, before = x + alpha * p, r
-        r = r - alpha * matrix(p)
+        r = r - alpha * along
         p = r + (r @ r) / (before @ before) * p
     return unflat(x)
 

@@ -26,8 +26,8 @@ class Imaml(GradientAlgorithm):
     A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019,
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
     descent, and their number is fixed; `damping`, as in the authors' code, keeps the linear system positive
-    where the loss is not convex (0 is the paper's equation). With batch norm the evaluation is transductive
-    unless `queries` is "alone".
+    where the loss is not convex (0 is the paper's equation), and the solver stops where it still is not.
+    With batch norm the evaluation is transductive unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "imaml"
@@ -99,21 +99,29 @@ class ImamlLearner(GradientLearner):
 def conjugate_gradient(
     matrix: Callable[[list[Tensor]], list[Tensor]], b: list[Tensor], steps: int
 ) -> list[Tensor]:
-    """x with A x ≈ b after `steps` steps from 0, each task on its own: b a list of [T, …]."""
+    """x with A x ≈ b after `steps` steps from 0, each task on its own: b a list of [T, …].
+
+    A task ends where it is solved, or where A turns out not to be positive (pᵀ A p ≤ 0); its x is what it
+    had by then, b if that was at the first step.
+    """
     x = [torch.zeros_like(one) for one in b]
-    r = [one.clone() for one in b]
-    p = [one.clone() for one in b]
+    r = p = b
     rr = _dot(r, r)
+    going = rr > 0
+    begun = torch.zeros_like(going)
     for _ in range(steps):
         ap = matrix(p)
-        alpha = torch.where(rr > 0, rr / _dot(p, ap), 0)  # 0: this task is solved
+        curvature = _dot(p, ap)
+        going = going & (curvature > 0) & (rr > 0)
+        begun = begun | going
+        alpha = torch.where(going, rr / curvature, 0)
         x = [xi + _times(alpha, pi) for xi, pi in zip(x, p, strict=True)]
         r = [ri - _times(alpha, ai) for ri, ai in zip(r, ap, strict=True)]
         new = _dot(r, r)
-        beta = torch.where(rr > 0, new / rr, 0)
+        beta = torch.where(going, new / rr, 0)
         p = [ri + _times(beta, pi) for ri, pi in zip(r, p, strict=True)]
         rr = new
-    return x
+    return [torch.where(_times(begun, torch.ones_like(xi)) > 0, xi, bi) for xi, bi in zip(x, b, strict=True)]
 
 
 def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
