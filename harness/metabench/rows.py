@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
@@ -18,7 +19,7 @@ from metabench import stats
 from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
-ROW_VERSION = 4
+ROW_VERSION = 5
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -83,16 +84,18 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
 
 
 def _axes(cell: Cell) -> Row:
-    left_out = ("label", "expect", "group", "seed", "digest")
-    told = {name: value for name, value in vars(cell).items() if name not in left_out}
-    configuration = _key(told)
-    match = _key({name: value for name, value in told.items() if name != "plugins"})
+    # every part as text once; keys of what must be equal for results to be grouped are made of these
+    left_out = ("label", "expect", "group", "seed", "digest", "plugins")
+    told = {name: _text(value) for name, value in vars(cell).items() if name not in left_out}
+    plugins = {f"plugin of {kind}": _text(source) for kind, source in cell.plugins.items()}
+    match = _key(told)
+    configuration = _key(told | plugins)
     del told["backend"]
-    told["plugins"] = {k: v for k, v in cell.plugins.items() if k != "backend"}
+    told |= {name: source for name, source in plugins.items() if name != "plugin of backend"}
     work = _key(told)
-    told["budget"] = {k: v for k, v in vars(cell.budget).items() if k != "tasks"}
+    told["budget"] = _text({k: v for k, v in vars(cell.budget).items() if k != "tasks"})
     if isinstance(cell.train, Batches):  # its size is the budget's tasks
-        told["train"] = cell.train.micro
+        told["train"] = _text(cell.train.micro)
     return {
         "suite": cell.suite,
         "version": cell.suite_version,
@@ -194,7 +197,7 @@ def _times(result: Result) -> Row:
     seconds, steps = sum(b.seconds for b in blocks), sum(b.steps for b in blocks)
     step = seconds / steps if steps else None
     latency = scores.latency_seconds if scores else ()
-    middle, slow = map(float, np.percentile(latency, (50, 95))) if latency else (None, None)
+    middle, slow = (median(latency), _percentile(latency, 0.95)) if latency else (None, None)
     return {
         "setup_seconds": sum(result.setup.values()) if result.setup else None,
         "setup": dict(result.setup),
@@ -222,6 +225,11 @@ def _per_task(seconds: Sequence[float], tasks: Sequence[float]) -> float | None:
     """Seconds of adaptation per task: the median over batches, which the first, cold one cannot move."""
     each = [s / t for s, t in zip(seconds, tasks, strict=False) if t]
     return median(each) if each else None
+
+
+def _percentile(values: Sequence[float], part: float) -> float:
+    """The smallest value that so large a part of the values does not exceed."""
+    return sorted(values)[math.ceil(part * len(values)) - 1]
 
 
 def _share(parts: Sequence[float], whole: float) -> float | None:
@@ -312,10 +320,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _key(told: Mapping[str, Any]) -> str:
-    """A short digest that is equal where the values are: for grouping rows, never stored with a result."""
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), default=vars)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=vars)
+
+
+def _key(told: Mapping[str, str]) -> str:
+    """A short digest that is equal where the texts are: for grouping rows, never stored with a result."""
+    return hashlib.blake2b("\n".join([*told, *told.values()]).encode(), digest_size=8).hexdigest()
 
 
 def _compact(settings: Any) -> str:

@@ -72,7 +72,9 @@ def _type(hint: Any) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": _type(get_args(hint)[1])}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _record(hint)
-    plain = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+    if hint is float:
+        return {"type": ["number", "null"]}  # a number that is none (a loss that diverged) is null
+    plain = {str: "string", int: "integer", bool: "boolean", type(None): "null"}
     return {"type": plain[hint]} if hint in plain else {}
 
 
