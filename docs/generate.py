@@ -1,0 +1,227 @@
+"""Writes the reference pages from the code: hooks, contracts, suite file, result schema, commands, testing.
+
+    python docs/generate.py
+
+A test fails where a page differs from what this writes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+os.environ["COLUMNS"] = "100"
+
+from metabench import Algorithm, Backend, Dataset, Executor, Learner, Metric, Network, Report, Source, setting
+from metabench import contracts, hookspecs, records, result, suite, testing
+from metabench.cli import COMMANDS, metabench
+from metabench.device import Device
+from metabench.jobs import Job, Outcome
+from metabench.settings import explain
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+def main() -> None:
+    """Writes every page."""
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """The reference pages: file name → text."""
+    return {
+        "hooks.md": _hooks(),
+        "contracts.md": _contracts(),
+        "suite-file.md": _suite_file(),
+        "results.md": _results(),
+        "commands.md": _commands(),
+        "testing.md": _testing(),
+    }
+
+
+def hook_names() -> list[str]:
+    """Every hook, in the order of a run's life."""
+    return [name for name in vars(hookspecs) if name.startswith("metabench_")]
+
+
+def command_lines() -> list[tuple[str, click.Command]]:
+    """Every command with its subcommands: `metabench data fetch` and so on."""
+    found = []
+    for name in COMMANDS:
+        command = metabench.get_command(click.Context(metabench), name)
+        assert command is not None
+        found.append((f"metabench {name}", command))
+        if isinstance(command, click.Group):
+            inner = click.Context(command)
+            for one in command.list_commands(inner):
+                sub = command.get_command(inner, one)
+                assert sub is not None
+                found.append((f"metabench {name} {one}", sub))
+    return found
+
+
+def help_of(line: str, command: click.Command) -> str:
+    """What `--help` prints."""
+    context = click.Context(command, info_name=line, max_content_width=100, terminal_width=100)
+    return command.get_help(context)
+
+
+def _hooks() -> str:
+    parts = ["# Hooks", _hook_head()]
+    for name in hook_names():
+        function = getattr(hookspecs, name)
+        parts.append(f"## `{name}`\n\n```text\n{signature(name, function)}\n```\n\n{_doc(function)}")
+    return _page(parts)
+
+
+def _hook_head() -> str:
+    return (
+        "A plugin is a module that an entry point of the group `metabench` names. It implements any of these\n"
+        "hooks, in the order of a run's life. The first eight and `metabench_reports` bring components: they\n"
+        "are called in the parent process when a command first asks for that kind, and each returns a list of\n"
+        "classes (of folders, for suites). The worker of a cell imports the classes that its job names and\n"
+        "nothing else. `metabench_progress` and `metabench_result` observe a run.\n\n"
+        "A hook may take fewer arguments than are listed here, never other ones: a plugin whose hook has an\n"
+        "unknown name or argument is left out with a message, and the rest works on."
+    )
+
+
+def signature(name: str, function: Any) -> str:
+    """`name(argument: type) -> type`, as the code has it."""
+    return f"{name}{inspect.signature(function)}".replace("'", "")
+
+
+def _contracts() -> str:
+    parts = [
+        "# Contracts",
+        f"This is contract version {contracts.CONTRACT_VERSION}; see [versions](../versions.md). A component is "
+        "a frozen dataclass:\nits fields, made with `setting`, are its settings, and its docstring is its help. "
+        "Everything is\nimported from `metabench` unless another module is named.\n\n"
+        "Axes: T tasks, n support examples of a task, q query examples of a task, `*input` one example's shape.",
+    ]
+    tuples = (contracts.Examples, contracts.Episodes)
+    parts += [f"## {cls.__name__}\n\n{_doc(cls)}" for cls in tuples]
+    for cls in (Algorithm, Learner, Network, Dataset, Source, Metric, Backend, Executor, Report):
+        parts.append(_class(cls))
+    parts.append(_class(Device, "metabench.device"))
+    for record in (records.Facts, records.Workload, records.Protocol, records.Batches):
+        parts.append(_record(record))
+    for record in (Job, Outcome):
+        parts.append(_record(record, "metabench.jobs"))
+    parts.append(f"## setting\n\n```text\n{signature('setting', setting)}\n```\n\n{_doc(setting)}")
+    return _page(parts)
+
+
+def _class(cls: type, home: str = "metabench") -> str:
+    parts = [f"## {cls.__name__}", _doc(cls) if home == "metabench" else f"`{home}.{cls.__name__}`. {_doc(cls)}"]
+    for name, member in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, classmethod):
+            member = member.__func__
+        if isinstance(member, property):
+            parts.append(f"### `{cls.__name__}.{name}`\n\n{_doc(member)}")
+        elif inspect.isfunction(member):
+            mark = "" if getattr(member, "__isabstractmethod__", False) else " (has a default)"
+            mark = "" if cls is Device else mark
+            head = f"### `{cls.__name__}.{name}`{mark}"
+            parts.append(f"{head}\n\n```text\n{signature(name, member)}\n```\n\n{_doc(member)}")
+    return "\n\n".join(parts)
+
+
+def _record(cls: type, home: str = "metabench") -> str:
+    rows = [f"- `{one.name}`: `{one.type}`" for one in dataclasses.fields(cls)]
+    told = "" if home == "metabench" else f"`{home}.{cls.__name__}`. "
+    return f"## {cls.__name__}\n\n{told}{_doc(cls)}\n\n" + "\n".join(rows)
+
+
+def _suite_file() -> str:
+    keys = {
+        "the top of the file": (suite.SUITE_KEYS, "`defaults` is merged under every entry of `cells`."),
+        "a cell, and `[defaults]`": (suite.CELL_KEYS, "An entry of `cells` may hold `sweep` too."),
+    }
+    parts = ["# The suite file", _doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
+    for where, (names, more) in keys.items():
+        parts.append(f"## Keys of {where}\n\n" + ", ".join(f"`{name}`" for name in names) + f". {more}")
+    parts.append(
+        "A component stands as a name, `algorithm = \"maml\"`, or as a table with its settings,\n"
+        "`algorithm = {name = \"maml\", inner_rate = 0.4}`; `metabench show maml` lists them. In a `sweep`, a key is\n"
+        "that of a cell or of a component's setting, `\"algorithm.first_order\"`, and its value the list to try:\n"
+        "every combination becomes a cell. Mistakes are reported all at once, before anything runs."
+    )
+    for title, cls in (("test", records.Protocol), ("train", records.Protocol), ("budget", records.Budget),
+                       ("evaluation", records.Evaluation)):  # fmt: skip
+        parts.append(f"## `{title}`\n\n{_doc(cls)}\n\n" + _settings(cls))
+    rows = ["| status | tried again by a later run |", "| --- | --- |"]
+    rows += [f"| `{name}` | {'yes' if again else 'no'} |" for name, again in records.STATUSES.items()]
+    parts.append("## `expect`\n\nStatuses that are no failure of this cell:\n\n" + "\n".join(rows))
+    return _page(parts)
+
+
+def _settings(cls: type) -> str:
+    rows = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
+    for one in explain(cls):
+        default = "required" if one.default is dataclasses.MISSING else repr(one.default)
+        rows.append(f"| `{one.name}` | {one.type_text} | {default} | {one.help} |")
+    return "\n".join(rows)
+
+
+def _results() -> str:
+    parts = [
+        "# The result of a cell",
+        "`metabench run` writes one JSON file per cell, `results/local/<suite>-v<version>/<cell id>.json`. Raw\n"
+        "values are kept, block times and per-task scores; intervals, speed-ups and tiers are made when a report\n"
+        f"is. This is schema {result.SCHEMA}; `metabench.Result.from_json` reads it and older ones. Beside the "
+        "fields below a file\nholds `digest` (of the cell), `mean` (of the scores) and `seal` (a digest of "
+        "everything else). The JSON Schema is\nshipped as `metabench/result.schema.json`.",
+    ]
+    parts += [_record(cls) for cls in (result.Result, result.Training, result.Block, result.Validation,
+                                       result.Scores, records.Cell, records.Spec)]  # fmt: skip
+    return _page(parts)
+
+
+def _commands() -> str:
+    parts = ["# Commands", "Exit status: 0 done, 1 a cell or a check failed, 2 a mistake in the request."]
+    parts.append(f"## `metabench`\n\n```text\n{help_of('metabench', metabench)}\n```")
+    for line, command in command_lines():
+        parts.append(f"## `{line}`\n\n```text\n{help_of(line, command)}\n```")
+    return _page(parts)
+
+
+def _testing() -> str:
+    parts = ["# metabench.testing"]
+    parts.append(
+        "Checks that a component keeps its contract, one line per kind, and tiny components to test it with.\n"
+        "Every check raises `ContractError`, an `AssertionError` whose text names the component, what is wrong\n"
+        "and what to do. Where a component cannot be used on this machine it raises `unittest.SkipTest` with the\n"
+        "reason, which pytest shows as a skip. All built-ins pass these same checks."
+    )
+    for name in testing.__all__:
+        member = getattr(testing, name)
+        if inspect.isfunction(member):
+            parts.append(f"## {name}\n\n```text\n{signature(name, member)}\n```\n\n{_doc(member)}")
+        elif inspect.isclass(member):
+            parts.append(f"## {name}\n\n{_doc(member)}")
+        else:
+            parts.append(f"## {name}\n\n`{member!r}`")
+    return _page(parts)
+
+
+def _doc(thing: Any) -> str:
+    return inspect.cleandoc(thing.__doc__ or "").replace("''", "'")
+
+
+def _page(parts: Iterable[str]) -> str:
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""What this package brings to metabench. A component is imported inside its hook, when it is asked for."""
+
+from pathlib import Path
+
+from metabench import hookimpl
+
+METABENCH_CONTRACT = 1
+
+
+@hookimpl
+def metabench_algorithms() -> list[type]:
+    from metabench_anchor.algorithm import Anchor
+
+    return [Anchor]
+
+
+@hookimpl
+def metabench_datasets() -> list[type]:
+    from metabench_anchor.dataset import Ripples
+
+    return [Ripples]
+
+
+@hookimpl
+def metabench_suites() -> list[Path]:
+    return [Path(__file__).parent / "suites"]
