@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +147,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _peak_resident_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux counts the parent's own peak into ru_maxrss of a process that it starts
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - unknown to mypy elsewhere
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if psutil.MACOS else peak * 1024  # bytes on macOS, KiB elsewhere
+    return peak if psutil.MACOS else peak * 1024  # bytes on macOS, KiB on other systems
