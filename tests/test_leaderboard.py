@@ -346,3 +346,12 @@ def test_a_broken_file_is_told_on_the_first_page(tmp_path: Path) -> None:
     site = built(made_board(test_tasks=60), tmp_path, "--pictures", "0")
 
     assert "foreign.json" in (site / "index.html").read_text()
+
+
+def test_times_of_several_machines_are_not_shown_without_a_word(tmp_path: Path) -> None:
+    here, there = (made_result(made_cell(n, test_tasks=60), machine=n) for n in ("here", "there"))
+    one = built([here], tmp_path / "one", "--pictures", "0")
+    two = built([here, there], tmp_path / "two", "--pictures", "0")
+
+    assert "Several machines" not in (one / "made-v1.html").read_text()
+    assert "Several machines" in (two / "made-v1.html").read_text()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from metabench.table import Table
 
 MIB = 2**20
+SEVERAL_MACHINES = "Several machines: compare times only between rows of one machine."
 WIDTH = 110  # of notes on a terminal
 PROTOCOL = ("suite", "version", "dataset", "ways", "shots", "metric")
 
@@ -72,7 +73,7 @@ def wall_time(table: Table) -> Section:
     ]
     notes = ["Means over seeds. Tasks/s from steady blocks of training steps, without warm-up."]
     if len({cell["machine"] for cell in table.cells}) > 1:
-        notes.append("Several machines: compare times only between rows of one machine.")
+        notes.append(SEVERAL_MACHINES)
     return Section("wall-time", "Wall time", table.cells, columns, [*notes, *standing_notes(table.cells)])
 
 

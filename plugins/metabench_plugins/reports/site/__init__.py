@@ -18,7 +18,7 @@ from metabench.rows import task_text
 from metabench.sections import score_text
 from metabench.summary import in_series
 from metabench.table import Table
-from metabench.views import flags, printable, reference_text
+from metabench.views import SEVERAL_MACHINES, flags, printable, reference_text
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
@@ -129,6 +129,9 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) 
     cells = sorted(cells, key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6))
     lines = [_line(cell, slug, folder) for cell in cells]
     write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
+    told = list(table.accuracy().shown()[2])
+    if len({cell["machine"] for cell in cells}) > 1:
+        told.append(SEVERAL_MACHINES)
     scaling = table.scaling()
     columns, body, notes = scaling.shown()
     return {
@@ -140,7 +143,7 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) 
         "failures": sum(row["status"] != "ok" for row in table.rows),
         "machines": sorted({row["machine"] for row in table.rows}),
         "date": max((row["date"] for row in table.rows), default=""),
-        "notes": [printable(note) for note in table.accuracy().shown()[2]],
+        "notes": [printable(note) for note in told],
         "scaling": None
         if not scaling
         else {"headers": [c.header for c in columns], "lines": body, "notes": notes},
