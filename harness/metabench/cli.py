@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from metabench import __version__
-from metabench.errors import MetabenchError, RequestError
+from metabench.errors import MetabenchError, RequestError, known
 
 COMMANDS = {
     # name: (module, help in one line), in the order of use
@@ -36,9 +36,9 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            return None
+            ctx.fail(f"no command is called {name!r}; {known(name, COMMANDS)}")
         command: click.Command = import_module(f"metabench.commands.{COMMANDS[name][0]}").command
         return command
 
