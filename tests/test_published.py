@@ -1,0 +1,48 @@
+"""The published results in the repository: sound, complete, and every trained learner above its floors."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+
+from conftest import ROOT
+from metabench.result import Result
+from metabench.store import read_result
+
+FLOORS = {"nearest-neighbour", "scratch"}
+PUBLISHED = sorted(p for p in (ROOT / "results").glob("*-v*/*") if p.is_dir())
+
+
+def interval(results: list[Result]) -> tuple[float, float]:
+    """Lower and upper end of the 95 % interval of one method: over its tasks, each the mean over seeds."""
+    scores = [r.scores.per_task for r in results if r.scores is not None]
+    per_task = [fmean(seeds) for seeds in zip(*scores, strict=True)]
+    half = 1.96 * stdev(per_task) / math.sqrt(len(per_task))
+    return fmean(per_task) - half, fmean(per_task) + half
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda p: p.parent.name)
+def test_every_trained_learner_beats_the_floors_by_more_than_both_intervals(folder: Path) -> None:
+    groups: dict[str, dict[tuple[str, str], list[Result]]] = defaultdict(lambda: defaultdict(list))
+    higher: dict[str, bool] = {}
+    for path in folder.glob("*.json"):
+        result = read_result(path)
+        if result.scores is None or result.cell.group != "accuracy":
+            continue
+        cell = result.cell
+        name = "floor" if cell.algorithm.name in FLOORS or cell.budget.steps == 0 else cell.algorithm.name
+        groups[cell.dataset.name][name, str(sorted(cell.algorithm.settings.items()))].append(result)
+        higher[cell.dataset.name] = result.scores.higher_is_better
+    if not groups:
+        pytest.skip("no board of accuracies")
+    for dataset, methods in groups.items():
+        floors = [interval(results) for (name, _), results in methods.items() if name == "floor"]
+        assert floors, f"{dataset} has no floor"
+        for (name, settings), results in methods.items():
+            low, high = interval(results)
+            if name != "floor" and higher[dataset]:
+                assert low > max(top for _, top in floors), f"{name} on {dataset}: {settings}"
+            elif name != "floor":
+                assert high < min(bottom for bottom, _ in floors), f"{name} on {dataset}: {settings}"
