@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,24 @@ import click
 
 os.environ["COLUMNS"] = "100"
 
-from metabench import Algorithm, Backend, Dataset, Executor, Learner, Metric, Network, Report, Source, setting
-from metabench import contracts, hookspecs, records, result, suite, testing
+from metabench import (
+    Algorithm,
+    Backend,
+    Dataset,
+    Executor,
+    Learner,
+    Metric,
+    Network,
+    Report,
+    Source,
+    contracts,
+    hookspecs,
+    records,
+    result,
+    setting,
+    suite,
+    testing,
+)
 from metabench.cli import COMMANDS, metabench
 from metabench.device import Device
 from metabench.jobs import Job, Outcome
@@ -83,13 +100,13 @@ def _hooks() -> str:
 
 
 def _hook_head() -> str:
-    return (
-        "A plugin is a module that an entry point of the group `metabench` names. It implements any of these\n"
-        "hooks, in the order of a run's life. The first eight and `metabench_reports` bring components: they\n"
-        "are called in the parent process when a command first asks for that kind, and each returns a list of\n"
-        "classes (of folders, for suites). The worker of a cell imports the classes that its job names and\n"
-        "nothing else. `metabench_progress` and `metabench_result` observe a run.\n\n"
-        "A hook may take fewer arguments than are listed here, never other ones: a plugin whose hook has an\n"
+    return _prose(
+        "A plugin is a module that an entry point of the group `metabench` names. It implements any of these "
+        "hooks, in the order of a run's life. The first eight and `metabench_reports` bring components: they "
+        "are called in the parent process when a command first asks for that kind, and each returns a list "
+        "of classes (of folders, for suites). The worker of a cell imports the classes that its job names "
+        "and nothing else. `metabench_progress` and `metabench_result` observe a run.\n\n"
+        "A hook may take fewer arguments than are listed here, never other ones: a plugin whose hook has an "
         "unknown name or argument is left out with a message, and the rest works on."
     )
 
@@ -102,10 +119,13 @@ def signature(name: str, function: Any) -> str:
 def _contracts() -> str:
     parts = [
         "# Contracts",
-        f"This is contract version {contracts.CONTRACT_VERSION}; see [versions](../versions.md). A component is "
-        "a frozen dataclass:\nits fields, made with `setting`, are its settings, and its docstring is its help. "
-        "Everything is\nimported from `metabench` unless another module is named.\n\n"
-        "Axes: T tasks, n support examples of a task, q query examples of a task, `*input` one example's shape.",
+        _prose(
+            f"This is contract version {contracts.CONTRACT_VERSION}; see [versions](../versions.md). A "
+            "component is a frozen dataclass: its fields, made with `setting`, are its settings, and its "
+            "docstring is its help. Everything is imported from `metabench` unless another module is named.\n\n"
+            "Axes: T tasks, n support examples of a task, q query examples of a task, `*input` one "
+            "example's shape."
+        ),
     ]
     tuples = (contracts.Examples, contracts.Episodes)
     parts += [f"## {cls.__name__}\n\n{_doc(cls)}" for cls in tuples]
@@ -121,7 +141,10 @@ def _contracts() -> str:
 
 
 def _class(cls: type, home: str = "metabench") -> str:
-    parts = [f"## {cls.__name__}", _doc(cls) if home == "metabench" else f"`{home}.{cls.__name__}`. {_doc(cls)}"]
+    parts = [
+        f"## {cls.__name__}",
+        _doc(cls) if home == "metabench" else f"`{home}.{cls.__name__}`. {_doc(cls)}",
+    ]
     for name, member in vars(cls).items():
         if name.startswith("_"):
             continue
@@ -152,10 +175,13 @@ def _suite_file() -> str:
     for where, (names, more) in keys.items():
         parts.append(f"## Keys of {where}\n\n" + ", ".join(f"`{name}`" for name in names) + f". {more}")
     parts.append(
-        "A component stands as a name, `algorithm = \"maml\"`, or as a table with its settings,\n"
-        "`algorithm = {name = \"maml\", inner_rate = 0.4}`; `metabench show maml` lists them. In a `sweep`, a key is\n"
-        "that of a cell or of a component's setting, `\"algorithm.first_order\"`, and its value the list to try:\n"
-        "every combination becomes a cell. Mistakes are reported all at once, before anything runs."
+        _prose(
+            'A component stands as a name, `algorithm = "maml"`, or as a table with its settings, '
+            '`algorithm = {name = "maml", inner_rate = 0.4}`; `metabench show maml` lists them. In a '
+            "`sweep`, a key is that of a cell or of a component's setting, "
+            '`"algorithm.first_order"`, and its value the list to try: '
+            "every combination becomes a cell. Mistakes are reported all at once, before anything runs."
+        )
     )
     for title, cls in (("test", records.Protocol), ("train", records.Protocol), ("budget", records.Budget),
                        ("evaluation", records.Evaluation)):  # fmt: skip
@@ -177,11 +203,14 @@ def _settings(cls: type) -> str:
 def _results() -> str:
     parts = [
         "# The result of a cell",
-        "`metabench run` writes one JSON file per cell, `results/local/<suite>-v<version>/<cell id>.json`. Raw\n"
-        "values are kept, block times and per-task scores; intervals, speed-ups and tiers are made when a report\n"
-        f"is. This is schema {result.SCHEMA}; `metabench.Result.from_json` reads it and older ones. Beside the "
-        "fields below a file\nholds `digest` (of the cell), `mean` (of the scores) and `seal` (a digest of "
-        "everything else). The JSON Schema is\nshipped as `metabench/result.schema.json`.",
+        _prose(
+            "`metabench run` writes one JSON file per cell, `results/local/<suite>-v<version>/<cell "
+            "id>.json`. Raw values are kept, block times and per-task scores; intervals, speed-ups and tiers "
+            f"are made when a report is. This is schema {result.SCHEMA}; `metabench.Result.from_json` reads "
+            "it and older ones. Beside the fields below a file holds `digest` (of the cell), `mean` (of the "
+            "scores) and `seal` (a digest of everything else). The JSON Schema is shipped as "
+            "`metabench/result.schema.json`."
+        ),
     ]
     parts += [_record(cls) for cls in (result.Result, result.Training, result.Block, result.Validation,
                                        result.Scores, records.Cell, records.Spec)]  # fmt: skip
@@ -199,10 +228,13 @@ def _commands() -> str:
 def _testing() -> str:
     parts = ["# metabench.testing"]
     parts.append(
-        "Checks that a component keeps its contract, one line per kind, and tiny components to test it with.\n"
-        "Every check raises `ContractError`, an `AssertionError` whose text names the component, what is wrong\n"
-        "and what to do. Where a component cannot be used on this machine it raises `unittest.SkipTest` with the\n"
-        "reason, which pytest shows as a skip. All built-ins pass these same checks."
+        _prose(
+            "Checks that a component keeps its contract, one line per kind, and tiny components to test it "
+            "with. Every check raises `ContractError`, an `AssertionError` whose text names the component, "
+            "what is wrong and what to do. Where a component cannot be used on this machine it raises "
+            "`unittest.SkipTest` with the reason, which pytest shows as a skip. All built-ins pass these "
+            "same checks."
+        )
     )
     for name in testing.__all__:
         member = getattr(testing, name)
@@ -213,6 +245,12 @@ def _testing() -> str:
         else:
             parts.append(f"## {name}\n\n`{member!r}`")
     return _page(parts)
+
+
+def _prose(text: str) -> str:
+    """Paragraphs in lines of at most 110 characters."""
+    parts = [textwrap.fill(part, 110, break_on_hyphens=False) for part in text.split("\n\n")]
+    return "\n\n".join(parts)
 
 
 def _doc(thing: Any) -> str:

@@ -197,6 +197,12 @@ def test_backend_that_sees_hidden_hardware_is_told() -> None:
         check_backend(broken.FaultyBackend(), absent={"HIDDEN": "1"})
 
 
+def test_backend_that_is_checked_at_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_PROBING", "1")
+    with fails("check_backend is called while a module is imported: put it into a test function"):
+        check_backend(broken.FaultyBackend())
+
+
 def test_absent_hardware_is_a_skip_with_the_reason() -> None:
     with pytest.raises(SkipTest, match="there is no such card"):
         check_backend(broken.FaultyBackend(fault="absent"))

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from metabench import Algorithm, Episodes, Examples, Invalid, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import lift
 from metabench.learning import ModuleLearner, mean_gradient, task_losses
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
 from metabench import Dataset, Facts, Source, Split, setting
 from metabench.data import ClassIndex, draws
 

@@ -1,9 +1,9 @@
 """The package's components keep metabench's contract."""
 
-from metabench.testing import check_dataset, check_learner
-
 from metabench_anchor.algorithm import Anchor
 from metabench_anchor.dataset import Ripples
+
+from metabench.testing import check_dataset, check_learner
 
 
 def test_anchor() -> None:

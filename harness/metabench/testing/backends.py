@@ -28,6 +28,11 @@ def check_backend(
     Raises ContractError with what is wrong and what to do; SkipTest where the hardware is absent.
     """
     backend, subject = begin("backend", backend)
+    subject.require(
+        PROBING not in os.environ,
+        "check_backend is called while a module is imported: put it into a test function, since each rank "
+        "imports the backend's module",
+    )
     reason = _available(backend, subject)
     if absent is not None:
         said = _elsewhere(backend, dict(absent))
@@ -56,6 +61,8 @@ def check_backend(
         for what in rank["wrong"]:
             raise ContractError(f"{subject.title}, rank {rank['rank']} of {size}: {what}")
 
+
+PROBING = "METABENCH_PROBING"
 
 _AVAILABLE = """
 import json, sys
@@ -107,7 +114,11 @@ def _probed(backend: Backend, subject: Subject, timeout: float) -> list[dict[str
         command, extra = backend.command([sys.executable, "-m", "metabench.testing.probe", str(job)])
         try:
             done = subprocess.run(
-                command, env={**os.environ, **extra}, text=True, capture_output=True, timeout=timeout
+                command,
+                env={**os.environ, **extra, PROBING: "1"},
+                text=True,
+                capture_output=True,
+                timeout=timeout,
             )
         except subprocess.TimeoutExpired:
             raise ContractError(
