@@ -122,8 +122,8 @@ def _contracts() -> str:
         _prose(
             f"This is contract version {contracts.CONTRACT_VERSION}; see [versions](../versions.md). A "
             "component is a frozen dataclass: its fields, made with `setting`, are its settings, and its "
-            "docstring is its help. Everything is imported from `metabench` unless another module is named.\n\n"
-            "Axes: T tasks, n support examples of a task, q query examples of a task, `*input` one "
+            "docstring is its help. Everything is imported from `metabench` unless another module is "
+            "named.\n\nAxes: T tasks, n support examples of a task, q query examples of a task, `*input` one "
             "example's shape."
         ),
     ]

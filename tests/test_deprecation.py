@@ -49,7 +49,7 @@ def test_warning_points_at_the_line_that_uses_what_goes() -> None:
     def old() -> None:
         warn_deprecated("old()", "new()")
 
-    with pytest.warns(MetabenchDeprecationWarning, match="use new()") as told:
+    with pytest.warns(MetabenchDeprecationWarning, match=r"use new\(\)") as told:
         old()
     assert told[0].filename == __file__
 

@@ -73,7 +73,7 @@ def shorten(suite: Path) -> None:
     text = suite.read_text()
     for long, short in [
         ("steps = 200, tasks = 8, validate_every = 50", "steps = 20, tasks = 4, validate_every = 10"),
-        ("tasks = 600", "tasks = 100"), ("seeds = [0, 1, 2]", "seeds = [0, 1]"),
+        ("tasks = 600", "tasks = 100"), ("seeds = [0, 1, 2]", "seeds = [0]"),
     ]:  # fmt: skip
         assert long in text
         text = text.replace(long, short)
