@@ -41,7 +41,7 @@ def test_renamed_name_still_works_and_says_its_new_path() -> None:
         "metabench.old.losses_of_tasks is deprecated and goes with the next release of metabench; "
         "use metabench.learning.task_losses"
     )
-    with pytest.raises(AttributeError, match="module 'metabench.old' has no attribute 'other'"):
+    with pytest.raises(AttributeError, match=r"module 'metabench\.old' has no attribute 'other'"):
         renamed("metabench.old", "other", names)
 
 

@@ -66,12 +66,16 @@ def test_suite_of_a_new_package_runs(shell: Shell, kind: str) -> None:
         "executor": ["--executor", name, "--only", "algorithm=protonet"],
         "report": ["--only", "algorithm=protonet"],
         "algorithm": ["--skip", "algorithm=nearest-neighbour"],
+        "metric": [],  # there is no axis of that name
     }
-    shell.run("run", name, *options.get(kind, []))
+    # beside the algorithm, only the new component's own cell: the built-in's has been seen then
+    shell.run("run", name, "--quiet", *options.get(kind, ["--only", f"{kind}={name}"]))
     results = shell.results(f"{name}-v1")
     assert {r.status for r in results} == {"ok"}
     if kind not in ("executor", "report"):
-        assert {f"metabench-{name} 0.1.0", "metabench 0.1.0"} == {r.cell.plugins[kind] for r in results}
+        assert f"metabench-{name} 0.1.0" in {r.cell.plugins[kind] for r in results}
+    if kind == "algorithm":
+        assert "metabench 0.1.0" in {r.cell.plugins[kind] for r in results}
     if kind == "report":
         shell.run("report", "results/local", "--format", name)
         assert "<table>" in (shell.folder / "report" / f"{name}.html").read_text()
