@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import Shell, shell_environment
+from conftest import ROOT, Shell, shell_environment
 from metabench.plugins import KINDS
 
 NAMES = {kind: f"my-{kind}" for kind in KINDS}
@@ -92,9 +93,10 @@ def test_suite_of_a_new_package_runs(shell: Shell, kind: str) -> None:
 )
 def test_new_code_is_typed_and_formatted(packages: Path, tool: list[str]) -> None:
     for package in sorted(packages.glob("metabench-my-*")):
-        files = [str(path) for path in package.rglob("*.py")]
+        files = [str(path) for path in package.glob("metabench_my_*/*.py")]
         command = [sys.executable, "-m", *tool, *files]
-        done = subprocess.run(command, cwd=package, text=True, capture_output=True)
+        paths = {**os.environ, "MYPYPATH": f"{ROOT / 'harness'}:{ROOT / 'plugins'}"}
+        done = subprocess.run(command, cwd=package, env=paths, text=True, capture_output=True)
         assert done.returncode == 0, done.stdout
 
 

@@ -25,7 +25,7 @@ class Ripples(Dataset):
     noise: float = setting(0.5, "standard deviation of the noise", above=0)
 
     def describe(self) -> Facts:
-        counts: dict[str, int] = dict(CLASSES)
+        counts: dict[str, int] = {**CLASSES}
         return Facts("classification", (1, SIDE, SIDE), None, counts, dict.fromkeys(counts, IMAGES))
 
     def load(self, device: Device) -> Source:
