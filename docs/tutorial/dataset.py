@@ -25,7 +25,7 @@ class Ripples(Dataset):
     noise: float = setting(0.5, "standard deviation of the noise", above=0)
 
     def describe(self) -> Facts:
-        counts: dict[str, int] = {**CLASSES}
+        counts = {str(split): count for split, count in CLASSES.items()}
         return Facts("classification", (1, SIDE, SIDE), None, counts, dict.fromkeys(counts, IMAGES))
 
     def load(self, device: Device) -> Source:
