@@ -143,3 +143,12 @@ def test_nesting_without_end_is_named(tmp_path: Path, cache: Path) -> None:
 
     (problem,) = index.read([tmp_path], cache).problems
     assert problem.file.endswith("deep.json")
+
+
+def test_results_that_are_not_published_are_left_out_of_those_that_are(tmp_path: Path) -> None:
+    published, local = tmp_path / "s-v1" / "machine" / "a.json", tmp_path / "local" / "s-v1" / "a.json"
+    for path in (published, local):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    assert index.files([tmp_path]) == [published]
+    assert index.files([tmp_path / "local"]) == [local]

@@ -24,8 +24,8 @@ from metabench.result import SCHEMA
 from metabench.rows import KEYS, ROW_VERSION, Row, row_of
 from metabench.store import read_result
 
-SKIPPED = frozenset({"aside", "jobs", "report", "site"})
-"""Folders of a results folder that hold no results."""
+SKIPPED = frozenset({"aside", "jobs", "local", "report", "site"})
+"""Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 
 @dataclass(frozen=True)
