@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pandas as pd
-
 from metabench import Report
 from metabench.table import Table
 
@@ -28,6 +26,8 @@ class Csv(Report):
 
 def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Writes records as CSV; text that a spreadsheet would run as a formula is made plain."""
+    import pandas as pd  # here, so that `metabench list` does not wait for it
+
     frame = pd.DataFrame(list(records))
     kept = frame.drop(columns=[name for name in LEFT_OUT if name in frame])
     kept.map(_inert).to_csv(path, index=False, lineterminator="\n")
