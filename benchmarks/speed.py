@@ -37,6 +37,7 @@ from metabench.device import Device
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.algorithms.protonet import ProtoNet
 from metabench_plugins.algorithms.reptile import Reptile
+from metabench_plugins.learn2learn.library import learn2learn
 from metabench_plugins.networks.conv4 import Conv4
 from metabench_plugins.networks.mlp import Mlp
 
@@ -167,7 +168,9 @@ def learner_of(row: Row, compiled: bool = False) -> Learner:
             inner_rate=row.rate, steps=row.steps, first_order=row.first_order, execution=execution
         ),
         "reptile": lambda: Reptile(inner_rate=row.rate, steps=row.steps),
-        "protonet": ProtoNet,
+        "protonet": lambda: ProtoNet(
+            queries="joined"
+        ),  # one batch of support and queries, as the loop has it
     }[row.algorithm]()
     torch.manual_seed(0)
     return algorithm.build(workload, Mlp() if sine else Conv4(), Device())
@@ -223,9 +226,7 @@ def tasks_of(episodes: Episodes) -> Iterator[tuple[Tensor, Tensor, Tensor, Tenso
 
 def learn2learn_maml(module: nn.Module, episodes: Episodes, row: Row) -> None:
     """The loop of learn2learn's examples; it wraps the module itself, so gradients land in it."""
-    from learn2learn.algorithms import MAML
-
-    maml = MAML(module, lr=row.rate, first_order=row.first_order)
+    maml = learn2learn().algorithms.MAML(module, lr=row.rate, first_order=row.first_order)
     module.zero_grad()
     for xs, ys, xq, yq in tasks_of(episodes):
         learner = maml.clone()
