@@ -148,10 +148,11 @@ def test_allocation_beyond_the_limit_of_memory_raises_and_less_does_not() -> Non
 def test_limit_of_memory_ends_a_cell_as_out_of_memory(tmp_path: Path) -> None:
     suite = tmp_path / "large.toml"
     suite.write_text(
-        'name = "large"\nversion = 1\n[[cells]]\nalgorithm = "maml"\nnetwork = "conv4"\n'
-        'dataset = {name = "blobs", shape = [3, 64, 64]}\ntest = {ways = 5, shots = 5, queries = 5}\n'
-        "budget = {steps = 2, tasks = 1}\nevaluation = {tasks = 2}\n"
-        'backend = {name = "cpu", threads = 1, memory_gib = 0.2}\nexpect = ["out-of-memory"]\n'
+        'name = "large"\nversion = 1\n[[cells]]\nalgorithm = "maml"\ndataset = "sinusoid"\n'
+        'network = {name = "mlp", hidden = [30000, 30000]}\n'  # 3.4 GiB in one piece
+        "test = {ways = 1, shots = 5, queries = 5}\nbudget = {steps = 2, tasks = 1}\n"
+        "evaluation = {tasks = 2}\n"
+        'backend = {name = "cpu", threads = 1, memory_gib = 0.5}\nexpect = ["out-of-memory"]\n'
     )
     command = [
         sys.executable,

@@ -136,14 +136,25 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error)
-    said = (
+    said: tuple[str, ...] = (
         "can't allocate memory",
         "std::bad_alloc",
         "not enough memory",
         "Cannot allocate memory",
         "out of memory",
     )
+    if _memory_is_limited():
+        said += ("could not create a primitive",)  # what oneDNN says when its own allocation fails
     return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in said)
+
+
+def _memory_is_limited() -> bool:
+    """Whether this process runs under a limit of memory of its own."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
 
 
 def _peak_resident_bytes() -> int:
