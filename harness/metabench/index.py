@@ -8,6 +8,7 @@ named as a `Problem` and never stops the reading.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sqlite3
@@ -62,7 +63,7 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
     """
     listed = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
     found = Found()
-    with _Cache(cache or cache_folder()) as known:
+    with _no_collection(), _Cache(cache or cache_folder()) as known:
         rows = known.load(listed)
         fresh = []
         for file in listed:
@@ -82,6 +83,19 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
             found.rows.append(row)
             found.scores.append(scores)
     return found
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Stops the search for cycles of garbage: rows have none, and it would visit each of them many times."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # what was read stays to the end of the command
+        if collects:
+            gc.enable()
 
 
 def files(paths: Iterable[Path | str]) -> list[Path]:
