@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from metabench import Dataset, Episodes, Network, Workload
 from metabench import Protocol as TaskProtocol
+from metabench.allocation import keep_freed_memory
 from metabench.device import Device
 from metabench.environment import processor
 from metabench.plugins import Registry, load
@@ -215,6 +216,7 @@ def command(
     if absent:
         raise click.ClickException(absent)
     torch.set_num_threads(threads)
+    keep_freed_memory()
     where = processor() if device == "cpu" else torch.cuda.get_device_name(device)
     click.echo(f"{where}; torch {torch.__version__}; {threads} threads; {tasks} tasks a meta-step; "
                f"images {ways}-way {shots}-shot, {queries} queries, {inner_steps} inner steps")  # fmt: skip

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metabench import Episodes, Examples, Facts, Learner, Protocol, Workload
+from metabench.allocation import keep_freed_memory
 from metabench.cost import counter
 from metabench.device import Device
 from metabench_plugins.algorithms.maml import Maml
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--print-peak", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()
     if given.print_peak:
         return print_peak()
     unknown = [name for name in given.rows.split(",") if name not in ROWS]

@@ -15,7 +15,7 @@ HARNESS = ROOT / "harness" / "metabench"
 FLOORS = {
     # module or package of metabench → floor; a module may import from its own floor and from below
     "errors": 0, "settings": 0, "records": 0, "result": 0, "contracts": 0, "jobs": 0, "upgrade": 0,
-    "hookspecs": 1, "plugins": 1, "device": 1, "meters": 1, "ranks": 1, "environment": 1,
+    "hookspecs": 1, "plugins": 1, "device": 1, "meters": 1, "ranks": 1, "environment": 1, "allocation": 1,
     "engine": 1, "learning": 1, "data": 1,
     "suite": 2, "store": 2, "stats": 2, "ended": 2, "cost": 2, "probe": 2,
     "loop": 3, "worker": 3,

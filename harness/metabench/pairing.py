@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from metabench import loop
+from metabench.allocation import keep_freed_memory
 from metabench.contracts import Backend, Dataset
 from metabench.device import Device
 from metabench.errors import RequestError
@@ -39,6 +40,7 @@ def pair(base: Cell, new: Cell, registry: Registry, pairs: int = 20, block_secon
     Raises RequestError where the cells have different backends, several ranks, or nothing to train.
     """
     _require(base, new)
+    keep_freed_memory()
     backend: Backend = make(registry.find("backend", base.backend.name).cls, base.backend.settings)
     with backend.open() as device, device.numerics():
         steps = [_step(cell, registry, device) for cell in (base, new)]

@@ -29,6 +29,7 @@ import psutil  # noqa: E402 - the clock above starts before the imports
 import torch  # noqa: E402
 
 from metabench import loop  # noqa: E402
+from metabench.allocation import keep_freed_memory  # noqa: E402
 from metabench.contracts import Algorithm, Backend, Dataset, Metric, Network  # noqa: E402
 from metabench.cost import flops_per_step  # noqa: E402
 from metabench.device import Device, out_of_memory  # noqa: E402
@@ -105,6 +106,7 @@ class _Work:
     def _build(self, device: Device) -> loop.Run:
         cell = self.result.cell
         self.say({"kind": "setup"})
+        keep_freed_memory()
         started = device.clock()
         dataset: Dataset = self._component("dataset", cell.dataset)
         source = dataset.load(device)

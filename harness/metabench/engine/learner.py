@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device import Device
 from metabench.engine.adapt import TaskWeights, spread, tasks_at_once
-from metabench.engine.allocation import keep_freed_memory
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part, lift
 from metabench.errors import Invalid
@@ -96,8 +95,6 @@ class GradientLearner(ModuleLearner):
     ) -> None:
         learned = nn.ModuleDict({"network": module} if meta is None else {"network": module, "meta": meta})
         super().__init__(learned, torch.optim.Adam(learned.parameters(), settings.rate))
-        if next(module.parameters()).device.type == "cpu":
-            keep_freed_memory()
         self.kind: Literal["classification", "regression"] = workload.facts.kind
         self.network = lift(module)
         self.steps = settings.steps

@@ -14,8 +14,8 @@ def keep_freed_memory() -> None:
     """Tells glibc to keep freed blocks of up to 32 MiB for this process instead of handing them back.
 
     Fresh pages are faulted in one by one: at the sizes of activations that is a tenth to a fifth of a
-    meta-step's time. It holds for the whole process and raises what is resident, not the peak of what is
-    in use. Does nothing without glibc.
+    meta-step's time. Whoever times learners calls it first, so that it holds for all of them alike. It
+    raises what is resident, not the peak of what is in use. Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
