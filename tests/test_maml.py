@@ -11,7 +11,7 @@ from metabench_plugins.algorithms.maml import Maml
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-def query_error_on_sinusoids_falls_with_each_adaptation_step(first_order: bool) -> None:
+def test_query_error_on_sinusoids_falls_with_each_adaptation_step(first_order: bool) -> None:
     learner = built(Maml(inner_rate=0.01, first_order=first_order), "regression")
     floor = query_error(learner, 10)
     trained(learner, 400)

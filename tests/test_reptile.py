@@ -11,7 +11,7 @@ from metabench_plugins.algorithms.reptile import Reptile
 
 
 @pytest.mark.parametrize("mini_batch", [0, 7])
-def query_error_on_sinusoids_falls_with_each_adaptation_step(mini_batch: int) -> None:
+def test_query_error_on_sinusoids_falls_with_each_adaptation_step(mini_batch: int) -> None:
     learner = built(Reptile(inner_rate=0.02, steps=8, mini_batch=mini_batch), "regression")
     floor = query_error(learner, 10)
     trained(learner, 300)
