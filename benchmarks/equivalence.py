@@ -1,66 +1,108 @@
 """Are the accuracies of metabench's learners and learn2learn's the same, within 2 points?
 
     metabench run head-to-head
-    python benchmarks/equivalence.py
+    python benchmarks/equivalence.py results/local/head-to-head-v1
 
-Two one-sided tests (Schuirmann 1987) of the paired difference over crossed seeds and tasks: equal means
-that a difference of the margin or more, in either direction, is rejected at 5 %.
+Two one-sided tests (Schuirmann 1987) of the paired difference over crossed seeds and tasks: "equal" means
+that a difference of the margin or more, in either direction, is rejected at 5 %. Prints a Markdown table.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 import numpy as np
+from tabulate import tabulate
 
-from metabench.result import Result
-from metabench.stats import difference
-from metabench.store import Store, read_result
+from metabench.errors import MetabenchError
+from metabench.index import files
+from metabench.result import Result, Scores
+from metabench.stats import Estimate, difference
+from metabench.store import read_result
 
 LEVEL = 0.05
+SHARED = ("suite", "suite_version", "network", "dataset", "test", "train", "budget", "evaluation", "backend")
+"""What the cells of a pair must have in common, beside the settings that both algorithms have."""
 
-
-def scores(results: Iterable[Result], algorithm: str) -> dict[int, tuple[float, ...]]:
-    """The test tasks' scores of each seed; raises ClickException where the tasks are not one set."""
-    found = [r for r in results if r.cell.algorithm.name == algorithm and r.scores is not None]
-    manifests = {r.scores.manifest for r in found if r.scores is not None}
-    if len(manifests) > 1:
-        raise click.ClickException(f"{algorithm}: its results are over different test tasks")
-    return {r.cell.seed: r.scores.per_task for r in found if r.scores is not None}
+Side = Mapping[int, Result]
+"""The results of one algorithm, by seed."""
 
 
 @click.command()
-@click.argument(
-    "folder", default="results/local/head-to-head-v1", type=click.Path(exists=True, path_type=Path)
-)
-@click.option(
-    "--margin", default=2.0, show_default=True, help="Points of accuracy that still count as equal."
-)
-def command(folder: Path, margin: float) -> None:
-    """Tests each l2l-* algorithm of this folder of results against ours of the same name."""
-    results = [read_result(path) for path in Store(folder).paths()]
-    results = [one for one in results if one.status == "ok"]
-    rivals = sorted({r.cell.algorithm.name for r in results if r.cell.algorithm.name.startswith("l2l-")})
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--margin", default=2.0, show_default=True, help="Points of accuracy that count as equal.")
+def command(folders: tuple[Path, ...], margin: float) -> None:
+    """Tests each l2l-* algorithm in these folders of results against metabench's own of the same name."""
+    try:
+        results = [read_result(path) for path in files(folders)]
+    except MetabenchError as error:
+        raise click.ClickException(str(error)) from error
+    algorithms = sides(one for one in results if one.status == "ok" and one.scores is not None)
+    rivals = [name for name in algorithms if name.startswith("l2l-")]
     if not rivals:
-        raise click.ClickException(f"{folder} has no results of l2l-*; run: metabench run head-to-head")
-    click.echo(
-        f"{'':12}{'ours':>8}{'theirs':>8}{'difference, points (90 %)':>28}{'p':>9}  within ± {margin:g}?"
-    )
-    for rival in rivals:
-        name = rival.removeprefix("l2l-")
-        ours, theirs = scores(results, name), scores(results, rival)
-        seeds = sorted(ours.keys() & theirs.keys())
-        if not seeds:
-            click.echo(f"{name:12}no seed that both have")
-            continue
-        mine, other = (100 * np.array([side[seed] for seed in seeds]) for side in (ours, theirs))
-        found = difference(mine, other)
-        half, p = float(found.half_width(1 - 2 * LEVEL)), float(found.p_equal(margin))
-        told = f"{float(found.mean):+.2f} ± {half:.2f}"
-        answer = "equal" if p < LEVEL else "not shown to be equal"
-        click.echo(
-            f"{name:12}{mine.mean():8.2f}{other.mean():8.2f}{told:>28}{p:9.4f}  {answer}, {len(seeds)} seeds"
+        raise click.ClickException("no results of l2l-* here; make some with: metabench run head-to-head")
+    rows = [row(rival, algorithms, margin) for rival in rivals]
+    heads = ["algorithm", "metabench, %", "learn2learn, %", "difference, points (90 % interval)", "p",
+             f"within ± {margin:g}", "seeds × tasks"]  # fmt: skip
+    click.echo(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
+
+
+def sides(results: Iterable[Result]) -> dict[str, dict[int, Result]]:
+    """Algorithm → seed → result, sorted; raises ClickException where one seed has two results."""
+    found: dict[str, dict[int, Result]] = {}
+    for one in results:
+        side = found.setdefault(one.cell.algorithm.name, {})
+        other = side.setdefault(one.cell.seed, one)
+        if other is not one:
+            raise click.ClickException(
+                f"{one.cell.algorithm.name} has two results for seed {one.cell.seed}, {other.cell.id} and "
+                f"{one.cell.id}; name folders that hold one of them"
+            )
+    return dict(sorted(found.items()))
+
+
+def row(rival: str, algorithms: Mapping[str, Side], margin: float) -> list[str]:
+    """One line of the table; raises ClickException where the two sides cannot be compared."""
+    name = rival.removeprefix("l2l-")
+    if name not in algorithms:
+        raise click.ClickException(f"{rival} has no counterpart: there is no result of {name}")
+    ours, theirs = algorithms[name], algorithms[rival]
+    check_pair(name, ours, theirs)
+    mine, other = (100 * np.array([scores(side[seed]).per_task for seed in sorted(ours)])
+                   for side in (ours, theirs))  # fmt: skip
+    found: Estimate = difference(mine, other)
+    p = float(found.p_equal(margin))
+    return [name, f"{mine.mean():.2f}", f"{other.mean():.2f}",
+            f"{float(found.mean):+.2f} ± {float(found.half_width(1 - 2 * LEVEL)):.2f}",
+            "< 0.0001" if p < 1e-4 else f"{p:.4f}", "yes" if p < LEVEL else "not shown",
+            f"{mine.shape[0]} × {mine.shape[1]}"]  # fmt: skip
+
+
+def check_pair(name: str, ours: Side, theirs: Side) -> None:
+    """Raises ClickException unless the seeds, test tasks and cells of both sides correspond."""
+    if ours.keys() != theirs.keys():
+        raise click.ClickException(
+            f"{name} has the seeds {sorted(ours)}, l2l-{name} has {sorted(theirs)}; a pair needs the same"
         )
+    everything = [*ours.values(), *theirs.values()]
+    common = set.intersection(*(set(one.cell.algorithm.settings) for one in everything))
+    cells = [{**one.cell.to_json(), "settings": {k: one.cell.algorithm.settings[k] for k in common}}
+             for one in everything]  # fmt: skip
+    for key in (*SHARED, "settings"):
+        values = sorted({json.dumps(cell[key], sort_keys=True) for cell in cells})
+        if len(values) > 1:
+            raise click.ClickException(f"{name} and l2l-{name} differ in {key}: {' | '.join(values)}")
+    if len({scores(one).manifest for one in everything}) > 1:
+        raise click.ClickException(f"{name} and l2l-{name} were scored on different test tasks")
+
+
+def scores(result: Result) -> Scores:
+    """The scores of a result that has some."""
+    assert result.scores is not None
+    return result.scores
 
 
 if __name__ == "__main__":
