@@ -298,6 +298,17 @@ def test_older_results_are_upgraded_step_by_step() -> None:
         upgrade({}, 3, steps)
 
 
+def test_a_result_of_schema_1_is_read_and_its_seal_holds() -> None:
+    (path,) = (ROOT / "tests" / "golden" / "schema-1").glob("*.json")
+
+    training = read_result(path).training
+
+    assert errors(path) == []
+    assert training is not None
+    assert training.tasks == 4 * 32  # labelled examples; schema 1 counted the 8 micro-batches
+    assert training.energy == training.target_energy == {}
+
+
 def test_a_stored_result_of_this_schema_reads_back_as_it_was(tmp_path: Path) -> None:
     (result,) = honest([0], ["maml"])
     (path,) = store(tmp_path, [result])

@@ -204,7 +204,7 @@ class _BlockClock:
         run.training = replace(
             done,
             steps=step + 1,
-            tasks=(step + 1) * units(run.cell),
+            tasks=(step + 1) * run.cell.budget.tasks,
             seconds=done.seconds + block.seconds,
             warmup=(*done.warmup, block) if warm else done.warmup,
             blocks=done.blocks if warm else (*done.blocks, block),

@@ -13,7 +13,7 @@ from typing import Any
 from metabench.records import Cell, digest_of
 from metabench.upgrade import upgrade
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,12 @@ class Validation:
 
 @dataclass(frozen=True)
 class Training:
-    """How training went: its blocks, its losses, its validations and the state that was kept."""
+    """How training went: its blocks, its losses, its validations and the state that was kept.
+
+    tasks: what was trained on, tasks or (with `Batches`) labelled examples; energy: joules by meter while
+    the training clock ran, summed over ranks, and target_energy until the target was reached (empty where
+    no meter can be read, or the target was missed).
+    """
 
     steps: int = 0
     tasks: int = 0
@@ -54,10 +59,11 @@ class Training:
     losses: tuple[tuple[int, float], ...] = ()
     validations: tuple[Validation, ...] = ()
     validation_seconds: float = 0.0
-    finish_seconds: float = 0.0
     best_step: int | None = None
     target_step: int | None = None
     target_seconds: float | None = None
+    energy: Mapping[str, float] = field(default_factory=dict)
+    target_energy: Mapping[str, float] = field(default_factory=dict)
     ended_by: str = "steps"  # steps, seconds or target
 
 
@@ -91,8 +97,9 @@ class Result:
     """Exactly one per cell: the cell, its status with the reason, and everything that was measured.
 
     setup: seconds of "start" (process launch to worker), "import", "data", "build"; memory: peak bytes,
-    "host" and where there is one "device", summed over ranks; energy: joules by meter, absent where no
-    meter exists; cost: e.g. "flops_per_step"; notes: what a reader must know ("clock throttled").
+    "host" and where there is one "device", summed over ranks; energy: joules by meter of training and
+    evaluation, summed over ranks, absent where no meter exists; cost: e.g. "flops_per_step"; notes: what
+    a reader must know ("clock throttled").
     """
 
     cell: Cell

@@ -12,7 +12,19 @@ from typing import Any
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
-STEPS: Mapping[int, Step] = {}
+
+def _to_2(told: dict[str, Any]) -> dict[str, Any]:
+    """Training has energy of its own; `tasks` counts examples, not micro-batches, of supervised training."""
+    training, train = told["training"], told["cell"]["train"]
+    if training is None:
+        return told
+    kept = {name: value for name, value in training.items() if name != "finish_seconds"}
+    if train is not None and train["kind"] == "batches":
+        kept["tasks"] *= train["micro"]
+    return {**told, "training": {**kept, "energy": {}, "target_energy": {}}}
+
+
+STEPS: Mapping[int, Step] = {1: _to_2}
 """From the version of the key to the next one."""
 
 

@@ -18,11 +18,12 @@ import numpy as np
 
 from metabench import index
 from metabench.records import STATUSES, digest_of
-from metabench.result import Result, Training
+from metabench.result import SCHEMA, Result, Training
 from metabench.rows import row_of
 from metabench.scaling import agree
 from metabench.store import read_result
 from metabench.table import Table
+from metabench.upgrade import upgrade
 
 SLACK = 1.02
 """Clocks that are read one after the other may disagree by this factor, and by SLACK_SECONDS."""
@@ -132,8 +133,8 @@ def _schema_faults(told: Mapping[str, Any]) -> list[str]:
         return []
     from metabench.schema import stored
 
-    validator = jsonschema.Draft202012Validator(stored())
-    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(dict(told))][:5]
+    validator, upgraded = jsonschema.Draft202012Validator(stored()), upgrade(told, SCHEMA)
+    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(upgraded)][:5]
 
 
 def _score_faults(told: Mapping[str, Any], result: Result) -> Iterator[tuple[str, str]]:
