@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, ClassVar
 
 import pytest
@@ -107,6 +108,18 @@ def test_gym_is_silent_and_every_other_warning_is_not() -> None:
     assert "unmaintained" not in ended.stderr
     assert "UserWarning: mine" in ended.stderr
     assert "also mine" in ended.stderr
+
+
+@needs_library
+def test_the_notices_of_other_versions_of_gym_stay() -> None:
+    ended = run_python(
+        "from gym_notices.notices import notices\n"
+        "from metabench_plugins.learn2learn.library import learn2learn\n"
+        "before = set(notices)\n"
+        "learn2learn()\n"
+        "print(*before - set(notices))\n"
+    )
+    assert ended.stdout.split() == [metadata.version("gym")], ended.stderr
 
 
 @needs_library

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 
 import numpy as np
 import torch
@@ -29,8 +28,3 @@ def global_seed(seed: int) -> Iterator[None]:
 def torch_seed() -> int:
     """A seed drawn from torch's global generator, which the harness has seeded by the cell."""
     return int(torch.randint(2**31, (1,)).item())
-
-
-def seed_of(*parts: object) -> int:
-    """A seed of 64 bits for these plain values; any change of them gives an unrelated one."""
-    return int.from_bytes(sha256(repr(parts).encode()).digest()[:8], "little")

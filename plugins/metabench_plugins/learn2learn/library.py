@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from types import ModuleType
 
 from metabench import Skip
@@ -31,9 +32,9 @@ class FromLibrary(Component):
 def learn2learn() -> ModuleType:
     """The library; raises `Skip` with the command that installs it where it is absent.
 
-    Its requirement gym prints, at each import, that it is no longer maintained. That text is looked up by
-    gym's version in a table of the package gym-notices; the entry is taken out of the table first, and
-    nothing else is silenced.
+    Its requirement gym prints at each import that it is no longer maintained. It looks that text up by its
+    own version in a table of the package gym-notices; the entry of the installed version is taken out of
+    the table first, and nothing else is silenced.
     """
     reason = FromLibrary.unavailable()
     if reason is not None:
@@ -46,6 +47,6 @@ def learn2learn() -> ModuleType:
 def _hush_gym() -> None:
     try:
         notices = importlib.import_module("gym_notices.notices").notices
+        notices.pop(metadata.version("gym"), None)
     except (ImportError, AttributeError):
-        return  # another gym: it says what it has to say
-    notices.clear()
+        return  # another gym, or none: it may say what it has to say
