@@ -117,8 +117,8 @@ def make_plan(
 ) -> Plan:
     """Reads the suite, selects cells, looks up what is stored; raises RequestError for any mistake.
 
-    only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
-    group, label, id); backend: "name:setting=value,…" instead of the suite's own; timeout: seconds a cell.
+    only, skip: "axis=value,value", see `metabench.selection.select`; backend: "name:setting=value,…"
+    instead of the suite's own; timeout: seconds a cell.
     """
     registry = registry or load()
     registry.find("executor", executor)

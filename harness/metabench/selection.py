@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from metabench.errors import RequestError, known
@@ -28,41 +29,84 @@ def parse_spec(text: str) -> dict[str, Any]:
 def select(cells: Sequence[Cell], only: Sequence[str], skip: Sequence[str]) -> list[Cell]:
     """The cells that match every axis of `only` and none of `skip`; each reads `axis=value,value`.
 
-    Raises RequestError where an axis does not exist or a value of `only` matches no cell.
+    An axis is one of a cell's, such as `dataset`, or a component's setting: `algorithm.first_order=true`.
+    Raises RequestError where an axis does not exist or no cell has one of its values.
     """
-    wanted = [_condition(text, cells) for text in only]
-    unwanted = [_condition(text, cells) for text in skip]
-    axes: dict[str, set[str]] = {}
-    for axis, values in wanted:
-        axes.setdefault(axis, set()).update(values)
-    kept = [cell for cell in cells if all(_axes(cell)[a] in v for a, v in axes.items())]
-    return [cell for cell in kept if not any(_axes(cell)[a] in v for a, v in unwanted)]
+    if not only and not skip:
+        return list(cells)
+    axes = [_axes(cell) for cell in cells]
+    wanted: dict[str, set[str]] = {}
+    for text in only:
+        axis, values = _condition(text, axes)
+        wanted.setdefault(axis, set()).update(values)
+    unwanted = [_condition(text, axes) for text in skip]
+    return [
+        cell
+        for cell, own in zip(cells, axes, strict=True)
+        if all(own.get(axis) in values for axis, values in wanted.items())
+        and not any(own.get(axis) in values for axis, values in unwanted)
+    ]
 
 
-def _condition(text: str, cells: Sequence[Cell]) -> tuple[str, set[str]]:
+def values_of(text: str, there: Collection[str]) -> list[str]:
+    """The values of `value,value`; one that is in `there` may hold commas itself.
+
+    >>> values_of("maml (steps=1, rate=2),reptile", {"maml (steps=1, rate=2)", "reptile"})
+    ['maml (steps=1, rate=2)', 'reptile']
+    """
+    words, found = text.split(","), []
+    while words:
+        ends = range(len(words), 1, -1)
+        end = next((end for end in ends if ",".join(words[:end]) in there), 1)
+        found.append(",".join(words[:end]))
+        words = words[end:]
+    return found
+
+
+def _condition(text: str, axes: Sequence[Mapping[str, str]]) -> tuple[str, set[str]]:
     axis, equals, values = text.partition("=")
-    names = list(_axes(cells[0])) if cells else []
-    if not equals or axis not in names:
-        raise RequestError(f"{text!r} is no axis=value; {known(axis, names)}")
-    asked = set(values.split(","))
-    there = {_axes(cell)[axis] for cell in cells}
-    if asked - there:
-        strange = sorted(asked - there)[0]
-        raise RequestError(f"no cell has {axis} {strange!r}; {known(strange, there)}")
-    return axis, asked
+    there = {own[axis] for own in axes if axis in own}
+    if not equals or not there:
+        raise RequestError(
+            f"{text!r} is not axis=value; {known(axis, {name for own in axes for name in own})}"
+        )
+    asked = values_of(values, there)
+    for value in asked:
+        if value not in there:
+            raise RequestError(f"no cell has {axis} {value!r}; {known(value, there)}")
+    return axis, set(asked)
 
 
 def _axes(cell: Cell) -> dict[str, str]:
+    from metabench.rows import protocol_text  # imports numpy, which most commands can do without
+
+    backend = cell.backend.settings
     return {
         "algorithm": cell.algorithm.name,
         "network": cell.network.name if cell.network else "none",
         "dataset": cell.dataset.name,
         "backend": cell.backend.name,
-        "ranks": str(cell.backend.settings.get("ranks", 1)),
+        "ranks": str(backend.get("ranks", 1)),
+        "threads": str(backend.get("threads", "none")),
         "ways": str(cell.test.ways),
         "shots": str(cell.test.shots),
+        "queries": str(cell.test.queries),
+        "train": protocol_text(cell.train) or "none",
+        "steps": str(cell.budget.steps),
+        "step_tasks": str(cell.budget.tasks),
+        "metric": cell.evaluation.metric,
         "seed": str(cell.seed),
         "group": cell.group,
         "label": cell.label,
         "id": cell.id,
+    } | _settings(cell)
+
+
+def _settings(cell: Cell) -> dict[str, str]:
+    """Every setting of the cell's components, as `algorithm.first_order` → `true`."""
+    named = {kind: getattr(cell, kind) for kind in ("algorithm", "network", "dataset", "backend")}
+    return {
+        f"{kind}.{name}": value if isinstance(value, str) else json.dumps(value)
+        for kind, spec in named.items()
+        for name, value in (spec.settings.items() if spec else ())
     }

@@ -48,7 +48,8 @@ def command(
     """Run SUITE (a name, or a path to a TOML file) and show its tables.
 
     Cells whose result is stored already are not run again. AXIS is one of algorithm, network, dataset,
-    backend, ranks, ways, shots, seed, group, label, id.
+    backend, ranks, threads, ways, shots, queries, train, steps, step_tasks, metric, seed, group, label, id,
+    or a component's setting, as in --only algorithm.first_order=true.
 
     Exit status: 0 when every cell is ok, skipped with a reason, or ended as its suite expects; 1 when
     one failed; 2 for a mistake in the request.
