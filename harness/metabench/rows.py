@@ -110,7 +110,7 @@ def _axes(cell: Cell) -> Row:
         "ways": cell.test.ways,
         "shots": cell.test.shots,
         "queries": cell.test.queries,
-        "train": _protocol_text(cell.train),
+        "train": protocol_text(cell.train),
         "steps": cell.budget.steps,
         "step_tasks": cell.budget.tasks,
         "budget_seconds": cell.budget.seconds,
@@ -277,7 +277,8 @@ def task_text(ways: int, shots: int) -> str:
     return f"{ways}-way {shots}-shot" if ways > 1 else f"{shots}-shot"
 
 
-def _protocol_text(train: Protocol | Batches | None) -> str:
+def protocol_text(train: Protocol | Batches | None) -> str:
+    """How a cell trains, in words: "20-way 1-shot", "batches of 64"; empty where it does not."""
     if train is None:
         return ""
     if isinstance(train, Batches):
