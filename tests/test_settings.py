@@ -20,6 +20,7 @@ class Oven(Component):
     trays: tuple[int, ...] = setting((1,), "levels in use", at_least=1)
     timer: float | None = setting(None, "minutes")
     lit: bool = setting(False, "light on")
+    tools: tuple[str, ...] = setting(("rack",), "what lies in it", choices=("rack", "stone"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,14 @@ class Locked(Component):
 
 def test_defaults_are_filled_in_and_integers_become_floats() -> None:
     filled = fill(Oven, {"heat": 200})
-    assert filled == {"heat": 200.0, "mode": "air", "trays": [1], "timer": None, "lit": False}
+    assert filled == {
+        "heat": 200.0,
+        "mode": "air",
+        "trays": [1],
+        "timer": None,
+        "lit": False,
+        "tools": ["rack"],
+    }
     assert type(filled["heat"]) is float
 
 
@@ -53,6 +61,10 @@ def test_unknown_setting_names_the_likely_and_the_known_ones() -> None:
         ({"trays": 1}, "1 is no list of int"),
         ({"timer": "long"}, "'long' is no float or none"),
         ({"lit": 1}, "1 is no bool"),
+        ({"heat": float("nan")}, "nan is not a finite number"),
+        ({"timer": float("inf")}, "inf is not a finite number"),
+        ({"heat": 10**400}, "is no float"),
+        ({"tools": ["stone", "axe"]}, "'axe' is not one of rack, stone"),
     ],
 )
 def test_wrong_value_says_what_is_wrong(given: dict[str, object], said: str) -> None:
@@ -70,6 +82,10 @@ def test_required_setting_is_asked_for_by_its_help() -> None:
     with pytest.raises(SettingError, match="'locked' needs the setting 'key': what opens it"):
         make(Locked)
     assert make(Locked, {"key": "a"}).key == "a"
+
+
+def test_choices_hold_for_each_member_of_a_list() -> None:
+    assert make(Oven, {"tools": ["stone", "rack"]}).tools == ("stone", "rack")
 
 
 def test_lists_of_a_file_become_tuples_of_the_component() -> None:

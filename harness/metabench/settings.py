@@ -12,9 +12,11 @@ A component is a frozen dataclass; each field made with `setting` is one of its 
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -110,18 +112,24 @@ def _settings(component: type) -> Iterator[Setting]:
 
 def _checked(one: Setting, value: Any) -> Any:
     value = _coerced(one.type, value)
-    if one.choices is not None and value is not None and value not in one.choices:
-        listed = ", ".join(str(c) for c in one.choices)
-        raise SettingError(f"{value!r} is not one of {listed}")
-    for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            if one.at_least is not None and number < one.at_least:
-                raise SettingError(f"{number} is less than {one.at_least}")
-            if one.above is not None and number <= one.above:
-                raise SettingError(f"{number} is not above {one.above}")
-            if one.at_most is not None and number > one.at_most:
-                raise SettingError(f"{number} is more than {one.at_most}")
+    for member in value if isinstance(value, list) else [value]:
+        if one.choices is not None and member is not None and member not in one.choices:
+            listed = ", ".join(str(c) for c in one.choices)
+            raise SettingError(f"{member!r} is not one of {listed}")
+        if isinstance(member, (int, float)) and not isinstance(member, bool):
+            _require_bounds(one, member)
     return value
+
+
+def _require_bounds(one: Setting, number: float) -> None:
+    if isinstance(number, float) and not math.isfinite(number):
+        raise SettingError(f"{number} is not a finite number")
+    if one.at_least is not None and number < one.at_least:
+        raise SettingError(f"{number} is less than {one.at_least}")
+    if one.above is not None and number <= one.above:
+        raise SettingError(f"{number} is not above {one.above}")
+    if one.at_most is not None and number > one.at_most:
+        raise SettingError(f"{number} is more than {one.at_most}")
 
 
 def _coerced(wanted: Any, value: Any) -> Any:
@@ -142,7 +150,8 @@ def _coerced(wanted: Any, value: Any) -> Any:
     elif wanted is Any:
         return value
     elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # of a whole number with more than 308 digits
+            return float(value)
     elif wanted in (int, str, bool) and type(value) is wanted:  # True is no int here
         return value
     raise SettingError(f"{value!r} is no {_type_text(wanted)}")
