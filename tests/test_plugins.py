@@ -1,7 +1,7 @@
 """The registry: what a good plugin brings, and what is said of a bad one."""
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PathDistribution, entry_points
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,16 @@ def registry_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -
     monkeypatch.syspath_prepend(folder)
     points = [EntryPoint(name, name, "metabench") for name in modules]
     return load([*points, *entry_points(group="metabench", name="metrics")])
+
+
+def point_of(site: Path, distribution: str, name: str, module: str) -> EntryPoint:
+    """An entry point of a distribution that is installed in `site`, as its metadata there say."""
+    folder = site / f"{distribution}-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[metabench]\n{name} = {module}\n")
+    (point,) = PathDistribution(folder).entry_points
+    return point
 
 
 def test_every_built_in_is_found_through_the_entry_points() -> None:
@@ -79,6 +89,39 @@ def test_two_components_of_one_name_cite_both_plugins(
     assert "metric 'g' is already brought by plugin 'one'" in str(problem)
 
 
+def test_distributions_may_share_the_name_of_an_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"shared_{name}.py").write_text(GOOD.format(name=name))
+        monkeypatch.delitem(sys.modules, f"shared_{name}", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    points = [point_of(tmp_path, f"dist-{n}", "metrics", f"shared_{n}") for n in ("one", "two")]
+    registry = load([*points, *entry_points(group="metabench", name="metrics")])
+    assert {"one", "two", "accuracy"} <= set(registry.names("metric"))
+    assert registry.find("metric", "two").source == "dist-two 1.0"
+    assert registry.problems == []
+
+
+def test_outsider_with_the_name_of_our_entry_point_displaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "aaa_first.py").write_text(GOOD.format(name="accuracy"))
+    monkeypatch.syspath_prepend(tmp_path)
+    outsider = point_of(tmp_path, "aaa", "metrics", "aaa_first")
+    registry = load([outsider, *entry_points(group="metabench", name="metrics")])
+    assert registry.find("metric", "accuracy").plugin.distribution == "metabench"
+    (problem,) = registry.problems
+    assert problem.plugin.distribution == "aaa"
+
+
+def test_entry_point_of_another_package_s_module_is_reported(tmp_path: Path) -> None:
+    outsider = point_of(tmp_path, "aaa", "mine", "metabench_plugins.metrics")
+    registry = load([outsider, *entry_points(group="metabench", name="metrics")])
+    assert registry.find("metric", "accuracy").plugin.distribution == "metabench"
+    assert "already that of plugin 'metrics'" in str(registry.problems[0])
+
+
 def test_built_in_wins_over_an_outsider_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = registry_of(tmp_path, monkeypatch, a_first=GOOD.format(name="accuracy"))
     assert registry.find("metric", "accuracy").cls.__module__ == "metabench_plugins.metrics.accuracy"
@@ -108,6 +151,11 @@ def test_hook_with_a_wrong_signature_or_name_is_reported(
         ("class M(Metric):\n    'M.'\n    name = 'm'", "lacks the methods score"),
         ("class M(Metric):\n    name = 'm'\n    def score(self, p, t): return p", "has no docstring"),
         ("class M(Metric):\n    'M.'\n    def score(self, p, t): return p", "has no `name"),
+        (
+            "class M(Metric):\n    'M.'\n    name = '../m'\n    def score(self, p, t): return p",
+            "called '../m'",
+        ),
+        ("class M(Metric):\n    'M.'\n    name = ''\n    def score(self, p, t): return p", "is called ''"),
         (
             "class M(Metric):\n    'M.'\n    name = 'm'\n    k: int = setting(1, 'k')\n"
             "    def score(self, p, t): return p",

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import inspect
+import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,10 @@ from metabench import contracts, hookspecs
 from metabench.errors import UnknownComponent, known
 
 GROUP = "metabench"
+OURS = "metabench"  # the distribution of the built-ins
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+"""What a component may be called: its name becomes a part of file names."""
 
 KINDS: Mapping[str, type] = {
     "algorithm": contracts.Algorithm,
@@ -46,6 +52,11 @@ class Plugin:
     module: str
     distribution: str
     version: str
+
+    @property
+    def key(self) -> str:
+        """What the registry calls it: distributions may use the same names for their entry points."""
+        return f"{self.distribution}:{self.name}"
 
     def __str__(self) -> str:
         return f"plugin {self.name!r} ({self.module}) of {self.distribution} {self.version}"
@@ -73,7 +84,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a plugin, and what mends it."""
+    """Something wrong with a plugin, and what puts it right."""
 
     plugin: Plugin
     what: str
@@ -85,7 +96,7 @@ class Problem:
 
 @dataclass
 class Registry:
-    """Every usable plugin; the components of a kind are asked for when that kind is first used."""
+    """Every usable plugin by its key; the components of a kind are asked for when it is first used."""
 
     manager: pluggy.PluginManager
     plugins: dict[str, Plugin]
@@ -113,7 +124,18 @@ class Registry:
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, each with the plugin that brings it."""
-        return [(plugin, Path(folder)) for plugin, folder in self._call("metabench_suites")]
+        found = []
+        for plugin, folder in self._call("metabench_suites"):
+            if isinstance(folder, (str, os.PathLike)):
+                found.append((plugin, Path(folder)))
+            else:
+                self.report(Problem(plugin, f"its hook metabench_suites gives {folder!r}, not a path", _MEND))
+        return found
+
+    def report(self, problem: Problem) -> None:
+        """Adds a problem, once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def observe(self, hook: str, **arguments: Any) -> None:
         """Calls an observer hook of every plugin; one that raises is reported once and left out."""
@@ -125,7 +147,7 @@ class Registry:
                 problem = Problem(
                     self.plugins[impl.plugin_name], f"its hook {hook} raised {_said(error)}", _MEND
                 )
-                self.problems.append(problem)
+                self.report(problem)
                 warnings.warn(str(problem), stacklevel=2)
 
     def _collect(self, kind: str) -> dict[str, Entry]:
@@ -133,12 +155,12 @@ class Registry:
         for plugin, cls in self._call(f"metabench_{kind}s"):
             wrong = fault(kind, cls)
             if wrong is not None:
-                self.problems.append(Problem(plugin, f"{kind} {cls!r} {wrong}", _MEND))
+                self.report(Problem(plugin, f"{kind} {cls!r} {wrong}", _MEND))
             elif cls.name in found:
                 other = found[cls.name].plugin
                 what = f"{kind} {cls.name!r} is already brought by {other}; the first one is used"
                 remedy = "Rename one of them, or uninstall one of the two packages."
-                self.problems.append(Problem(plugin, what, remedy))
+                self.report(Problem(plugin, what, remedy))
             else:
                 found[cls.name] = Entry(kind, cls.name, cls, plugin)
         return found
@@ -146,36 +168,32 @@ class Registry:
     def _call(self, hook: str) -> Iterable[tuple[Plugin, Any]]:
         # Our own plugins come first, so that an outsider cannot replace a built-in by its name.
         impls = getattr(self.manager.hook, hook).get_hookimpls()
-        first = sorted(impls, key=lambda impl: self.plugins[impl.plugin_name].distribution != "metabench")
+        first = sorted(impls, key=lambda impl: self.plugins[impl.plugin_name].distribution != OURS)
         for impl in first:
             plugin = self.plugins[impl.plugin_name]
             try:
                 brought = list(impl.function())
             except Exception as error:
-                self.problems.append(Problem(plugin, f"its hook {hook} raised {_said(error)}", _MEND))
+                self.report(Problem(plugin, f"its hook {hook} raised {_said(error)}", _MEND))
                 continue
             yield from ((plugin, one) for one in brought)
 
 
-_MEND = "Mend or uninstall that package."
+_MEND = "Repair or uninstall that package."
 
 
 def load(points: Sequence[importlib.metadata.EntryPoint] | None = None) -> Registry:
-    """A fresh registry of every installed plugin (or of the entry points given)."""
+    """A fresh registry of every installed plugin (or of the entry points given), our own first."""
     manager = pluggy.PluginManager("metabench")
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager, {})
     if points is None:
         points = list(importlib.metadata.entry_points(group=GROUP))
-    for point in sorted(set(points), key=lambda p: (p.name, p.value)):
-        plugin = _plugin(point)
-        if plugin.name in registry.plugins:
-            what = f"its entry point has the name of {registry.plugins[plugin.name]}, and is left out"
-            registry.problems.append(Problem(plugin, what, "Rename the entry point in one of the packages."))
-            continue
-        problem = _register(registry, plugin, point)
+    found = {_plugin(point): point for point in points}  # each once, however often its package is on the path
+    for plugin in sorted(found, key=lambda p: (p.distribution != OURS, p.distribution, p.name, p.module)):
+        problem = _register(registry, plugin, found[plugin])
         if problem is not None:
-            registry.problems.append(problem)
+            registry.report(problem)
     return registry
 
 
@@ -195,7 +213,7 @@ def _register(registry: Registry, plugin: Plugin, point: importlib.metadata.Entr
     if made_for in contracts.DEPRECATED_CONTRACTS:
         told = f"it was made for contract {made_for!r}, which the next release no longer takes"
         remedy = f"Upgrade {plugin.distribution}: {contracts.DEPRECATED_CONTRACTS[made_for]}."
-        registry.problems.append(Problem(plugin, told, remedy))
+        registry.report(Problem(plugin, told, remedy))
     elif made_for != contracts.CONTRACT_VERSION:
         newer = isinstance(made_for, int) and made_for > contracts.CONTRACT_VERSION
         remedy = "Upgrade metabench." if newer else f"Upgrade {plugin.distribution}."
@@ -204,8 +222,12 @@ def _register(registry: Registry, plugin: Plugin, point: importlib.metadata.Entr
     wrong = _wrong_hook(module)
     if wrong is not None:
         return Problem(plugin, wrong, "See the hooks in metabench.hookspecs.")
-    registry.manager.register(module, name=plugin.name)
-    registry.plugins[plugin.name] = plugin
+    other = registry.manager.get_name(module) or (plugin.key if plugin.key in registry.plugins else None)
+    if other is not None:
+        what = f"its module or its name is already that of {registry.plugins[other]}; it is left out"
+        return Problem(plugin, what, "Remove one of the two entry points.")
+    registry.manager.register(module, name=plugin.key)
+    registry.plugins[plugin.key] = plugin
     return None
 
 
@@ -231,6 +253,8 @@ def fault(kind: str, cls: Any) -> str | None:
         return f"is no subclass of metabench.{KINDS[kind].__name__}"
     if not isinstance(getattr(cls, "name", None), str):
         return "has no `name: ClassVar[str]`"
+    if not NAME.fullmatch(cls.name):
+        return f"is called {cls.name!r}; a name is up to 64 letters, digits and . _ + -, the first not a sign"
     if "__dataclass_fields__" not in cls.__dict__ and any(
         isinstance(value, dataclasses.Field) for value in vars(cls).values()
     ):

@@ -98,8 +98,8 @@ def run_suite(suite: str, *, quiet: bool = False, **options: Any) -> RunOutcome:
 
 def silence(registry: Registry) -> None:
     """Takes the progress display out of a registry."""
-    if registry.manager.has_plugin("progress"):
-        registry.manager.unregister(name="progress")
+    if registry.manager.has_plugin("metabench:progress"):
+        registry.manager.unregister(name="metabench:progress")
 
 
 def make_plan(
