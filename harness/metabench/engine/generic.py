@@ -1,13 +1,13 @@
 """The generic path: any module over tasks, by `torch.vmap` where that is right, else by a loop.
 
-The first call runs the first two tasks both ways, with a second derivative, and keeps vmap only where
+The first call of each part runs two tasks both ways, with a second derivative, and keeps vmap only where
 output and gradients agree. Derivatives are always taken outside of vmap: taken inside of it, torch's
 second derivative of an affine norm is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +17,25 @@ from metabench.errors import Invalid
 
 
 class Generic:
-    """A module that is run for each task with the task's own weights, by "vmap" or "loop"."""
+    """A module that is run for each task with the task's own weights, each part by "vmap" or "loop"."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.path = "undecided"
+        self._ways: dict[str, str] = {}
+
+    @property
+    def path(self) -> str:
+        """ "vmap"; "loop" where a part needs it; "undecided" before the first run."""
+        return max(self._ways.values(), key=("vmap", "loop").index, default="undecided")
 
     def __call__(self, x: Tensor, own: Mapping[str, Tensor], part: str) -> Tensor:
         """Outputs [T, n, …] for x [T, n, …] and own weights [T, …] by name; see `Lifted`."""
         module = self.module if part == "all" else self.module.get_submodule(part)
         prefix = "" if part == "all" else part + "."
         given = {name.removeprefix(prefix): w for name, w in own.items() if name.startswith(prefix)}
-        if self.path == "undecided":
-            self.path = _decide(module, x, given)
-        return (_mapped if self.path == "vmap" else _looped)(module, x, given)
+        if part not in self._ways:
+            self._ways[part] = _decide(module, x, given)
+        return (_mapped if self._ways[part] == "vmap" else _looped)(module, x, given)
 
 
 Way = Callable[[nn.Module, Tensor, Mapping[str, Tensor]], Tensor]
@@ -51,45 +56,86 @@ def _looped(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
 
 
 def _decide(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> str:
-    """The way that is right here; raises Invalid for a module that changes its own state as it runs."""
-    x = x[:2].detach()
-    weights = {n: p.expand(2, *p.shape) for n, p in module.named_parameters()} | {
-        n: w[:2] for n, w in own.items()
-    }
-    before = {n: b.clone() for n, b in module.named_buffers()}
+    """The way that is right here; raises Invalid for a module whose result no way can repeat."""
+    x = _two(x.detach())
+    weights = {n: p.expand(2, *p.shape) for n, p in module.named_parameters()}
+    weights |= {n: _two(w) for n, w in own.items()}
+    _refuse_state(module, x, weights)
     by_loop = _derivatives(_looped, module, x, weights)
-    for name, buffer in module.named_buffers():
-        if not torch.equal(buffer, before[name]):
-            with torch.no_grad():
-                buffer.copy_(before[name])
-            raise Invalid(
-                f"{type(module).__name__} changes its buffer {name!r} as it runs: the result would depend on "
-                "the order of the tasks; use a layer without state"
-            )
     try:
         by_map = _derivatives(_mapped, module, x, weights)
-    except Exception:  # vmap refuses data-dependent code and random layers in many ways
+    except Exception:  # vmap refuses data-dependent code in many ways
         return "loop"
-    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
-    agree = all(
-        (a - b).abs().max() <= tolerance * max(b.abs().max() for b in group)
-        for one, group in zip(by_map, by_loop, strict=True)
+    return "vmap" if _agree(by_map, by_loop) else "loop"
+
+
+def _two(one: Tensor) -> Tensor:
+    """The first two tasks; a single one twice."""
+    return one[:2] if len(one) > 1 else one.expand(2, *one.shape[1:])
+
+
+def _refuse_state(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]) -> None:
+    """Raises Invalid for a module that changes its own state, or whose second run differs from its first."""
+    name = type(module).__name__
+    before = {n: b.clone() for n, b in module.named_buffers()}
+    chance = _random_states(x)
+    with torch.no_grad():
+        first, second = (_looped(module, x, weights) for _ in range(2))
+    for buffer_name, buffer in module.named_buffers():
+        if not torch.equal(buffer, before[buffer_name]):
+            with torch.no_grad():
+                for n, b in module.named_buffers():
+                    b.copy_(before[n])
+            raise Invalid(
+                f"{name} changes its buffer {buffer_name!r} as it runs: the result would depend on "
+                "the order of the tasks; use a layer without state"
+            )
+    drew = any(not torch.equal(a, b) for a, b in zip(chance, _random_states(x), strict=True))
+    if drew or not _agree([[first]], [[second]]):
+        raise Invalid(
+            f"{name} gives something else at each run, as with dropout: the result would depend on how tasks "
+            "are shared out to chunks and ranks; build it without randomness (dropout 0)"
+        )
+
+
+def _random_states(x: Tensor) -> list[Tensor]:
+    """The states of torch's own generators that the module could draw from."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(x.device)] if x.is_cuda else states
+
+
+def _agree(some: Iterable[Sequence[Tensor]], others: Iterable[Sequence[Tensor]]) -> bool:
+    """Whether groups of tensors are equal up to rounding, as a share of a group's largest entry."""
+    return all(
+        float((a - b).abs().max()) <= (1e-9 if a.dtype == torch.float64 else 1e-3) * largest
+        for one, group in zip(some, others, strict=True)
+        for largest in [max(float(b.abs().max()) for b in group)]
         for a, b in zip(one, group, strict=True)
     )
-    return "vmap" if agree else "loop"
 
 
 def _derivatives(
     way: Way, module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Output, gradient and gradient of the gradient's square, of a smooth function of the output."""
+    """Output, gradient and gradient of the gradient's square, of a smooth function of the output.
+
+    With respect to weights and input. Raises Invalid where torch has no such derivatives.
+    """
     with torch.enable_grad():
         own = {n: w.detach().clone().requires_grad_() for n, w in weights.items()}
-        leaves = list(own.values())
-        output = way(module, x, own)
+        inputs = x.clone().requires_grad_(x.is_floating_point())
+        leaves = [one for one in (inputs, *own.values()) if one.requires_grad]
+        output = way(module, inputs, own)
         slope = torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device)
         loss = (output.flatten() * slope).sum() + output.square().mean()
-        first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
-        total = torch.stack([g.square().sum() for g in first]).sum()
-        second = torch.autograd.grad(total, leaves, materialize_grads=True)
-    return [output.detach()], [g.detach() for g in first], list(second)
+        try:
+            first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
+            # `backward` visits nodes that do nothing but refuse; `grad` passes them over in silence
+            torch.stack([g.square().sum() for g in first]).sum().backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise Invalid(
+                f"{type(module).__name__} cannot be differentiated twice, as learning from gradient steps "
+                f"needs ({str(error).splitlines()[0]}); use operations with a second derivative"
+            ) from error
+    second = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    return [output.detach()], [g.detach() for g in first], second

@@ -12,10 +12,12 @@ statistics would carry information from one task to the next, and depend on the 
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 
 from metabench.engine.generic import Generic
@@ -32,6 +34,7 @@ from metabench.engine.rules import (
 from metabench.errors import Invalid
 
 Part = Literal["all", "features", "head"]
+READS = (getattr, operator.getitem, len)  # of a value's shape, or of a size
 
 
 class Lifted:
@@ -118,8 +121,9 @@ class Step(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer with its rule, and the names of its parameters in the module."""
+    """A layer with its rule, the node of its input, and the names of its parameters in the module."""
 
+    input: fx.Node
     module: nn.Module
     rule: LayerRule
     parameters: Mapping[str, str]
@@ -145,9 +149,12 @@ class Program:
             elif node.op == "call_module":
                 layer = root.get_submodule(str(node.target))
                 own = {n: names[id(p)] for n, p in layer.named_parameters(recurse=False)}
-                self.steps.append((node, Layer(layer, layer_rule(layer), own, _bias_is_silent(root, node))))
+                rule = layer_rule(layer)
+                self.steps.append(
+                    (node, Layer(_only_input(node), layer, rule, own, _bias_is_silent(root, node)))
+                )
             else:
-                self.steps.append((node, Step(node, _function(node), node.args, dict(node.kwargs))))
+                self.steps.append((node, _step(node)))
         if not isinstance(self.output, fx.Node):
             raise NoRule("several outputs")
 
@@ -160,8 +167,8 @@ class Program:
                     {n: own[full] for n, full in step.parameters.items() if full in own},
                     {n: self.shared[full] for n, full in step.parameters.items() if full not in own},
                 )
-                value = slots[node.args[0]]  # type: ignore[index]  # a layer's input is a node
-                slots[node] = step.rule(step.module, value, weights, Context(statistics, step.silent_bias))
+                context = Context(statistics, step.silent_bias)
+                slots[node] = step.rule(step.module, slots[step.input], weights, context)
             else:
                 slots[node] = _run(step, slots)
         result = slots[self.output]
@@ -173,14 +180,33 @@ class Program:
 def _run(step: Step, slots: Mapping[fx.Node, Any]) -> Any:
     args = fx.node.map_arg(step.args, lambda node: slots[node])
     kwargs = fx.node.map_arg(step.kwargs, lambda node: slots[node])
-    if step.function in (getattr, operator.getitem, len) or _holds_value(args):
+    if step.function in READS or any(isinstance(one, Value) for one in (*args, *kwargs.values())):
         rule = FUNCTION_RULES.get(step.function, step.function)
         return rule(*args, **kwargs)
     return step.function(*args, **kwargs)
 
 
-def _holds_value(args: Any) -> bool:
-    return any(isinstance(one, Value) for one in args)
+def _only_input(node: fx.Node) -> fx.Node:
+    """What a layer is called with; raises NoRule for anything but one value."""
+    given = [*node.args, *node.kwargs.values()]
+    if len(given) != 1 or not isinstance(given[0], fx.Node):
+        raise NoRule(f"layer {node.target!r} with other arguments than one input")
+    return given[0]
+
+
+def _step(node: fx.Node) -> Step:
+    """A call of a function or method; raises NoRule where its rule does not take these arguments."""
+    function = _function(node)
+    args, kwargs = node.args, dict(node.kwargs)
+    if not args and "input" in kwargs:  # F.relu(input=x)
+        args = (kwargs.pop("input"),)
+    rule = FUNCTION_RULES.get(function, function)
+    if function is not operator.floordiv:
+        try:
+            inspect.signature(rule).bind(*args, **kwargs)
+        except TypeError as error:
+            raise NoRule(f"{_name(node)} with other arguments ({error})") from error
+    return Step(node, function, args, kwargs)
 
 
 def _function(node: fx.Node) -> Callable[..., Any]:
@@ -191,13 +217,33 @@ def _function(node: fx.Node) -> Callable[..., Any]:
         return METHOD_RULES[str(node.target)]
     if node.op == "call_function" and (node.target in FUNCTION_RULES or node.target is operator.floordiv):
         return node.target  # type: ignore[return-value]  # a function node's target is a function
-    raise NoRule(f"{node.op} {getattr(node.target, '__name__', node.target)}")
+    raise NoRule(f"{node.op} {_name(node)}")
+
+
+def _name(node: fx.Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+class _Tracer(fx.Tracer):
+    """Reads a network's operations; raises NoRule where some are hidden from autograd.
+
+    A `torch.autograd.Function` runs its forward without recording, as `no_grad` does: read as ordinary
+    operations they would get an ordinary gradient in place of their own.
+    """
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if not torch.is_grad_enabled():
+            raise NoRule("an autograd.Function, or code under no_grad")
+        return super().create_node(*args, **kwargs)
 
 
 def _trace(root: nn.Module) -> fx.Graph:
     before = {name: buffer.clone() for name, buffer in root.named_buffers()}
     try:
-        graph = fx.Tracer().trace(root)
+        with torch.enable_grad():
+            graph = _Tracer().trace(root)
+    except NoRule:
+        raise
     except Exception as error:  # tracing runs the network's own code on stand-ins: it may raise anything
         raise NoRule(f"a network that cannot be traced ({type(error).__name__}: {error})") from error
     finally:

@@ -7,6 +7,7 @@ grouped   [n, T·C, …]          tasks side by side in the channel axis, as a g
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -236,8 +237,9 @@ def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
 
 def reshape(x: Value, *shape: Any) -> Value:
     """`view` or `reshape` that keeps the examples' axis: `x.view(x.size(0), -1)`, `x.reshape(-1, 64)`."""
-    wanted = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else tuple(shape)
-    if not wanted or wanted[0] not in (-1, x.examples):
+    wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
+    folds = -1 in wanted[:1] and math.prod(wanted[1:]) != math.prod(x.shape[1:])
+    if not wanted or wanted[0] not in (-1, x.examples) or folds:
         raise NoRule(f"reshape to {wanted}")
     rows = x.by_task()
     result = rows.reshape(*rows.shape[:2], *wanted[1:])
