@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import os
 import sys
 import textwrap
@@ -36,6 +37,7 @@ from metabench import (
     result,
     setting,
     suite,
+    suite_reader,
     testing,
 )
 from metabench.cli import COMMANDS, metabench
@@ -44,6 +46,34 @@ from metabench.jobs import Job, Outcome
 from metabench.settings import explain
 
 REFERENCE = Path(__file__).parent / "reference"
+
+SUITE_NOTES = {
+    "name": "the name of the suite, which is also that of the file",
+    "version": "a whole number, 1 or more; raise it with every change of what is measured",
+    "title": 'one line for lists and tables; default `""`',
+    "description": 'more about it, shown by `metabench show`; default `""`',
+    "minutes": "what the whole suite takes, above 0; a run shows it before it starts; no default",
+    "defaults": "keys of a cell, merged under every entry of `cells`; default: none",
+    "cells": "the entries, each written as `[[cells]]`; at least one",
+}
+
+CELL_NOTES = {
+    "algorithm": "required",
+    "network": "required by algorithms that have one, ignored by others",
+    "dataset": "required",
+    "backend": 'default `"cpu"`',
+    "test": "the protocol of meta-test and validation, a table, see below; required",
+    "train": "the protocol of meta-training where it differs: its keys replace those that the algorithm "
+    "chooses, which are those of `test` for most. An algorithm that trains on batches or not at all has no "
+    "such protocol, and `train` is a mistake in an entry all of whose algorithms are like that",
+    "budget": "a table, see below",
+    "evaluation": "a table, see below",
+    "seeds": "the training seeds, one cell each; default `[0]`. Test tasks have a seed of their own, "
+    "`evaluation.seed`",
+    "group": 'the table of the report that the cell belongs to, such as `"scaling"`; default `"accuracy"`',
+    "label": 'the name of this variant in tables instead of the algorithm\'s; default `""`',
+    "expect": "a list of statuses, see below, that are no failure of this cell; default `[]`",
+}
 
 
 def main() -> None:
@@ -102,7 +132,7 @@ def _hooks() -> str:
 def _hook_head() -> str:
     return _prose(
         "A plugin is a module that an entry point of the group `metabench` names. It implements any of these "
-        "hooks, in the order of a run's life. The first eight and `metabench_reports` bring components: they "
+        "hooks, in the order of a run's life. Those that return a sequence bring components: they "
         "are called in the parent process when a command first asks for that kind, and each returns a list "
         "of classes (of folders, for suites). The worker of a cell imports the classes that its job names "
         "and nothing else. `metabench_progress` and `metabench_result` observe a run.\n\n"
@@ -168,17 +198,18 @@ def _record(cls: type, home: str = "metabench") -> str:
 
 def _suite_file() -> str:
     keys = {
-        "the top of the file": (suite.SUITE_KEYS, "`defaults` is merged under every entry of `cells`."),
-        "a cell, and `[defaults]`": (suite.CELL_KEYS, "An entry of `cells` may hold `sweep` too."),
+        "the top of the file": (suite_reader.SUITE_KEYS, SUITE_NOTES),
+        "a cell, and `[defaults]`": (suite_reader.CELL_KEYS, CELL_NOTES),
     }
     parts = ["# The suite file", _doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
     for where, (names, more) in keys.items():
-        parts.append(f"## Keys of {where}\n\n" + ", ".join(f"`{name}`" for name in names) + f". {more}")
+        rows = ["| key | what it is |", "| --- | --- |", *(f"| `{name}` | {more[name]} |" for name in names)]
+        parts.append(f"## Keys of {where}\n\n" + "\n".join(rows))
     parts.append(
         _prose(
             'A component stands as a name, `algorithm = "maml"`, or as a table with its settings, '
-            '`algorithm = {name = "maml", inner_rate = 0.4}`; `metabench show maml` lists them. In a '
-            "`sweep`, a key is that of a cell or of a component's setting, "
+            '`algorithm = {name = "maml", inner_rate = 0.4}`; `metabench show maml` lists them. An entry of '
+            "`cells` may have a table `sweep` too: each key is that of a cell or of a component's setting, "
             '`"algorithm.first_order"`, and its value the list to try: '
             "every combination becomes a cell. Mistakes are reported all at once, before anything runs."
         )
@@ -195,9 +226,15 @@ def _suite_file() -> str:
 def _settings(cls: type) -> str:
     rows = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
     for one in explain(cls):
-        default = "required" if one.default is dataclasses.MISSING else repr(one.default)
-        rows.append(f"| `{one.name}` | {one.type_text} | {default} | {one.help} |")
+        rows.append(f"| `{one.name}` | {one.type_text} | {_toml(one.default)} | {one.help} |")
     return "\n".join(rows)
+
+
+def _toml(default: Any) -> str:
+    """A default as it would stand in a suite file, which has no word for None."""
+    if default is dataclasses.MISSING:
+        return "required"
+    return "none" if default is None else f"`{json.dumps(default)}`"
 
 
 def _results() -> str:

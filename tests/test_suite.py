@@ -1,6 +1,7 @@
 """Suites: sweeps become cells, and every mistake is reported before anything runs."""
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from metabench.errors import RequestError, SuiteError
 from metabench.plugins import Registry, load
 from metabench.records import Cell
 from metabench.selection import parse_spec, select, values_of
-from metabench.suite import Suite, read
+from metabench.suite import Suite, installed, read
 
 HEAD = """
 name = "s"
@@ -139,6 +140,106 @@ def test_all_mistakes_are_reported_at_once(suite_of: Reader) -> None:
     assert len(mistakes(suite_of, text)) == 4  # one more: the training protocol has too many ways as well
 
 
+def test_every_mistake_of_one_cell_is_reported_that_needs_no_other_to_be_right(suite_of: Reader) -> None:
+    text = GLYPHS.replace('"maml"', '"mamml"') + "test = {ways = 500}\nseeds = [-1]\n"
+    found = mistakes(suite_of, HEAD + text)
+    for key in ("cells[1].algorithm: ", "cells[1].test.ways: is 500", "cells[1].seeds: is [-1]"):
+        assert sum(key in mistake for mistake in found) == 1
+    assert len(found) == 3
+
+
+def test_wrong_backend_hides_neither_a_wrong_metric_nor_a_learner_of_another_kind(suite_of: Reader) -> None:
+    text = """
+[[cells]]
+algorithm = "protonet"
+network = "mlp"
+dataset = "sinusoid"
+backend = "tpu"
+test = {ways = 1}
+train = {weys = 1}
+evaluation = {metric = "accuracy"}
+"""
+    found = "\n".join(mistakes(suite_of, HEAD + text))
+    assert "cells[1].backend: no backend is called 'tpu'" in found
+    assert "algorithm 'protonet' learns classification; its data set is regression" in found
+    assert "'accuracy' scores classification; the data is regression" in found
+    assert "cells[1].train: 'Protocol' has no setting 'weys'" in found
+    assert len(found.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD + GLYPHS.replace("[[cells]]", "[cells]"), "cells: is a table; write [[cells]] before"),
+        (HEAD.replace("[defaults]\n", "cells = [3]\n[defaults]\n"), "cells[1]: is 3; it is a table"),
+        (HEAD.replace("[defaults]\n", "defaults = 3\n[other]\n") + GLYPHS, "defaults: is 3; it is a table"),
+        (HEAD + GLYPHS + "sweep = 3\n", "cells[1].sweep: is 3; it is a table"),
+        (HEAD + GLYPHS + "train = 3\n", "cells[1].train: is 3; it is a table with ways, shots, queries"),
+        (HEAD + GLYPHS + 'test = "5w1s"\n', "cells[1].test: is '5w1s'; it is a table with ways"),
+        (HEAD + GLYPHS + 'expect = "out-of-memory"\n', "is 'out-of-memory'; it is a list of statuses"),
+        (HEAD + GLYPHS + "expect = [{a = 1}]\n", "cells[1].expect: {'a': 1} is no status"),
+        (HEAD + GLYPHS + "label = 3\n", "cells[1].label: is 3; it is a text in quotes"),
+        (HEAD + GLYPHS.replace('"conv4"', "3"), "cells[1].network: is 3; write a name"),
+        (
+            HEAD + GLYPHS.replace('"conv4"', "3") + '[cells.sweep]\n"network.width" = [8]\n',
+            "cells[1].network: is 3; write a name",
+        ),
+        (HEAD + GLYPHS + '[cells.sweep]\n"seeds.x" = [8]\n', "'seeds.x' does not exist: 'seeds' has no keys"),
+        (
+            HEAD.replace("version = 1", "version = 1\nminutes = nan") + GLYPHS,
+            "minutes: is nan; it is a number",
+        ),
+    ],
+)
+def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text: str, said: str) -> None:
+    found = mistakes(suite_of, text)
+    assert any("s.toml: " in mistake and said in mistake for mistake in found), found
+
+
+@pytest.mark.parametrize("algorithm", ["baseline", "nearest-neighbour"])
+def test_training_protocol_that_nothing_uses_is_a_mistake(suite_of: Reader, algorithm: str) -> None:
+    text = HEAD + GLYPHS.replace("maml", algorithm) + "train = {queries = 1}\n"
+    (mistake,) = mistakes(suite_of, text)
+    assert "cells[1].train: has no effect: no algorithm of this entry trains on tasks" in mistake
+    swept = text.replace(f'algorithm = "{algorithm}"\n', "")
+    assert suite_of(swept + f'[cells.sweep]\nalgorithm = ["{algorithm}", "maml"]\n').cells
+
+
+def test_mistake_of_an_option_names_the_option_and_hides_no_mistake_of_the_file(
+    suite_of: Reader, registry: Registry, tmp_path: Path
+) -> None:
+    suite_of(HEAD + GLYPHS)
+    with pytest.raises(SuiteError) as caught:
+        read(registry, str(tmp_path / "s.toml"), seeds=[-1], backend={"name": "tpu"})
+    assert caught.value.mistakes[0] == "--seeds: is [-1]; it is a list of whole numbers, 0 or more"
+    assert caught.value.mistakes[1].startswith("--backend: no backend is called 'tpu'")
+    assert len(caught.value.mistakes) == 2
+    (tmp_path / "s.toml").write_text(HEAD + GLYPHS.replace("glyphs", "glyfs"))
+    with pytest.raises(SuiteError) as caught:
+        read(registry, str(tmp_path / "s.toml"), seeds=[-1])
+    assert len(caught.value.mistakes) == 2
+
+
+def test_suite_that_two_plugins_bring_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "quick.toml").write_text("")
+        (tmp_path / name / "twice.toml").write_text(HEAD)
+        text = "from metabench import hookimpl\nfrom pathlib import Path\n@hookimpl\n"
+        text += f"def metabench_suites(): return [Path({str(tmp_path / name)!r})]\n"
+        (tmp_path / f"suites_{name}.py").write_text(text)
+        points.append(EntryPoint(name, f"suites_{name}", "metabench"))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = load([*points, *entry_points(group="metabench", name="suites")])
+    for _ in range(2):  # asking again reports nothing again
+        assert installed(registry)["twice"] == tmp_path / "one" / "twice.toml"
+    assert installed(registry)["quick"].parent not in (tmp_path / "one", tmp_path / "two")
+    told = [str(problem) for problem in registry.problems]
+    assert len(told) == 3
+    assert "suite 'twice' is already brought by plugin 'one'" in "\n".join(told)
+
+
 def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
     (mistake,) = mistakes(suite_of, "name = ")
     assert "not a TOML file" in mistake
@@ -150,8 +251,6 @@ def test_suite_named_unlike_its_file_is_refused(suite_of: Reader) -> None:
 
 
 def test_shipped_suites_are_free_of_mistakes(registry: Registry) -> None:
-    from metabench.suite import installed
-
     for name, path in installed(registry).items():
         if path.parent.name == "suites" and "quick" in [p.stem for p in path.parent.glob("*.toml")]:
             assert read(registry, name).cells

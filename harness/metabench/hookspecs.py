@@ -12,9 +12,10 @@ A plugin is a module named by an entry point of the group `metabench`; it implem
         from my_package.method import MyMethod   # imported here, so that `metabench --help` stays quick
         return [MyMethod]
 
-The first eight bring components and are called in the parent process, when a command first asks for
-that kind; each returns a list of classes (of folders, for suites). The worker of a cell imports the
-classes that its job names and nothing else. The last two observe a run, in the parent process.
+Those that return a sequence bring components and are called in the parent process, when a command first
+asks for that kind; each returns a list of classes (of folders, for suites). The worker of a cell imports
+the classes that its job names and nothing else. `metabench_progress` and `metabench_result` observe a run,
+in the parent process.
 """
 
 from __future__ import annotations
