@@ -1,5 +1,6 @@
 """learn2learn's plugins: absent without harm, imported only where they are named, quiet, and of full use."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -48,14 +49,14 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
 
 
-def episodes(tasks: int = 4, dtype: torch.dtype = torch.float32) -> Episodes:
+def episodes(tasks: int = 4, dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = SHAPE) -> Episodes:
     """Tasks whose classes are noisy patterns: quick to tell apart."""
     chance = torch.Generator().manual_seed(0)
     ways = PROTOCOL.ways
-    patterns = torch.randn(tasks, 1, ways, *SHAPE, generator=chance)
+    patterns = torch.randn(tasks, 1, ways, *shape, generator=chance)
 
     def examples(each: int) -> Examples:
-        noise = torch.randn(tasks, each, ways, *SHAPE, generator=chance)
+        noise = torch.randn(tasks, each, ways, *shape, generator=chance)
         x = (patterns + 0.3 * noise).flatten(1, 2).to(dtype)
         return Examples(x, torch.arange(ways).repeat(each).expand(tasks, -1))
 
@@ -92,6 +93,18 @@ def test_the_registry_shows_the_plugins_without_importing_the_library() -> None:
     assert ended.returncode == 0, ended.stderr
     wanted = "maml anil metasgd gbml protonet metaoptnet omniglot-cnn omniglot-fc cnn4 resnet12 wrn28"
     assert {f"l2l-{name}" for name in wanted.split()} <= set(ended.stdout.split())
+
+
+def test_list_shows_absent_names_with_the_command_that_installs_them() -> None:
+    ended = run_python(
+        "import sys\n"
+        "sys.modules['learn2learn'] = None\n"
+        "from metabench.cli import main\n"
+        "main(['list', 'algorithms'])\n"
+    )
+    assert ended.returncode == 0, ended.stderr
+    (names,) = re.findall(r"unavailable: (.*)\n.*" + re.escape(INSTALL), ended.stdout)
+    assert {"l2l-maml", "l2l-metaoptnet"} <= set(names.split(", "))
 
 
 @needs_library
@@ -155,23 +168,45 @@ def test_adapting_and_predicting_change_nothing(cls: type[Algorithm], settings: 
     assert all(torch.equal(before[n], value) for n, value in learner.state_dict()["module"].items())
 
 
-@needs_library
-def test_metaoptnet_differentiates_its_solver() -> None:
-    """The gradient of the loss along a direction equals its finite difference."""
-    torch.manual_seed(1)
-    learner = make(algorithms.L2lMetaOptNet).build(workload(), Mlp(hidden=(16,)), Device(dtype=torch.float64))
-    batch = episodes(dtype=torch.float64)
+def slopes(learner: Any, batch: Episodes, width: float) -> tuple[float, float]:
+    """The loss's slope along a random direction: by the learner's gradient, and by a finite difference."""
     learner.learn(batch, 0, 1)
     chance = torch.Generator().manual_seed(1)
     directions = [torch.randn(p.shape, generator=chance, dtype=p.dtype) for p in learner.parameters()]
     slope = sum(float((p.grad * d).sum()) for p, d in zip(learner.parameters(), directions, strict=True))
     sides = []
-    for step in (1e-3, -2e-3):  # up, then down past the middle; a wide step, as the solver is in float32
+    for step in (width, -2 * width):  # up, then down past the middle
         with torch.no_grad():
             for parameter, direction in zip(learner.parameters(), directions, strict=True):
                 parameter.add_(step * direction)
         sides.append(float(learner.learn(batch, 0, 1).mean()))
-    assert slope == pytest.approx((sides[0] - sides[1]) / 2e-3, rel=0.02)
+    return slope, (sides[0] - sides[1]) / (2 * width)
+
+
+@needs_library
+def test_metaoptnet_differentiates_its_solver() -> None:
+    torch.manual_seed(1)
+    learner = make(algorithms.L2lMetaOptNet).build(workload(), Mlp(hidden=(16,)), Device(dtype=torch.float64))
+    gradient, difference = slopes(learner, episodes(dtype=torch.float64), 1e-3)  # the solver is in float32
+    assert gradient == pytest.approx(difference, rel=0.02)
+
+
+@needs_library
+@pytest.mark.parametrize("transform", ["metacurvature", "kronecker"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_gradient_transforms_are_learned_on_convolutions(transform: str, first_order: bool) -> None:
+    """Weights and transforms have the true gradient at second order, and another one at first order."""
+    shape = (1, 28, 28)
+    facts = Facts(kind="classification", input_shape=shape)
+    settings = {"transform": transform, "first_order": first_order, "steps": 2}
+    torch.manual_seed(0)
+    network = make(networks.OmniglotCnn, {"width": 3})
+    learner = make(algorithms.L2lGbml, settings).build(workload(facts), network, Device(dtype=torch.float64))
+    gradient, difference = slopes(learner, episodes(2, torch.float64, shape), 1e-7)
+    assert (gradient == pytest.approx(difference, rel=1e-4)) is not first_order
+    own = len(list(network.build(shape, 5).parameters()))
+    learned = [p for p in learner.parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert len(learned) > own  # the transforms too
 
 
 @needs_library

@@ -4,6 +4,7 @@ The tests named `test_library_…` hold what the page on learn2learn says of the
 after an upgrade means that the page, and what the plugin does about it, must be looked at again.
 """
 
+import pickle
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -318,10 +319,21 @@ def test_library_reads_the_labels_of_an_older_data_set(tmp_path: Path) -> None:
     assert labelled(2).labels == [0, 1, 2]  # the second set has two classes
 
 
-def test_library_inverts_training_images_of_mini_imagenet() -> None:
-    """Its `lee2019` augmentation gives floats of 0 … 255 to ToPILImage, which multiplies by 255 again."""
-    from torchvision.transforms import ToPILImage, ToTensor
-
-    image = torch.tensor([1.0, 100.0, 255.0]).expand(3, 1, 3)
-    seen = ToTensor()(ToPILImage()(image))[0, 0] * 255
-    assert seen.round().tolist() == [255.0, 156.0, 1.0]
+def test_library_inverts_training_images_of_mini_imagenet(tmp_path: Path) -> None:
+    """Its `lee2019` augmentation gives floats of 0 … 255 to ToPILImage, which multiplies them by 255 again."""
+    black, white = (torch.full((1, 84, 84, 3), value, dtype=torch.uint8).numpy() for value in (1, 255))
+    kept = {"image_data": np.concatenate([black, white]), "class_dict": {"black": [0], "white": [1]}}
+    for mode in ("train", "validation", "test"):
+        with (tmp_path / f"mini-imagenet-cache-{mode}.pkl").open("wb") as file:
+            pickle.dump(kept, file)
+    tasks = learn2learn().vision.benchmarks.get_tasksets(
+        "mini-imagenet", 2, 1, 2, 1, root=str(tmp_path), data_augmentation="lee2019"
+    )
+    mean, spread = 120.39586422 / 255, 70.68188272 / 255  # what the augmentation normalises red by
+    with global_seed(0):
+        seen = [
+            [float(split.dataset[number][0][0, 42, 42]) * spread + mean for number in (0, 1)]
+            for split in (tasks.train, tasks.test)
+        ]
+    assert seen[0][0] > 0.5 > 0.01 > seen[0][1]  # in training, black is white and white is black
+    assert seen[1] == pytest.approx([1, 255])  # in the test they are as they were, but not divided by 255
