@@ -57,6 +57,52 @@ def test_one_point_over_2000_paired_tasks_is_found(spread: float) -> None:
     assert np.mean(stats.difference(new, base).p_value() <= 0.05) >= 0.9
 
 
+def compared(
+    cells: int, seeds: int, changes: float, generator: int, trials: int = 200
+) -> tuple[Array, Array, Array]:
+    """Mean, half width and p value [trials, cells] of cells whose score changes by so many points.
+
+    2,000 tasks, a paired standard deviation of 8 points, 0.3 points between the seeds of either side.
+    """
+    rng = np.random.default_rng(generator)
+    shape = (trials, cells, seeds)
+    apart = changes + 0.3 * np.sqrt(2) * rng.standard_normal((*shape, 1))
+    # 50 tasks, each with the variance of a mean of 40: as informative, and quicker
+    apart = apart + 8 / np.sqrt(40) * rng.standard_normal((*shape, 50))
+    found = [stats.differences([(one, np.zeros_like(one)) for one in trial]) for trial in apart]
+    figures = [[(e.mean, e.half_width(), e.p_value()) for e in trial] for trial in found]
+    mean, half, p = np.moveaxis(np.array(figures, dtype=np.float64), -1, 0)
+    return mean, half, p
+
+
+@pytest.mark.parametrize(("cells", "seeds", "least"), [(1, 3, 0.4), (8, 3, 0.78), (1, 5, 0.9), (8, 5, 0.9)])
+def test_one_point_over_several_seeds_is_found_in_pooled_cells(cells: int, seeds: int, least: float) -> None:
+    _, _, p = compared(cells, seeds, 1.0, generator=31)
+
+    assert np.mean([stats.holm(each) <= 0.05 for each in p]) >= least
+
+
+@pytest.mark.parametrize(("cells", "seeds"), [(8, 3), (8, 5)])
+def test_pooled_comparisons_of_equals_rarely_show_a_difference_and_cover(cells: int, seeds: int) -> None:
+    mean, half, p = compared(cells, seeds, 0.0, generator=32, trials=TRIALS)
+
+    assert np.mean(p <= 0.05) <= 0.065
+    assert 0.92 <= np.mean(np.abs(mean) <= half) <= 0.97
+
+
+def test_a_restless_cell_keeps_its_own_spread_and_a_still_one_stays_exact() -> None:
+    rng = np.random.default_rng(33)
+    calm = [0.1 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500)) for _ in range(6)]
+    restless = 5 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500))
+    still = np.full((3, 500), 2.0)
+
+    found = stats.differences([(each, np.zeros((3, 500))) for each in (*calm, restless, still)])
+
+    assert float(found[6].half_width()) == pytest.approx(float(stats.estimate(restless).half_width()))
+    assert float(found[7].p_value()) < 1e-12
+    assert float(found[0].freedom) > 5
+
+
 def blocks(trials: int, slowdown: float, generator: int) -> tuple[Array, Array]:
     """Block times of a paired timing cell: noise of 2 %, a drift that both share, and rare outliers."""
     rng = np.random.default_rng(generator)
@@ -210,6 +256,33 @@ def test_three_seeds_tell_three_points_apart_on_a_board_of_eight() -> None:
 
     assert np.mean(found[:, 4:] == 1) >= 0.95  # the better four share the first rank
     assert np.mean(found[:, :4] - 1) / 4 >= 0.85  # and so often one of them is shown to beat one of the rest
+
+
+def test_a_worse_mean_never_has_a_better_tier() -> None:
+    # the last but one varies so much between seeds that no test shows it to be worse than anything
+    means, spreads = [1.0, 9.0, 13.0, 30.0, 45.0], [0.2, 0.2, 0.2, 14.0, 0.2]
+
+    for generator in range(50):
+        scores = seeded([-m for m in means], spreads, generator)
+        found = stats.tiers(scores)
+        order = np.argsort([-s.mean() for s in scores])
+        ranks = np.array(found.ranks)[order]
+
+        assert ranks.tolist() == sorted(ranks)
+        assert ranks[0] == 1
+
+
+def test_the_rows_of_one_tier_are_not_shown_to_differ() -> None:
+    for generator in range(50):
+        rng = np.random.default_rng(generator)
+        scores = seeded(list(rng.uniform(60, 70, 8)), list(rng.choice([0.2, 3.0], 8)), generator)
+
+        ranks = np.array(stats.tiers(scores).ranks)
+
+        first, second = np.triu_indices(8, 1)
+        _, p, _ = stats.all_pairs(scores, 0.05)
+        together = ranks[first] == ranks[second]
+        assert not np.any(stats.holm(p[first, second])[together] <= 0.05)
 
 
 @pytest.mark.parametrize(

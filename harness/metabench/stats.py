@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtri, stdtr, stdtrit  # t and F; scipy.stats takes a second to import
+from scipy.special import stdtr, stdtrit  # t; scipy.stats takes a second to import
+
+from metabench.pooling import calm, moderated
 
 Array = NDArray[np.float64]
 
@@ -43,6 +45,10 @@ class Estimate:
     seed_share: Array
     task_share: Array
     rest_share: Array
+
+    def __getitem__(self, at: int) -> Estimate:
+        """One of the estimates along the first axis."""
+        return Estimate(**{name: np.asarray(value[at]) for name, value in vars(self).items()})
 
     def half_width(self, confidence: float = CONFIDENCE) -> Array:
         """Half the width of the t interval around the mean."""
@@ -78,6 +84,12 @@ def estimate(scores: ArrayLike) -> Estimate:
     """
     y = np.asarray(scores, dtype=np.float64)
     seeds, tasks = y.shape[-2:]
+    return _from_squares(*_mean_squares(y), seeds, tasks)
+
+
+def _mean_squares(y: Array) -> tuple[Array, Array, Array, Array]:
+    """The mean, and the mean squares of seeds, tasks and rest, of scores [..., seeds, tasks]."""
+    seeds, tasks = y.shape[-2:]
     mean = y.mean(axis=(-2, -1))
     by_seed = y.mean(axis=-1) - mean[..., None]
     by_task = y.mean(axis=-2) - mean[..., None]
@@ -89,7 +101,7 @@ def estimate(scores: ArrayLike) -> Estimate:
     )
     rounding = 1e-24 * np.square(mean)  # of scores that are all equal
     by_seeds, by_tasks, of_rest = (np.where(s <= rounding, 0.0, s) for s in squares)
-    return _from_squares(mean, by_seeds, by_tasks, of_rest, seeds, tasks)
+    return mean, by_seeds, by_tasks, of_rest
 
 
 def _from_squares(
@@ -156,6 +168,32 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     return estimate(_grouped(a, seeds) - _grouped(b, seeds))
 
 
+def differences(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Estimate]:
+    """The `difference` of every pair, all of one unit, their spread between seeds pooled over the pairs.
+
+    Pairs of as many seeds and tasks are pooled, but for those that do not vary at all; see
+    `metabench.pooling`.
+    """
+    apart = []
+    for first, second in pairs:
+        a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+        seeds = min(a.shape[-2], b.shape[-2])
+        apart.append(_grouped(a, seeds) - _grouped(b, seeds))
+    found: list[Estimate] = [estimate(each) for each in apart]
+    for seeds, tasks in {each.shape for each in apart}:
+        alike = np.array([i for i, each in enumerate(apart) if each.shape == (seeds, tasks)])
+        squares = _mean_squares(np.stack([apart[i] for i in alike]))
+        varying = squares[1] > 0
+        if seeds < 2 or tasks < 2 or not varying.any():
+            continue
+        mean, seed_square, task_square, rest_square = (each[varying] for each in squares)
+        pooled, freedom = moderated(seed_square, seeds - 1)
+        every = _from_squares(mean, pooled, task_square, rest_square, seeds, tasks, freedom)
+        for at, i in enumerate(alike[varying]):
+            found[i] = every[at]
+    return found
+
+
 def _grouped(scores: Array, groups: int) -> Array:
     """Scores [..., groups, tasks]: seeds averaged in `groups` groups whose sizes differ by one at most."""
     if scores.shape[-2] == groups:
@@ -172,6 +210,13 @@ def holm(p_values: ArrayLike) -> Array:
     return corrected
 
 
+TIER_RULE = (
+    "Tier: in order of the mean, a row opens a new tier where it is shown to be worse than a row of the tier "
+    "above it (paired tests on the same tasks, Holm, 5 %); its number is 1 + the rows in better tiers"
+)
+"""What `tiers` does, in the words of every report."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Ranks of competitors on the same tasks, 1 is best; `detectable`: the median over pairs."""
@@ -185,8 +230,11 @@ def tiers(
 ) -> Ranking:
     """Ranks that paired tests over the same tasks can defend, corrected by Holm over all pairs.
 
-    competitors: each [seeds, tasks]. A rank is one more than the number of competitors that are shown
-    to be better, so those that cannot be told apart from the best share rank 1.
+    competitors: each [seeds, tasks]. See `TIER_RULE`: a worse mean never has a better rank, no two of one
+    tier are shown to differ, and every new tier rests on a difference that is shown; where all are equal,
+    there is more than one tier with a chance of at most `level`. Being told apart is not transitive, so
+    that a competitor which varies much between seeds can stand a tier below one that nothing shows it to
+    be worse than: its mean places it there.
     """
     scores = [np.asarray(c, dtype=np.float64) for c in competitors]
     count = len(scores)
@@ -194,11 +242,16 @@ def tiers(
         return Ranking((1,) * count, float("nan"))
     mean, p, detectable = all_pairs(scores, level)
     first, second = np.triu_indices(count, 1)
-    shown = holm(p[first, second]) <= level
-    better_first = (mean[first, second] > 0) == higher_is_better
-    losers = np.where(better_first, second, first)[shown]
-    ranks = 1 + np.bincount(losers, minlength=count)
-    return Ranking(tuple(int(r) for r in ranks), float(np.median(detectable[first, second])))
+    apart = np.zeros((count, count), dtype=bool)
+    apart[first, second] = apart[second, first] = holm(p[first, second]) <= level
+    beaten = mean.sum(axis=1) if higher_is_better else -mean.sum(axis=1)  # orders as the means do
+    ranks, tier = [1] * count, list[int]()
+    for place, each in enumerate(np.argsort(-beaten, kind="stable").tolist(), 1):
+        if not tier or apart[each, tier].any():
+            tier, rank = [], place
+        tier.append(each)
+        ranks[each] = rank
+    return Ranking(tuple(ranks), float(np.median(detectable[first, second])))
 
 
 def all_pairs(scores: Sequence[Array], level: float) -> tuple[Array, Array, Array]:
@@ -252,11 +305,11 @@ def _pooled(seed_square: Array, seeds: int) -> tuple[Array, Array]:
     pairs is twice the interaction of competitor and seed. One that plainly varies more keeps its own.
     """
     own = seed_square.sum(axis=1) / (len(seed_square) - 1)  # a competitor against all others
-    calm = own <= np.median(own) * fdtri(seeds - 1, len(own) * (seeds - 1), 0.95)
-    if calm.sum() < 3:
+    steady = calm(own, seeds - 1, 0.95)
+    if steady.sum() < 3:
         return seed_square, np.full_like(seed_square, seeds - 1)
-    pairs = np.outer(calm, calm)
-    count = int(calm.sum())
+    pairs = np.outer(steady, steady)
+    count = int(steady.sum())
     mean = (seed_square * pairs).sum() / (count * (count - 1))
     between = float((count - 1) * (seeds - 1))
     return np.where(pairs, mean, seed_square), np.where(pairs, between, seeds - 1.0)

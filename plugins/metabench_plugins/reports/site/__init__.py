@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 
 from metabench import Report, setting
 from metabench.errors import RequestError
+from metabench.labels import flags, reference_text
 from metabench.rows import task_text
 from metabench.sections import score_text
-from metabench.summary import in_series
+from metabench.summary import plain_cells
 from metabench.table import Table
-from metabench.views import SEVERAL_MACHINES, flags, printable, reference_text
+from metabench.views import SEVERAL_MACHINES, printable
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
@@ -26,7 +27,7 @@ Record = Mapping[str, Any]
 
 COLUMNS: Sequence[tuple[str, str, str, str]] = (
     # field, title, kind, help
-    ("rank", "tier", "number", "1 + the number of rows shown to be better on the same tasks"),
+    ("rank", "tier", "number", "1 + the rows in better tiers; the rules say when a tier begins"),
     ("method", "method", "text", "algorithm, or what the suite calls it"),
     ("task", "task", "text", "data set, ways and shots"),
     ("score", "score", "number", "mean over seeds and tasks with half a 95 % interval"),
@@ -73,8 +74,7 @@ class Site(Report):
             raise RequestError(reason)
         names = sorted({(row["suite"], row["version"]) for row in table.rows})
         each = self.pictures // len(names) if names else 0
-        suites = [_suite(table.where([f"suite={s}", f"version={v}"]) if _plain(s) else _only(table, s, v),
-                         s, v, folder, each) for s, v in names]  # fmt: skip
+        suites = [_suite(table.suite(s, v), s, v, folder, each) for s, v in names]
         failures = [_shown(row) for row in table.rows if row["status"] != "ok"]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
@@ -89,16 +89,6 @@ class Site(Report):
             (folder / file).write_text(render(template, {**shared, **told}), encoding="utf-8")
         _copy_static(folder / "static")
         return [folder / file for file, _, _ in pages]
-
-
-def _plain(name: str) -> bool:
-    return "," not in name and "=" not in name
-
-
-def _only(table: Table, suite: str, version: Any) -> Table:
-    """The rows of one suite whose name --only could not say."""
-    kept = [i for i, row in enumerate(table.rows) if (row["suite"], row["version"]) == (suite, version)]
-    return Table([dict(table.rows[i]) for i in kept], [table.scores[i] for i in kept])
 
 
 def _renderer() -> Any:
@@ -125,8 +115,9 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) 
     name = f"{suite} v{version}"
     slug = _slug(f"{suite}-v{version}")
     # scaling cells have a table of their own; a suite of nothing else shows them here
-    cells = [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
-    cells = sorted(cells, key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6))
+    cells = sorted(
+        plain_cells(table), key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6)
+    )
     lines = [_line(cell, slug, folder) for cell in cells]
     write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
     told = list(table.accuracy().shown()[2])
