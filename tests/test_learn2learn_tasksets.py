@@ -320,7 +320,7 @@ def test_library_reads_the_labels_of_an_older_data_set(tmp_path: Path) -> None:
 
 
 def test_library_inverts_training_images_of_mini_imagenet(tmp_path: Path) -> None:
-    """Its `lee2019` augmentation gives floats of 0 … 255 to ToPILImage, which multiplies them by 255 again."""
+    """Its `lee2019` augmentation gives floats of 0 … 255 to ToPILImage, which multiplies them by 255."""
     black, white = (torch.full((1, 84, 84, 3), value, dtype=torch.uint8).numpy() for value in (1, 255))
     kept = {"image_data": np.concatenate([black, white]), "class_dict": {"black": [0], "white": [1]}}
     for mode in ("train", "validation", "test"):
