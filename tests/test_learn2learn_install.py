@@ -1,7 +1,8 @@
-"""The installer of learn2learn refuses other files than the pinned ones, and says what went wrong."""
+"""The installer of learn2learn takes the pinned files only, replaces what it says, and explains failures."""
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,29 @@ def test_pip_refuses_a_tool_with_another_digest(tmp_path: Path, monkeypatch: pyt
     assert ended.exit_code == 1
     assert "HASH" in ended.output.upper()
     assert not list((tmp_path / "wheels").iterdir())
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_only_the_three_packages_are_replaced(
+    force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, constraints = [], []
+
+    def record(*arguments: str, **_: object) -> None:
+        calls.append(arguments)
+        if "--constraint" in arguments:
+            constraints.append(Path(arguments[arguments.index("--constraint") + 1]).read_text())
+
+    monkeypatch.setattr(install, "_python", record)
+    install.install([tmp_path / "learn2learn-0.2.0-py3-none-any.whl"], force)
+    requirements, wheels, check = calls
+    assert set(install.REQUIREMENTS) <= set(requirements)
+    assert not {"--upgrade", "--force-reinstall"} & set(requirements)
+    assert f"torch=={metadata.version('torch')}\n" in constraints[0]
+    assert f"numpy=={metadata.version('numpy')}\n" in constraints[0]
+    assert {"gym==0.26.2", "qpth==0.0.18", "learn2learn==0.2.0", "--no-deps", "--no-index"} <= set(wheels)
+    assert ("--force-reinstall" in wheels) is force
+    assert "learn2learn()" in check[-1]  # imported once at the end, to see that it works
 
 
 @pytest.mark.slow

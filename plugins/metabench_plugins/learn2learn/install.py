@@ -1,4 +1,4 @@
-"""Installs learn2learn 0.2.0 on Python 3.11, 3.12 and 3.13, from the package registry alone.
+"""Installs learn2learn 0.2.0 on Python 3.11 and later, from the package registry alone.
 
     python -m metabench_plugins.learn2learn.install                     into this Python
     python -m metabench_plugins.learn2learn.install --wheels folder     only builds the wheels
@@ -6,9 +6,9 @@
 The source distribution holds C files that a Cython of 2022 and 2023 wrote; they do not compile against
 CPython 3.11 or later. Three packages are therefore built here, from archives whose SHA-256 stands below,
 with build tools whose SHA-256 stands below: learn2learn with its C files written anew from its own `.pyx`
-files, and its two requirements that exist as source only. Two declared requirements are mended on the
-way, so that `pip check` passes and nothing is downgraded: learn2learn asks for gsutil, which only the
-download of Quickdraw calls, and qpth asks for numpy below 2, with which it works.
+files, and its two requirements that exist as source only. Two declared requirements are corrected on the
+way, so that `pip check` passes and numpy is not downgraded: learn2learn asks for gsutil, which only the
+download of Quickdraw calls, and qpth asks for numpy below 2, but works with numpy 2.
 """
 
 import os
@@ -37,17 +37,17 @@ REQUIREMENTS = (
 """What the three packages need besides metabench's own requirements: the extra `metabench[learn2learn]`."""
 
 KEPT = ("torch", "torchvision", "numpy")
-"""Packages that are never replaced by another version where they are installed."""
+"""Packages that keep their version where they are installed."""
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """One file of the registry: its project, version and SHA-256; `mend` replaces a text of a file."""
+    """One file of the registry: its project, version and SHA-256; `edit` replaces a text in a file."""
 
     name: str
     version: str
     sha256: str
-    mend: tuple[str, str, str] | None = None  # file, old text, new text
+    edit: tuple[str, str, str] | None = None  # file, old text, new text
 
     @property
     def line(self) -> str:
@@ -65,13 +65,13 @@ SOURCES = (
         "qpth",
         "0.0.18",
         "ade478c6bf5ab60b7f86435c8893812c2c5938083fe8bccd775bb23d613fa3c5",
-        mend=("setup.py", "'numpy>=1,<2'", "'numpy>=1'"),
+        edit=("setup.py", "'numpy>=1,<2'", "'numpy>=1'"),
     ),
     Pinned(
         "learn2learn",
         "0.2.0",
         "69f1d7cb0d0a6be7a2c6ad8e83e2ebbe70fb05e51d61e45e63078b40c75ea419",
-        mend=("setup.py", "        'gsutil',\n", ""),
+        edit=("setup.py", "        'gsutil',\n", ""),
     ),
 )
 
@@ -80,13 +80,17 @@ class InstallError(MetabenchError):
     """A step of the installation failed; the text says which one and what to do."""
 
 
-@click.command(epilog="Nothing that is installed already is replaced, torch and numpy least of all.")
+@click.command(
+    epilog="""Other versions of learn2learn, gym and qpth are replaced. A package of the extra
+    metabench[learn2learn], or one that it requires, is upgraded only where it is too old. torch, torchvision
+    and numpy keep their versions where they are installed."""
+)
 @click.option(
     "--wheels",
     type=click.Path(file_okay=False, path_type=Path),
     help="Only build the wheels, into this folder, e.g. for a cluster without network.",
 )
-@click.option("--force", is_flag=True, help="Build and install even where these versions are installed.")
+@click.option("--force", is_flag=True, help="Build and install these versions even where they are installed.")
 def command(wheels: Path | None, force: bool) -> None:
     """Builds learn2learn 0.2.0 with what it needs, and installs it into this Python."""
     if wheels is None and not force and all(_version(one.name) == one.version for one in SOURCES):
@@ -98,7 +102,7 @@ def command(wheels: Path | None, force: bool) -> None:
                 click.echo(f"built {built}")
             return
         with tempfile.TemporaryDirectory(prefix="metabench-learn2learn-") as folder:
-            install(build_wheels(Path(folder)))
+            install(build_wheels(Path(folder)), force)
     except MetabenchError as error:
         raise click.ClickException(str(error)) from error
     click.echo("learn2learn 0.2.0 is installed; `metabench list algorithms` shows the names l2l-*")
@@ -115,8 +119,11 @@ def build_wheels(folder: Path) -> list[Path]:
         return [_build(one, archives[one.name], scratch, tools, folder) for one in SOURCES]
 
 
-def install(wheels: Iterable[Path]) -> None:
-    """Installs `REQUIREMENTS` from the registry, then these wheels; raises InstallError."""
+def install(wheels: Iterable[Path], force: bool = False) -> None:
+    """Installs `REQUIREMENTS` from the registry, then these wheels; raises InstallError.
+
+    force: a wheel replaces an installed package of its own version too.
+    """
     with tempfile.TemporaryDirectory() as name:
         constraints = Path(name) / "constraints.txt"
         constraints.write_text("".join(_kept()), encoding="utf-8")
@@ -125,7 +132,8 @@ def install(wheels: Iterable[Path]) -> None:
     click.echo("installing the wheels")
     folders = sorted({f"--find-links={wheel.parent}" for wheel in wheels})
     named = [f"{one.name}=={one.version}" for one in SOURCES]
-    _pip("install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", *folders, *named)
+    again = ["--force-reinstall"] if force else []
+    _pip("install", "--quiet", "--no-deps", "--no-index", *again, *folders, *named)
     _python("-c", "from metabench_plugins.learn2learn.library import learn2learn; learn2learn()")
 
 
@@ -167,8 +175,8 @@ def _build(source: Pinned, archive: Path, scratch: Path, tools: Path, folder: Pa
         else:
             packed.extractall(scratch)
     root = scratch / f"{source.name}-{source.version}"
-    if source.mend is not None:
-        _mend(root, source.mend)
+    if source.edit is not None:
+        _edit(root, source.edit)
     stale = [str(path.relative_to(root)) for path in sorted(root.glob("*/data/*.pyx"))]
     if stale:
         options = ("-3", "--force", "-X", "embedsignature=True")
@@ -178,8 +186,8 @@ def _build(source: Pinned, archive: Path, scratch: Path, tools: Path, folder: Pa
     return next(folder.glob(f"{source.name}-{source.version}-*.whl"))
 
 
-def _mend(root: Path, mend: tuple[str, str, str]) -> None:
-    name, old, new = mend
+def _edit(root: Path, edit: tuple[str, str, str]) -> None:
+    name, old, new = edit
     path = root / name
     text = path.read_text(encoding="utf-8")
     if old not in text:
