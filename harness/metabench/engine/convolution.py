@@ -4,6 +4,10 @@ Tasks lie in the channel axis, one group of channels each. Torch's own double ba
 convolution loops over the groups; these functions say it in single calls instead. Where all tasks still
 have the same kernels (the first inner step), one dense convolution does, which is quicker: x [n, T·C, …]
 is [n·T, C, …] without a copy.
+
+Under autocast every convolution here, first and second derivatives included, computes in autocast's type;
+gradients come back in the type of what they are the gradient of. It is done by hand, because autocast knows
+`convolution` on CUDA alone, and its derivative nowhere.
 """
 
 from __future__ import annotations
@@ -30,14 +34,28 @@ def task_convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
     Correct and quick to second order (a third derivative is refused by torch).
     """
+    dtype = product_type(x)
     if not torch.is_grad_enabled():
-        return _forward(x, weight, geometry)
-    return _Convolution.apply(x, weight, geometry)  # type: ignore[no-any-return]
+        return _forward(x, weight, geometry, dtype)
+    return _Convolution.apply(x, weight, geometry, dtype)  # type: ignore[no-any-return]
 
 
 def shared_convolution(x: Tensor, weight: Tensor, geometry: Geometry, tasks: int) -> Tensor:
     """y = x ∗ w with one w for all tasks: x [n, T·C, H, W]; weight [O, C, kh, kw]; y [n, T·O, H', W']."""
-    y: Tensor = _aten.convolution(_apart(x, tasks), weight, None, *_options(geometry, geometry.groups))
+    return _shared(x, weight, geometry, tasks, product_type(x))
+
+
+def product_type(x: Tensor) -> torch.dtype:
+    """The type that products with x are computed in: autocast's where it is on, else x's own."""
+    kind = x.device.type
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):  # autocast leaves float64 alone
+        return x.dtype
+    return torch.get_autocast_dtype(kind)
+
+
+def _shared(x: Tensor, weight: Tensor, g: Geometry, tasks: int, dtype: torch.dtype) -> Tensor:
+    apart = _apart(x, tasks).to(dtype)
+    y: Tensor = _aten.convolution(apart, weight.to(dtype), None, *_options(g, g.groups))
     return _together(y, tasks)
 
 
@@ -62,53 +80,58 @@ def _all_equal(weight: Tensor) -> bool:
     return weight.shape[0] > 1 and weight.stride(0) == 0
 
 
-def _forward(x: Tensor, weight: Tensor, g: Geometry) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, g: Geometry, dtype: torch.dtype) -> Tensor:
     tasks = weight.shape[0]
     if _all_equal(weight):
-        return shared_convolution(x, weight[0], g, tasks)
-    y: Tensor = _aten.convolution(x, weight.flatten(0, 1), None, *_options(g, tasks * g.groups))
+        return _shared(x, weight[0], g, tasks, dtype)
+    kernels = weight.flatten(0, 1).to(dtype)
+    y: Tensor = _aten.convolution(x.to(dtype), kernels, None, *_options(g, tasks * g.groups))
     return y
 
 
 def _backward(
     gy: Tensor, x: Tensor, weight: Tensor, g: Geometry, of_x: bool, of_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of x and of each task's kernels."""
-    tasks = weight.shape[0]
+    """The gradients of x and of each task's kernels, computed in ȳ's type, each given in its own."""
+    tasks, dtype = weight.shape[0], gy.dtype
     gx = gw = None
+    inputs = x.to(dtype)
     if of_x and _all_equal(weight):
         gx = _aten.convolution_backward(
-            _apart(gy, tasks), _apart(x, tasks), weight[0], None, *_options(g, g.groups), [True, False, False]
-        )[0]
-        gx, of_x = _together(gx, tasks), False
+            _apart(gy, tasks), _apart(inputs, tasks), weight[0].to(dtype), None, *_options(g, g.groups),
+            [True, False, False],
+        )[0]  # fmt: skip
+        gx, of_x = _together(gx, tasks).to(x.dtype), False
     if of_x or of_weight:
         # the gradient of the kernels needs their shape alone: no copy of those that are all equal
         shape = (tasks * weight.shape[1], *weight.shape[2:])
-        kernels = weight.flatten(0, 1) if of_x else weight.new_empty(shape)
+        kernels = weight.flatten(0, 1).to(dtype) if of_x else gy.new_empty(shape)
         mask = [of_x, of_weight, False]
-        more, gw, _ = _aten.convolution_backward(gy, x, kernels, None, *_options(g, tasks * g.groups), mask)
-        gx = more if of_x else gx
-        gw = gw.view(weight.shape) if of_weight else None
+        more, gw, _ = _aten.convolution_backward(
+            gy, inputs, kernels, None, *_options(g, tasks * g.groups), mask
+        )
+        gx = more.to(x.dtype) if of_x else gx
+        gw = gw.view(weight.shape).to(weight.dtype) if of_weight else None
     return gx, gw
 
 
 class _Convolution(torch.autograd.Function):
-    """(x, w) → y."""
+    """(x, w) → y, computed and given in `dtype`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
-        return _forward(x, weight, geometry)
+        return _forward(x, weight, geometry, dtype)
 
     @staticmethod
     def backward(ctx: Any, gy: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, _ = ctx.needs_input_grad
+        of_x, of_weight = ctx.needs_input_grad[:2]
         if not torch.is_grad_enabled():
-            return *_backward(gy, x, weight, ctx.geometry, of_x, of_weight), None
+            return *_backward(gy, x, weight, ctx.geometry, of_x, of_weight), None, None
         gx, gw = _Gradient.apply(gy, x, weight, ctx.geometry, of_x, of_weight)
-        return gx, gw, None
+        return gx, gw, None, None
 
 
 class _Gradient(torch.autograd.Function):
@@ -135,12 +158,12 @@ class _Gradient(torch.autograd.Function):
         to_gy = to_x = to_weight = None
         if ggx is not None:
             if of_gy:
-                to_gy = _forward(ggx, weight, geometry)
+                to_gy = _forward(ggx, weight, geometry, gy.dtype)
             if of_weight:
                 to_weight = _backward(gy, ggx, weight, geometry, False, True)[1]
         if ggw is not None:
             if of_gy:
-                more = _forward(x, ggw, geometry)
+                more = _forward(x, ggw, geometry, gy.dtype)
                 to_gy = more if to_gy is None else to_gy.add_(more)
             if of_x:
                 to_x = _backward(gy, x, ggw, geometry, True, False)[0]
