@@ -8,7 +8,7 @@ import pytest
 
 from metabench.errors import RequestError, SuiteError
 from metabench.plugins import Registry, load
-from metabench.records import Cell
+from metabench.records import Batches, Cell
 from metabench.selection import parse_spec, select, values_of
 from metabench.suite import Suite, installed, read
 
@@ -49,6 +49,16 @@ def mistakes(suite_of: Reader, text: str) -> list[str]:
     with pytest.raises(SuiteError) as caught:
         suite_of(text)
     return caught.value.mistakes
+
+
+def test_supervised_training_asks_for_whole_micro_batches(suite_of: Reader) -> None:
+    text = HEAD.replace("tasks = 4", "tasks = 40") + GLYPHS.replace("maml", "baseline")
+
+    (mistake,) = mistakes(suite_of, text)
+
+    assert "cells[1].budget.tasks: is 40; 'baseline' trains on micro-batches of 16 examples" in mistake
+    (cell,) = suite_of(text.replace("tasks = 40", "tasks = 48")).cells
+    assert cell.train == Batches(48, 16)
 
 
 def test_sweep_makes_every_combination_for_every_seed(suite_of: Reader) -> None:

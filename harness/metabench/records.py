@@ -41,7 +41,8 @@ class Protocol:
 class Batches:
     """Ordinary supervised training: `size` labelled examples of meta-train a step, in micro-batches.
 
-    Each micro-batch of `micro` examples has its own statistics, so that N ranks compute what one does.
+    Each micro-batch of `micro` examples, which divides `size`, has its own statistics, so that N ranks
+    compute what one does.
     """
 
     size: int
@@ -50,7 +51,7 @@ class Batches:
     @property
     def units(self) -> int:
         """How many micro-batches a step has: what ranks share out."""
-        return -(-self.size // self.micro)
+        return self.size // self.micro
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,12 @@ class Reader:
             return self._record(where, Protocol, {**vars(train), **told}) if told else train
         if isinstance(train, Batches) and parts.budget is not None:
             size = parts.budget.tasks
-            return replace(train, size=size, micro=min(train.micro, size))
+            micro = min(train.micro, size)
+            if size % micro:
+                what = f"is {size}; {parts.algorithm.name!r} trains on micro-batches of {micro} examples"
+                key = f"{where.removesuffix('.train')}.budget.tasks"
+                self._wrong(key, f"{what}, so it is a multiple of {micro}")
+            return replace(train, size=size, micro=micro)
         return None
 
     def _made(self, where: str, kind: str, specs: Mapping[str, Spec]) -> Any:
