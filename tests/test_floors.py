@@ -17,9 +17,9 @@ FLOORS = {
     "errors": 0, "settings": 0, "records": 0, "result": 0, "contracts": 0, "jobs": 0, "upgrade": 0,
     "hookspecs": 1, "plugins": 1, "device": 1, "meters": 1, "ranks": 1, "environment": 1, "allocation": 1,
     "engine": 1, "learning": 1, "data": 1,
-    "suite": 2, "store": 2, "stats": 2, "ended": 2, "cost": 2, "probe": 2,
+    "suite": 2, "store": 2, "stats": 2, "ended": 2, "fallen": 2, "gathered": 2, "cost": 2, "probe": 2,
     "loop": 3, "worker": 3,
-    "runner": 4, "reproduction": 4, "pairing": 4,
+    "runner": 4, "dispatch": 4, "reproduction": 4, "pairing": 4,
     "cli": 5, "commands": 5, "testing": 5,
 }  # fmt: skip
 TABLE_FLOOR = 2  # every other module of the core makes tables from stored results

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,71 @@ class Follower(ModuleLearner):
         self.finished.append([float(b.x[0, 0]) for b in itertools.islice(batches, 3)])
 
 
+class Draining(Shifts):
+    """Every meta-train draw costs a joule, every other one a hundred."""
+
+    def __init__(self, device: "Metered") -> None:
+        self.device = device
+
+    def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
+        self.device.joules += 1.0 if split == "train" else 100.0
+        return super().episodes(split, protocol, indices, seed)
+
+
+class Metered(Device):
+    joules = 0.0
+
+    def energy(self) -> dict[str, float]:
+        return {"meter": self.joules}
+
+
+class Counted(Device):
+    """A device whose clock goes on by one at each moment that is noted."""
+
+    count = 0.0
+
+    def moment(self) -> float:
+        self.count += 1
+        return self.count
+
+
+class Mask(Follower):
+    """Refuses to answer with -inf: below the mean of the queries, or everywhere."""
+
+    def __init__(self, everywhere: bool) -> None:
+        super().__init__()
+        self.everywhere = everywhere
+
+    def predict(self, state: Tensor, query_x: Tensor) -> Tensor:
+        refused = torch.ones_like(query_x).bool() if self.everywhere else query_x < query_x.mean(1, True)
+        return super().predict(state, query_x).masked_fill(refused, -math.inf)
+
+
+class Crowd(Follower):
+    """Cannot predict a single query, as batch norm cannot; `peeks` at the number of the others."""
+
+    def __init__(self, peeks: bool) -> None:
+        super().__init__()
+        self.peeks = peeks
+
+    def predict(self, state: Tensor, query_x: Tensor) -> Tensor:
+        assert query_x.shape[1] > 1
+        spread = query_x.std(1, keepdim=True) if self.peeks else 0.0
+        return super().predict(state, query_x) + spread
+
+
 class Peeker(Follower):
     """Predicts with the mean of the queries: the others of the task show."""
 
     def predict(self, state: Tensor, query_x: Tensor) -> Tensor:
         return super().predict(state, query_x) + query_x.mean(1, keepdim=True)
+
+
+class EqualScore(MeanSquaredError):
+    """Finds every prediction as good, so that one of infinity can be scored."""
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return torch.zeros(len(prediction))
 
 
 def cell(budget: Budget, evaluation: Evaluation | None = None, train: Any = Protocol(1, 3, 2)) -> Cell:  # noqa: B008 - frozen
@@ -159,6 +220,48 @@ def test_loss_that_is_no_number_ends_training_and_keeps_what_was_measured() -> N
     assert run.training.losses[0] == (1, 1.0)
 
 
+def test_validation_score_that_is_no_number_ends_training() -> None:
+    run = run_of(Follower(offsets=[math.nan, 1.0]), Budget(steps=2, validate_every=1, validation_tasks=4))
+    with pytest.raises(Diverged, match="validation score is nan after 1 steps"):
+        loop.train(run)
+    assert run.training.best_step is None
+
+
+def test_test_score_that_is_no_number_is_no_result() -> None:
+    run = run_of(Follower(offsets=[math.nan]), Budget(steps=1))
+    loop.train(run)
+    with pytest.raises(Diverged, match="no finite number"):
+        loop.evaluate(run)
+
+
+def test_energy_of_training_leaves_validation_out() -> None:
+    device = Metered(dtype=torch.float64)
+    budget = Budget(steps=6, tasks=2, validate_every=2, validation_tasks=4, target=0.0)
+    run = loop.Run(cell(budget), Follower(), Draining(device), MeanSquaredError(), device)
+    loop.train(run)
+    assert device.joules == 306.0
+    assert run.training.energy == {"meter": 6.0}
+    assert run.training.target_energy == {}  # the target was missed
+
+
+def test_energy_to_the_target_is_what_training_took_until_then() -> None:
+    device = Metered(dtype=torch.float64)
+    budget = Budget(steps=6, tasks=2, validate_every=2, validation_tasks=4, target=1e9)
+    run = loop.Run(cell(budget), Follower(), Draining(device), MeanSquaredError(), device)
+    loop.train(run)
+    assert run.training.target_step == 2
+    assert run.training.target_energy == {"meter": 2.0}
+
+
+def test_parts_of_a_step_are_timed_by_the_device() -> None:
+    device = Counted(dtype=torch.float64)
+    run = loop.Run(cell(Budget(steps=40, tasks=2)), Follower(), Shifts(), MeanSquaredError(), device)
+    loop.train(run)
+    for block in (*run.training.warmup, *run.training.blocks):
+        parts = (block.sampling, block.learning, block.communication, block.updating)
+        assert parts == (block.steps,) * 4
+
+
 def test_target_ends_training_and_is_noted_with_its_time() -> None:
     offsets = [1 / (step + 1) for step in range(50)]
     run = run_of(
@@ -203,6 +306,21 @@ def test_dependence_on_other_queries_is_found_out() -> None:
     assert loop.evaluate(run_of(Peeker(), Budget())).transductive_found is True
 
 
+@pytest.mark.parametrize("queries", [2, 3, 4, 5])
+@pytest.mark.parametrize("peeks", [True, False])
+def test_check_of_transduction_never_asks_for_a_single_query(queries: int, peeks: bool) -> None:
+    run = run_of(Crowd(peeks), Budget())
+    run.cell = replace(run.cell, test=Protocol(1, 3, queries))
+    assert loop.evaluate(run).transductive_found is peeks
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_check_of_transduction_compares_infinities(everywhere: bool) -> None:
+    run = run_of(Mask(everywhere), Budget())
+    run.metric = EqualScore()
+    assert loop.evaluate(run).transductive_found is not everywhere
+
+
 def test_finish_sees_the_same_labelled_examples_each_time() -> None:
     learner = Follower()
     run = run_of(learner, Budget(steps=4, tasks=2, validate_every=2, validation_tasks=2))
@@ -224,7 +342,7 @@ def test_ranks_share_out_every_unit_once() -> None:
 
 
 def test_supervised_batches_are_drawn_as_micro_batches() -> None:
-    run = run_of(Follower(), Budget(steps=1, tasks=40), train=Batches(40, 16))
+    run = run_of(Follower(), Budget(steps=1, tasks=48), train=Batches(48, 16))
     drawn = loop.draw(run, 2)
     assert isinstance(drawn, Examples)
     assert drawn.y[:, 0].tolist() == [6, 7, 8]  # three micro-batches a step, numbered on from step to step

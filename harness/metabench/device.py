@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,14 @@ class Device:
         """Seconds of a monotonic clock, read when everything queued on the device has run."""
         self.synchronize()
         return time.perf_counter()
+
+    def moment(self) -> Any:
+        """A moment in the device's queue of work, noted without waiting; see `seconds_between`."""
+        return time.perf_counter()
+
+    def seconds_between(self, moments: Sequence[Any]) -> list[float]:
+        """Seconds from each moment to the next one, when everything queued before the last has run."""
+        return [later - earlier for earlier, later in pairwise(moments)]
 
     def numerics(self) -> AbstractContextManager[Any]:
         """The context in which the learner computes: autocast for a backend of that precision."""

@@ -20,12 +20,14 @@ import torch
 from metabench.contracts import Episodes, Examples, Learner, Metric, Source
 from metabench.device import Device
 from metabench.errors import Diverged, Skip
+from metabench.gathered import Joules
 from metabench.records import Batches, Budget, Cell, Evaluation, Protocol, Split
 from metabench.result import Block, Scores, Training, Validation
 
 LONGEST_BLOCK = 50  # steps
 WARMUP_STEPS = 5
 SPOKEN_SECONDS = 0.5  # between two progress events
+NORMAL_95 = 1.96  # standard errors in half a 95 % interval
 
 Say = Callable[[Mapping[str, Any]], None]
 
@@ -72,22 +74,28 @@ def train(run: Run) -> None:
         raise Skip(f"{device.world_size} ranks are more than the {total} tasks of a meta-step")
     weight = len(share(total, device)) / total
     clock = _BlockClock(run, block_steps(budget), min(WARMUP_STEPS, max(1, budget.steps // 20)))
+    energy = Joules(device)
+    energy.resume()
     parameters = run.learner.parameters()
     for step in range(budget.steps):
         clock.start()
         batch = _drawn(run, cell.train, step)
-        clock.lap("sampling")
+        clock.lap()
         losses = run.learner.learn(batch, step, budget.steps)
-        clock.lap("learning")
+        clock.lap()
         device.average_gradients(parameters, weight)
-        clock.lap("communication")
+        clock.lap()
         run.learner.update(step, budget.steps)
-        clock.lap("updating")
+        clock.lap()
         if clock.step_done(step, losses.detach()):
-            ended = _checked(run, step + 1)
+            ended = _checked(run, step + 1, energy)
             if ended is not None:
                 run.training = replace(run.training, ended_by=ended)
                 break
+    energy.pause()
+    used = energy.summed()
+    reached = run.training.ended_by == "target"
+    run.training = replace(run.training, energy=used, target_energy=used if reached else {})
     if run.best_state is not None:
         run.learner.load_state_dict(run.best_state)
 
@@ -98,6 +106,8 @@ def evaluate(run: Run) -> Scores:
     started = device.clock()
     run.finish()
     scored = _score(run, "test", wanted.tasks)
+    if not np.isfinite(scored.per_task).all():
+        raise Diverged("the score of a test task is no finite number")
     curve = {
         str(steps): tuple(_score(run, "test", wanted.tasks, steps).per_task)
         for steps in wanted.curve
@@ -157,27 +167,31 @@ def block_steps(budget: Budget) -> int:
     return max(n for n in range(1, longest + 1) if budget.validate_every % n == 0)
 
 
+PARTS = ("sampling", "learning", "communication", "updating")
+
+
 class _BlockClock:
-    """Times steps in blocks on the training clock, which stands still outside of steps."""
+    """Times steps in blocks on the training clock, which stands still between blocks.
+
+    The parts of a step lie between moments that the device notes without waiting.
+    """
 
     def __init__(self, run: Run, steps: int, warmup: int) -> None:
         self.run, self.steps, self.warmup = run, steps, warmup
         self.losses: list[torch.Tensor] = []
-        self.parts = dict.fromkeys(("sampling", "learning", "communication", "updating"), 0.0)
+        self.moments: list[Any] = []  # when a block began, and when each part of each step ended
+        self.moment = run.device.moment
         self.count = 0
-        self.block_start = self.last = 0.0
+        self.block_start = 0.0
         self.spoke = 0.0
 
     def start(self) -> None:
         if self.count == 0:
-            self.block_start = self.last = self.run.device.clock()
-        else:
-            self.last = time.perf_counter()
+            self.block_start = self.run.device.clock()
+            self.moments = [self.moment()]
 
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.parts[part] += now - self.last
-        self.last = now
+    def lap(self) -> None:
+        self.moments.append(self.moment())
 
     def step_done(self, step: int, losses: torch.Tensor) -> bool:
         """Notes the step; closes the block where it ends. True where it did."""
@@ -193,11 +207,13 @@ class _BlockClock:
     def _close(self, step: int, seconds: float) -> None:
         run, device = self.run, self.run.device
         loss = torch.cat(self.losses)
+        laps = device.seconds_between(self.moments)
+        parts = [sum(laps[part :: len(PARTS)]) for part in range(len(PARTS))]
         # one exchange a block: seconds, the parts, the sum of the losses and how many there are
-        told = [seconds, *self.parts.values(), float(loss.double().sum()), float(loss.numel())]
+        told = [seconds, *parts, float(loss.double().sum()), float(loss.numel())]
         ranks = device.gather(told)
         slowest = max(ranks, key=lambda values: values[0])
-        block = Block(self.count, slowest[0], **dict(zip(self.parts, slowest[1:5], strict=True)))
+        block = Block(self.count, slowest[0], **dict(zip(PARTS, slowest[1:5], strict=True)))
         mean = sum(values[5] for values in ranks) / sum(values[6] for values in ranks)
         done = run.training
         warm = step < self.warmup
@@ -213,7 +229,6 @@ class _BlockClock:
         self._speak(step, mean, block)
         self.count = 0
         self.losses = []
-        self.parts = dict.fromkeys(self.parts, 0.0)
         if not math.isfinite(mean):
             raise Diverged(f"the training loss is {mean} after {step + 1} steps")
 
@@ -229,17 +244,19 @@ class _BlockClock:
             left = min(left, budget.seconds - self.run.training.seconds)
         self.run.say(
             {"kind": "train", "step": step + 1, "steps": budget.steps, "loss": loss,
-             "tasks_per_second": units(self.run.cell) / per_step, "seconds_left": max(0.0, left)}
+             "tasks_per_second": budget.tasks / per_step, "seconds_left": max(0.0, left)}
         )  # fmt: skip
 
 
-def _checked(run: Run, step: int) -> str | None:
+def _checked(run: Run, step: int, energy: Joules) -> str | None:
     """Validates where it is time to; says why training ends, or None where it goes on."""
     budget = run.cell.budget
     out_of_time = bool(budget.seconds) and run.device.agree(run.training.seconds >= budget.seconds)
     last = step >= budget.steps or out_of_time
     if budget.validate_every and (step % budget.validate_every == 0 or last):
+        energy.pause()
         reached = _validate(run, step)
+        energy.resume()
         if reached:
             return "target"
     return "seconds" if out_of_time else None
@@ -252,7 +269,9 @@ def _validate(run: Run, step: int) -> bool:
     run.finish()
     scores = np.asarray(_score(run, "validation", budget.validation_tasks).per_task)
     mean = float(scores.mean())
-    half = float(1.96 * scores.std(ddof=1) / math.sqrt(len(scores)))
+    if not math.isfinite(mean):
+        raise Diverged(f"the validation score is {mean} after {step} steps")
+    half = float(NORMAL_95 * scores.std(ddof=1) / math.sqrt(len(scores)))
     done = run.training
     before = [v.mean for v in done.validations]
     best = not before or (mean > max(before) if better else mean < min(before))
@@ -308,7 +327,7 @@ def _score(run: Run, split: Split, count: int, steps: int | None = None) -> _Sco
 
 
 def _latency(run: Run, wanted: Evaluation) -> list[float]:
-    """Seconds to adapt to single tasks, one at a time, on rank 0's part of the clock."""
+    """Seconds to adapt to single tasks, one at a time, on this rank."""
     seconds = []
     for number in range(wanted.latency_tasks):
         episodes = run.source.episodes("test", run.cell.test, [number], wanted.seed)
@@ -320,7 +339,7 @@ def _latency(run: Run, wanted: Evaluation) -> list[float]:
 
 
 def _depends_on_queries(run: Run) -> bool | None:
-    """Whether a query's prediction changes with the other queries of its task (permuted, or left out)."""
+    """Whether a query's prediction changes with the other queries of its task: in reverse, or in parts."""
     tasks = min(4, run.cell.evaluation.tasks)
     episodes = run.source.episodes("test", run.cell.test, range(tasks), run.cell.evaluation.seed)
     queries = episodes.query.x
@@ -329,12 +348,26 @@ def _depends_on_queries(run: Run) -> bool | None:
     with torch.no_grad():
         state = run.learner.adapt(episodes.support)
         together = run.learner.predict(state, queries)
-        flipped = run.learner.predict(state, queries.flip(1)).flip(1)
-        alone = run.learner.predict(state, queries[:, :1])
-    scale = float(together.abs().max()) or 1.0
-    tolerance = 1e-3 if together.dtype in (torch.float32, torch.float64) else 3e-2
-    apart = max(float((together - flipped).abs().max()), float((together[:, :1] - alone).abs().max()))
-    return apart > tolerance * scale
+        return any(
+            _differ(together[:, chosen], run.learner.predict(state, queries[:, chosen]))
+            for chosen in _choices(queries.shape[1])
+        )
+
+
+def _choices(queries: int) -> list[list[int]]:
+    """Queries to predict together: all in reverse, and parts of two at least, which batch norm needs."""
+    every = list(range(queries))
+    half = queries // 2
+    parts = [every[:half], every[half:]] if half > 1 else [every[:2] if queries > 2 else [0, 0]]
+    return [every[::-1], *parts]
+
+
+def _differ(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether predictions differ by more than rounding; equal where both are NaN, or the same infinity."""
+    finite = one[one.isfinite()]
+    scale = (float(finite.abs().max()) if finite.numel() else 0.0) or 1.0
+    tolerance = 1e-3 if one.dtype in (torch.float32, torch.float64) else 3e-2
+    return not torch.allclose(one, other, rtol=0.0, atol=tolerance * scale, equal_nan=True)
 
 
 def _labelled(source: Source, cell: Cell) -> Iterator[Examples]:

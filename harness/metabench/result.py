@@ -20,8 +20,8 @@ SCHEMA = 2
 class Block:
     """Some consecutive training steps, timed together on the slowest rank's clock.
 
-    seconds: the whole block; sampling, learning, updating, communication: its parts, as the host saw them
-    (on an accelerator, where work is queued, only `seconds` is exact).
+    seconds: the whole block; sampling, learning, updating, communication: its parts, on that rank as well
+    (on an NVIDIA GPU between events in its queue of work).
     """
 
     steps: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -34,6 +36,17 @@ class CudaDevice(Device):
     def synchronize(self) -> None:
         """Waits until every kernel queued on the GPU has run."""
         torch.cuda.synchronize(self.torch)
+
+    def moment(self) -> Any:
+        """An event in the GPU's queue: work that is queued before it is done when it happens."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds_between(self, moments: Sequence[Any]) -> list[float]:
+        """Seconds from each event to the next one, on the GPU's own clock."""
+        self.synchronize()
+        return [earlier.elapsed_time(later) / 1e3 for earlier, later in pairwise(moments)]
 
     def peak_memory(self) -> dict[str, float]:
         """Peak bytes: "host"; "device" in tensors; "device_reserved" with what the allocator keeps."""
