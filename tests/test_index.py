@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sqlite3
@@ -67,7 +68,7 @@ def test_bad_files_are_named_and_the_rest_is_read(tmp_path: Path, cache: Path) -
 
 def test_what_lies_aside_is_no_result(tmp_path: Path, cache: Path) -> None:
     (path,) = store(tmp_path, [made_result()])
-    for name in ("aside", "jobs", "report"):
+    for name in ("again", "aside", "jobs", "report"):
         (path.parent / name).mkdir()
         (path.parent / name / path.name).write_bytes(path.read_bytes())
 
@@ -98,6 +99,42 @@ def test_without_a_place_for_a_cache_everything_is_still_read(tmp_path: Path) ->
     blocked.write_text("a file where the folder should be")
 
     assert len(index.read([tmp_path / "made-v1"], blocked).rows) == 1
+
+
+def test_a_broken_link_and_a_file_that_goes_are_named(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = store(tmp_path, [made_result()])
+    (path.parent / "broken.json").symlink_to(tmp_path / "nowhere.json")
+    gone = path.parent / "gone.json"
+    gone.write_bytes(path.read_bytes())
+    found = index._files
+
+    def listed(folder: Path) -> Iterator[Any]:
+        yield from list(found(folder))
+        gone.unlink()
+
+    monkeypatch.setattr(index, "_files", listed)
+    read = index.read([path.parent], cache)
+
+    assert len(read.rows) == 1
+    assert {Path(problem.file).name for problem in read.problems} == {"broken.json", "gone.json"}
+
+
+def test_a_reading_leaves_the_garbage_collection_of_its_process_alone(tmp_path: Path, cache: Path) -> None:
+    store(tmp_path, made_board(test_tasks=20))
+    gc.unfreeze()
+
+    index.read([tmp_path / "made-v1"], cache)
+
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_cache_folder_may_be_named_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", "~/somewhere")
+
+    assert index.cache_folder() == Path.home() / "somewhere"
 
 
 def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from metabench.result import SCHEMA
 from metabench.rows import KEYS, ROW_VERSION, Row, row_of
 from metabench.store import read_result
 
-SKIPPED = frozenset({"aside", "jobs", "local", "report", "site"})
+SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 
@@ -63,7 +63,7 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
     """
     listed = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
     found = Found()
-    with _no_collection(), _Cache(cache or cache_folder()) as known:
+    with uncollected(), _Cache(cache or cache_folder()) as known:
         rows = known.load(listed)
         fresh = []
         for file in listed:
@@ -86,16 +86,23 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Stops the search for cycles of garbage: rows have none, and it would visit each of them many times."""
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()  # what was read stays to the end of the command
         if collects:
             gc.enable()
+
+
+@contextlib.contextmanager
+def for_good() -> Iterator[None]:
+    """For a command that reads once: what was read in this context is never searched for garbage again."""
+    with uncollected():
+        yield
+        gc.freeze()
 
 
 def files(paths: Iterable[Path | str]) -> list[Path]:
@@ -105,14 +112,14 @@ def files(paths: Iterable[Path | str]) -> list[Path]:
 
 def cache_folder() -> Path:
     """The folder of the cache: METABENCH_CACHE, or the user's own."""
-    return Path(os.environ.get("METABENCH_CACHE") or platformdirs.user_cache_dir("metabench"))
+    given = os.environ.get("METABENCH_CACHE")
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("metabench"))
 
 
 def _files(path: Path) -> Iterator[_File]:
     path = path.absolute()
     if path.is_file():
-        told = path.stat()
-        yield _File(str(path), told.st_mtime_ns, told.st_size)
+        yield _file(path)
     elif path.is_dir():
         yield from _walk(str(path))
     else:
@@ -120,8 +127,12 @@ def _files(path: Path) -> Iterator[_File]:
 
 
 def _walk(folder: str) -> Iterator[_File]:
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        yield _File(folder, 0, 0)
+        return
     for entry in listed:
         if entry.name.startswith("."):
             continue
@@ -129,8 +140,16 @@ def _walk(folder: str) -> Iterator[_File]:
             if entry.name not in SKIPPED:
                 yield from _walk(entry.path)
         elif entry.name.endswith(".json"):
-            told = entry.stat()
-            yield _File(entry.path, told.st_mtime_ns, told.st_size)
+            yield _file(entry)
+
+
+def _file(found: Path | os.DirEntry[str]) -> _File:
+    """The file as it is now; one that cannot be looked at (gone, a broken link) is named when it is read."""
+    try:
+        told = found.stat()
+    except OSError:
+        return _File(os.fspath(found), 0, 0)
+    return _File(os.fspath(found), told.st_mtime_ns, told.st_size)
 
 
 class _Cache:
