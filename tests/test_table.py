@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from made_results import made_board, made_cell, made_result, made_scores, store, untrained
-from metabench import Result, Spec
+from metabench import Batches, Result, Spec
 from metabench.errors import RequestError
+from metabench.labels import flags
 from metabench.result import Validation
 from metabench.table import Table, render
 
@@ -171,6 +172,107 @@ def test_no_reference_for_another_split_or_network_or_without_training() -> None
     assert not any(cell["references"] for cell in Table.of(map(made_result, cells)).cells)
 
 
+@pytest.mark.parametrize(
+    ("claimed", "found", "label"),
+    [(True, True, "transductive"), (True, False, "transductive (claimed, not found)"),
+     (True, None, "transductive (claimed, not checked)"), (False, True, "transductive (found, not claimed)"),
+     (False, None, "transduction not checked"), (False, False, "–")],
+)  # fmt: skip
+def test_what_is_claimed_of_transduction_and_what_was_found_are_told_apart(
+    claimed: bool, found: bool | None, label: str
+) -> None:
+    result = made_result(made_cell("a", test_tasks=20))
+    assert result.scores is not None
+    table = Table.of(
+        [replace(result, scores=replace(result.scores, transductive=claimed, transductive_found=found))]
+    )
+
+    assert flags(table.cells[0]) == label
+
+
+def test_a_target_that_was_reached_does_not_stand_for_a_flat_curve() -> None:
+    reached = made_result(made_cell("a", target=0.6), rising=True)
+    assert reached.training is not None
+    ended = replace(reached, training=replace(reached.training, ended_by="target"))
+    missed = made_result(made_cell("b", target=0.9))
+    enough = made_result(made_cell("c", target=0.6))
+    table = Table.of([reached, missed, enough])
+
+    assert cell_of(table, "a")["limited_why"] == "validation still moving"
+    assert cell_of(Table.of([ended]), "a")["limited_why"] == "ended at its target"
+    assert cell_of(table, "b")["limited_why"] == "target not reached"
+    assert cell_of(table, "c")["limited_why"] == ""
+
+
+def test_the_name_of_a_gpu_is_part_of_the_hardware() -> None:
+    result = made_result()
+    gpu = replace(result, environment={**result.environment, "device": "cuda:0", "gpu": "NVIDIA H100"})
+
+    assert Table.of([gpu]).rows[0]["hardware"] == "NVIDIA H100, Made Processor, 2 cores"
+
+
+def test_supervised_training_counts_examples_and_what_trains_nothing_has_no_steps() -> None:
+    batches = replace(made_cell("a", tasks=64, test_tasks=20), train=Batches(64))
+    table = Table.of([made_result(batches), made_result(made_cell("b", test_tasks=20)), untrained(
+        made_cell("c", test_tasks=20), 0.4)])  # fmt: skip
+
+    columns, lines, _ = table.wall_time().shown()
+    speed = [column.header for column in columns].index("tasks/s")
+    assert [line[speed].endswith("examples/s") for line in lines] == [True, False, False]
+    columns, lines, _ = table.accuracy().shown()
+    steps = [column.header for column in columns].index("steps")
+    assert [line[steps] for line in lines] == ["400", "400", "–"]
+
+
+def test_one_seed_and_several_are_told_apart_in_the_notes() -> None:
+    results = [made_result(made_cell("a", s)) for s in (0, 1)]
+
+    both = " ".join(Table.of([*results, made_result(made_cell("b"))]).accuracy().notes)
+    assert "where there are several seeds, over crossed seeds and tasks" in both
+    assert "where there is one, over the tasks" in both
+    assert "crossed" not in " ".join(Table.of(results[:1]).accuracy().notes)
+
+
+def ranked(ranks: int, seconds: float, **settings: object) -> Result:
+    cell = made_cell("reptile", backend="cpu-ranks", ranks=ranks, group="scaling-strong", test_tasks=60)
+    cell = replace(cell, backend=Spec("cpu-ranks", {**cell.backend.settings, **settings}))
+    result = made_result(cell, 0.66, step_seconds=seconds)
+    one = made_result(made_cell("reptile", backend="cpu-ranks", test_tasks=60), 0.66, exact=True)
+    return replace(result, scores=one.scores)
+
+
+def test_a_speed_up_has_an_interval_from_the_blocks() -> None:
+    lines = Table.of([ranked(1, 0.02), ranked(2, 0.012)]).scaling().records
+
+    assert lines[1]["speedup_low"] < lines[1]["speedup"] < lines[1]["speedup_high"]
+    assert lines[1]["speedup_high"] / lines[1]["speedup_low"] == pytest.approx(1.013, abs=0.008)
+    text = str(Table.of([ranked(1, 0.02), ranked(2, 0.012)]).scaling().shown()[1])
+    assert "20.1 ± " in text
+    assert "× (1.6" in text
+
+
+def test_numbers_formats_are_no_scaling_series() -> None:
+    table = Table.of([ranked(1, 0.02, precision="float32"), ranked(2, 0.006, precision="bf16")])
+
+    assert not table.scaling()
+
+
+def test_ranks_that_share_gpus_or_cores_have_no_speed_up_and_say_why() -> None:
+    shared = Table.of([ranked(1, 0.02), ranked(2, 0.012, share=True)]).scaling()
+    crowded = Table.of([ranked(1, 0.02), ranked(4, 0.012, oversubscribe=True)]).scaling()
+
+    assert shared.records[1]["speedup"] is None
+    assert "ranks share GPUs and talk over gloo: no speed-up" in str(shared.shown())
+    assert crowded.records[1]["speedup"] is None
+    assert "4 ranks on 2 cores: no speed-up" in str(crowded.shown())
+
+
+def test_scaling_tables_say_what_disturbed_the_times() -> None:
+    noted = replace(ranked(2, 0.012), notes=("the machine slowed by 14 % during the cell",))
+
+    assert "the machine slowed by 14 %" in str(Table.of([ranked(1, 0.02), noted]).scaling().shown())
+
+
 def test_unstable_times_are_labelled() -> None:
     table = Table.of([made_result(made_cell("a"), unsteady=True), made_result(made_cell("b"))])
 
@@ -242,6 +344,32 @@ def test_rows_are_chosen_by_any_axis(only: list[str], skip: list[str], count: in
     assert len(Table.of(made_board()).where(only, skip)) == count
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("method=maml (inner_rate=0.4, steps=5)", 1),
+        ("method=maml (inner_rate=0.4, steps=5),reptile", 2),
+        ("method=maml", 2),  # both variants
+        ("network=conv4,mlp", 3),
+        ("network=conv4", 2),
+    ],
+)
+def test_names_are_chosen_whole_or_without_their_settings(text: str, count: int) -> None:
+    variants = [{"inner_rate": 0.1, "steps": 1}, {"inner_rate": 0.4, "steps": 5}]
+    cells = [made_cell("maml", settings=one, test_tasks=20) for one in variants]
+    cells[0] = replace(cells[0], network=Spec("conv4", {"filters": 32}))
+    table = Table.of(map(made_result, [*cells, made_cell("reptile", network="mlp", test_tasks=20)]))
+
+    assert {row["network"] for row in table.rows} == {"conv4 (filters=32)", "conv4 (filters=64)", "mlp"}
+    assert len(table.where([text])) == count
+    assert len(table.where(skip=[text])) == 3 - count
+
+
+def test_skip_names_a_value_that_no_result_has() -> None:
+    with pytest.raises(RequestError, match="did you mean 'protonet'"):
+        Table.of(made_board(test_tasks=20)).where(skip=["method=protonett"])
+
+
 def test_an_unknown_axis_or_value_names_the_known_ones() -> None:
     table = Table.of(made_board())
 
@@ -249,7 +377,7 @@ def test_an_unknown_axis_or_value_names_the_known_ones() -> None:
         table.where(["algoritm=maml"])
     with pytest.raises(RequestError, match="did you mean 'protonet'"):
         table.where(["algorithm=protnet"])
-    with pytest.raises(RequestError, match="no axis to pivot by"):
+    with pytest.raises(RequestError, match="not an axis to pivot by"):
         table.pivot("method", "sead")
     with pytest.raises(RequestError, match="no table is called"):
         table.chosen(["acuracy"])
@@ -257,22 +385,13 @@ def test_an_unknown_axis_or_value_names_the_known_ones() -> None:
         table.chosen(sort="colour")
 
 
-def test_sections_are_sorted_by_a_figure() -> None:
-    (section,) = Table.of(made_board()).chosen(["wall-time"], "-training_seconds")
+@pytest.mark.parametrize("by", ["training_seconds", "training s"])
+def test_sections_are_sorted_by_a_figure_or_its_header(by: str) -> None:
+    (section,) = Table.of(made_board()).chosen(["wall-time"], f"-{by}")
 
     seconds = [record["training_seconds"] for record in section.records]
     assert seconds[:4] == sorted(seconds[:4], reverse=True)
     assert seconds[-1] is None
-
-
-def test_a_pivot_has_one_axis_down_and_one_across() -> None:
-    results = [made_result(made_cell(n, shots=s), 0.6) for n in ("maml", "reptile") for s in (1, 5)]
-
-    columns, lines, _ = Table.of(results).pivot("method", "shots").shown()
-
-    assert [column.header for column in columns] == ["method", "shots 1", "shots 5"]
-    assert [line[0] for line in lines] == ["maml", "reptile"]
-    assert all("±" in cell for line in lines for cell in line[1:])
 
 
 def test_time_to_target_is_told_from_three_seeds_on() -> None:
@@ -283,6 +402,26 @@ def test_time_to_target_is_told_from_three_seeds_on() -> None:
 
     assert lines["a"]["seconds"] is None
     assert lines["b"]["seconds"] == pytest.approx(100 * 0.02, rel=0.05)
+    assert 0 < lines["b"]["seconds_spread"] < 0.1
+
+
+@pytest.mark.parametrize("status", ["failed", "out-of-memory", "diverged", "timed-out"])
+def test_a_seed_that_ended_badly_never_reached_the_target(status: str) -> None:
+    reached = [made_result(made_cell("a", s, target=0.7), 0.75) for s in range(3)]
+    lost = made_result(made_cell("a", 3, target=0.7), status=status, scores=None, training=None)
+    skipped = made_result(made_cell("a", 4, target=0.7), status="skipped", scores=None, training=None)
+
+    (line,) = Table.of([*reached, lost, skipped]).time_to_target().records
+
+    assert (line["reached"], line["seeds"], line["seconds"]) == (3, 4, None)
+    assert "1 of 4 seeds never reached it" in line["rule"]
+
+
+def test_a_table_that_is_asked_for_and_empty_says_so() -> None:
+    table = Table.of([made_result()])
+
+    assert "None of these results belongs in this table." in render(table, table.chosen(["time-to-target"]))
+    assert "Time to target" not in render(table)
 
 
 def test_nothing_at_all_is_said_plainly() -> None:

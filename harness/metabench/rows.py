@@ -19,7 +19,7 @@ from metabench import stats
 from metabench.records import Batches, Cell, Protocol
 from metabench.result import Result, Training, Validation
 
-ROW_VERSION = 5
+ROW_VERSION = 6
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -34,30 +34,30 @@ KEYS = (
     "dataset", "dataset_settings", "ways", "shots", "queries", "train", "steps", "step_tasks",
     "budget_seconds", "target", "backend", "backend_settings", "ranks", "threads", "seed",
     "evaluation_tasks", "evaluation_seed", "plugin", "configuration", "match", "work", "weak_work",
-    "expected", "cell", "digest", "status", "reason", "log_tail", "notes", "machine", "hardware", "device",
-    "python", "torch", "git", "date", "started", "wall_seconds", "command", "path", "parameters", "file",
-    "setup_seconds",
-    "setup", "training_seconds", "trained_steps", "validation_seconds", "step_seconds", "tasks_per_second",
-    "warmup_seconds", "unstable", "communication_share", "sampling_share", "adapt_seconds",
-    "evaluation_seconds", "latency_p50", "latency_p95", "memory_host", "memory_device", "energy", "cost",
-    "flat", "validations", "best_step", "target_step", "target_seconds", "ended_by", "loss", "metric",
-    "unit", "higher_is_better", "mean", "spread", "half_width", "count", "manifest", "transductive",
-    "transductive_found", "state", "curve",
+    "size_work", "expected", "cell", "digest", "status", "reason", "log_tail", "notes", "machine",
+    "hardware", "device", "cores", "python", "torch", "git", "date", "started", "wall_seconds", "command",
+    "path", "parameters", "file", "setup_seconds", "setup", "training_seconds", "trained_steps",
+    "validation_seconds", "step_seconds", "step_spread", "blocks", "tasks_per_second", "warmup_seconds",
+    "unstable", "communication_share", "sampling_share", "adapt_seconds", "evaluation_seconds",
+    "latency_p50", "latency_p95", "memory_host", "memory_device", "energy", "training_energy",
+    "target_energy", "cost", "flat", "validations", "best_step", "target_step", "target_seconds",
+    "ended_by", "loss", "metric", "unit", "higher_is_better", "mean", "spread", "half_width", "count",
+    "manifest", "transductive", "transductive_found", "state", "curve",
 )  # fmt: skip
 """The names of a row's values: every row has exactly these."""
 
 WHOLE = frozenset((
     "version", "ways", "shots", "queries", "steps", "step_tasks", "ranks", "seed", "evaluation_tasks",
-    "evaluation_seed", "parameters", "count",
+    "evaluation_seed", "parameters", "count", "blocks",
 ))  # fmt: skip
 TEXTS = frozenset((
     "suite", "group", "algorithm", "algorithm_settings", "label", "network", "network_settings", "dataset",
     "dataset_settings", "train", "backend", "backend_settings", "plugin", "configuration", "match", "work",
-    "weak_work", "cell", "digest", "status", "reason", "machine", "hardware", "device", "python", "torch",
-    "git", "date", "started", "command", "path", "file", "ended_by", "metric", "unit",
+    "weak_work", "size_work", "cell", "digest", "status", "reason", "machine", "hardware", "device", "python",
+    "torch", "git", "date", "started", "command", "path", "file", "ended_by", "metric", "unit",
 ))  # fmt: skip
 LISTS = frozenset({"expected", "log_tail", "notes"})
-FIGURES = frozenset({"setup", "energy", "cost", "curve"})
+FIGURES = frozenset({"setup", "energy", "training_energy", "target_energy", "cost", "curve"})
 FLAGS = frozenset({"unstable", "flat", "higher_is_better", "transductive", "transductive_found"})
 OPTIONAL_TEXTS = frozenset({"manifest", "state"})
 """The kind of each value of a row; what is named nowhere is a figure or absent."""
@@ -67,6 +67,9 @@ FLAT_PART = 0.25
 
 FLAT_GAIN = 0.05
 """The part of all that training gained by which the curve may still move there."""
+
+BATCHES = "batches of"
+"""How `train` begins for supervised training."""
 
 Row = dict[str, Any]
 
@@ -93,6 +96,7 @@ def _axes(cell: Cell) -> Row:
     del told["backend"]
     told |= {name: source for name, source in plugins.items() if name != "plugin of backend"}
     work = _key(told)
+    size_work = _size_work(cell, told)
     told["budget"] = _text({k: v for k, v in vars(cell.budget).items() if k != "tasks"})
     if isinstance(cell.train, Batches):  # its size is the budget's tasks
         told["train"] = _text(cell.train.micro)
@@ -127,10 +131,17 @@ def _axes(cell: Cell) -> Row:
         "match": match,  # the same for every seed and version of the plugins
         "work": work,  # the same for every seed and backend
         "weak_work": _key(told),  # the same for every seed, backend and number of tasks a step
+        "size_work": size_work,  # the same for every seed and size (ways, shots) of a task
         "expected": list(cell.expect),
         "cell": cell.id,
         "digest": cell.digest,
     }
+
+
+def _size_work(cell: Cell, told: Mapping[str, str]) -> str:
+    train = cell.train.queries if isinstance(cell.train, Protocol) else cell.train
+    sizes = {"test": _text(cell.test.queries), "train": _text(train)}
+    return _key({**told, **sizes, "backend": _text(cell.backend)})
 
 
 def _outcome(result: Result, file: str) -> Row:
@@ -143,6 +154,7 @@ def _outcome(result: Result, file: str) -> Row:
         "machine": str(environment.get("machine", "") or "unknown machine"),
         "hardware": _hardware(result),
         "device": str(environment.get("device") or "").partition(":")[0],
+        "cores": _count(environment.get("cores")),
         "python": str(environment.get("python", "")),
         "torch": str((environment.get("packages") or {}).get("torch", "")),
         "git": str(environment.get("git") or ""),
@@ -158,7 +170,7 @@ def _outcome(result: Result, file: str) -> Row:
 
 def _hardware(result: Result) -> str:
     told = result.environment
-    device = str(told.get("device_name") or told.get("device") or "")
+    device = str(told.get("gpu") or told.get("device") or "")
     parts = [str(told.get("processor") or ""), f"{told['cores']} cores" if told.get("cores") else ""]
     if device and not device.startswith("cpu"):
         parts.insert(0, device)
@@ -205,6 +217,8 @@ def _times(result: Result) -> Row:
         "trained_steps": training.steps if training else None,
         "validation_seconds": training.validation_seconds if training else None,
         "step_seconds": step,
+        "step_spread": float(np.std(per_step, ddof=1)) if len(per_step) > 1 else None,
+        "blocks": len(per_step),
         "tasks_per_second": result.cell.budget.tasks / step if step else None,
         "warmup_seconds": sum(b.seconds for b in training.warmup) if training else None,
         "unstable": stats.unstable(per_step),
@@ -217,6 +231,8 @@ def _times(result: Result) -> Row:
         "memory_host": result.memory.get("host"),
         "memory_device": result.memory.get("device"),
         "energy": dict(result.energy),
+        "training_energy": dict(training.energy) if training else {},
+        "target_energy": dict(training.target_energy) if training else {},
         "cost": dict(result.cost),
     }
 
@@ -272,6 +288,11 @@ def _flat(training: Training) -> bool:
     return moved <= min(half, max(FLAT_GAIN * gained, half / 2))
 
 
+def unit_of_work(row: Mapping[str, Any]) -> str:
+    """What the tasks of a training step are: supervised training counts labelled examples."""
+    return "examples" if row["train"].startswith(BATCHES) else "tasks"
+
+
 def task_text(ways: int, shots: int) -> str:
     """A protocol in words: "5-way 1-shot"; a regression task has no ways."""
     return f"{ways}-way {shots}-shot" if ways > 1 else f"{shots}-shot"
@@ -282,7 +303,7 @@ def protocol_text(train: Protocol | Batches | None) -> str:
     if train is None:
         return ""
     if isinstance(train, Batches):
-        return f"batches of {train.size}"
+        return f"{BATCHES} {train.size}"
     return task_text(train.ways, train.shots)
 
 

@@ -1,26 +1,41 @@
-"""One row per cell and machine over its seeds: interval, tier, times, and whether it was trained enough."""
+"""One row per cell and machine over its seeds: interval, tier, times, and whether it was trained enough.
+
+The `group` of a cell says which table of the suite it belongs to. Any name will do; the beginnings SCALING
+and THROUGHPUT, and WEAK in a name, have the meaning that stands beside them here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from metabench import stats
+from metabench.labels import TRANSDUCTION
 from metabench.references import published
 from metabench.rows import Row
 
 if TYPE_CHECKING:
     from metabench.table import Table
 
+SCALING = "scaling"
+"""Groups that begin so are series over hardware: they have tables of their own and no place in a ranking."""
+
+THROUGHPUT = "throughput"
+"""Groups that begin so are series over sizes, in which nothing is learned: no place in a ranking either."""
+
+WEAK = "weak"
+"""Groups of scaling with this in their name keep the tasks per rank; the others keep the meta-batch."""
+
 CARRIED = (
     "suite", "version", "group", "method", "algorithm", "algorithm_name", "algorithm_settings", "label",
     "network", "network_name", "network_settings", "dataset", "dataset_name", "dataset_settings", "ways",
     "shots", "queries", "train", "steps", "step_tasks", "target", "backend", "backend_name",
     "backend_settings", "ranks", "threads", "metric", "unit", "higher_is_better", "manifest", "machine",
-    "hardware", "device", "plugin", "configuration", "match", "work", "weak_work", "path", "parameters",
-    "state", "evaluation_seed",
+    "hardware", "device", "cores", "plugin", "configuration", "match", "work", "weak_work", "path",
+    "parameters", "state", "evaluation_seed",
 )  # fmt: skip
 AVERAGED = (
     "setup_seconds", "training_seconds", "validation_seconds", "evaluation_seconds", "adapt_seconds",
@@ -53,7 +68,17 @@ def summarize(table: Table) -> list[dict[str, Any]]:
 
 def in_series(group: str) -> bool:
     """Whether cells of this group are a series over hardware or size, and no part of a ranking."""
-    return group.startswith(("scaling", "throughput"))
+    return group.startswith((SCALING, THROUGHPUT))
+
+
+def plain_cells(table: Table) -> list[dict[str, Any]]:
+    """The cells that are no part of a scaling or throughput series, or all where there are no others."""
+    return [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
+
+
+def is_weak(group: str) -> bool:
+    """Whether cells of this group are a series of weak scaling."""
+    return WEAK in group
 
 
 def crossed(table: Table, positions: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -96,6 +121,7 @@ def _line(
     for name in AVERAGED:
         values = [row[name] for row in seeds if row[name] is not None]
         line[name] = sum(values) / len(values) if values else None
+    line |= _spreads(seeds)
     for name in LARGEST:
         values = [row[name] for row in seeds if row[name] is not None]
         line[name] = max(values) if values else None
@@ -109,8 +135,7 @@ def _line(
         "tasks": min(row["count"] for row in seeds),
         "date": max(row["date"] for row in seeds),
         "positions": list(positions),
-        "transductive": any(row["transductive"] or row["transductive_found"] for row in seeds),
-        "transduction_unclaimed": any(row["transductive_found"] and not row["transductive"] for row in seeds),
+        **_transduction(seeds),
         "unstable": any(bool(row["unstable"]) for row in seeds),
         "budget_limited": bool(limited),
         "limited_why": limited,
@@ -120,6 +145,24 @@ def _line(
     }
 
 
+def _spreads(seeds: Sequence[Row]) -> dict[str, Any]:
+    """The spread of training time over seeds, and of step times over the blocks of all seeds."""
+    seconds = [row["training_seconds"] for row in seeds if row["training_seconds"] is not None]
+    steps = [row["step_spread"] for row in seeds if row["step_spread"] is not None]
+    return {
+        "training_spread": stdev(seconds) if len(seconds) > 1 else None,
+        "step_spread": fmean(one * one for one in steps) ** 0.5 if steps else None,
+        "blocks": sum(row["blocks"] for row in seeds),
+    }
+
+
+def _transduction(seeds: Sequence[Row]) -> dict[str, Any]:
+    claimed = any(bool(row["transductive"]) for row in seeds)
+    checks = {row["transductive_found"] for row in seeds} - {None}
+    found = True in checks if checks else None
+    return {"transductive": claimed or bool(found), "transduction": TRANSDUCTION[claimed, found]}
+
+
 def _known(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -127,16 +170,19 @@ def _known(value: Any) -> float | None:
 def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
     """Why a trained cell counts as budget-limited, empty where it was trained enough or never trained.
 
-    Trained enough: the validation curve is flat over its last quarter in every seed, or the suite's
-    target was reached; and where the cell has a published counterpart, one of them is reached.
+    Trained enough: the validation curve is flat over its last quarter in every seed, and every value that
+    is stated is reached: the suite's target in every seed, one of the published counterparts. Where
+    neither is stated, the flatness alone decides.
     """
     first = seeds[0]
     if not first["steps"] or not first["train"]:
         return ""
-    if first["target"] is not None and all(row["target_step"] is not None for row in seeds):
-        return ""
     if not all(row["validations"] for row in seeds):
         return "no validation curve"
+    if first["target"] is not None and not all(row["target_step"] is not None for row in seeds):
+        return "target not reached"
+    if any(row["ended_by"] == "target" and not row["flat"] for row in seeds):
+        return "ended at its target"
     if not all(row["flat"] for row in seeds):
         return "validation still moving"
     if references:

@@ -8,6 +8,7 @@ print(render(table))        every table of the report, for a terminal
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from metabench.errors import RequestError, known
 from metabench.index import Problem
 from metabench.result import Result
 from metabench.rows import AXES, Row
+from metabench.selection import values_of
 from metabench.settings import make
 from metabench.store import read_result
 
@@ -42,12 +44,14 @@ class Table:
     """Results as rows; every row is untrusted text and numbers from somebody's file.
 
     rows: one per result; scores: the per-task scores of each, in the same order; problems: what was
-    passed over or looks wrong.
+    passed over or looks wrong; price_per_hour: of one device, for the columns of money.
     """
 
     rows: list[Row]
     scores: list[NDArray[np.float64]]
     problems: list[Problem] = field(default_factory=list)
+    price_per_hour: float | None = None
+    _shown: list[Section] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of(cls, results: Iterable[Result], files: Sequence[Path | str] | None = None) -> Table:
@@ -80,27 +84,46 @@ class Table:
     def where(self, only: Sequence[str] = (), skip: Sequence[str] = ()) -> Table:
         """The rows that match every `axis=value,value` of `only` and none of `skip`.
 
-        Raises RequestError for an axis that does not exist, or a value of `only` that no row has.
+        A value is an axis's own text, or the plain name of a component whose settings tell rows apart:
+        `method=maml` matches `maml (steps=1)` too, where no row is called just that.
+
+        Raises RequestError for an axis that does not exist, or a value that no row has.
         """
-        wanted = [self._condition(text, known_value=True) for text in only]
-        unwanted = [self._condition(text, known_value=False) for text in skip]
-        kept = [
+        wanted = [self._condition(text) for text in only]
+        unwanted = [self._condition(text) for text in skip]
+        return self._picked(
             i
             for i, row in enumerate(self.rows)
             if all(str(row[axis]) in values for axis, values in wanted)
             and not any(str(row[axis]) in values for axis, values in unwanted)
-        ]
-        return Table([dict(self.rows[i]) for i in kept], [self.scores[i] for i in kept], list(self.problems))
+        )
 
-    def _condition(self, text: str, known_value: bool) -> tuple[str, set[str]]:
+    def suite(self, name: str, version: int) -> Table:
+        """The rows of one suite, whatever characters its name holds."""
+        return self._picked(
+            i for i, row in enumerate(self.rows) if (row["suite"], row["version"]) == (name, version)
+        )
+
+    def _picked(self, positions: Iterable[int]) -> Table:
+        kept = list(positions)
+        return Table(
+            [dict(self.rows[i]) for i in kept], [self.scores[i] for i in kept], list(self.problems),
+            self.price_per_hour,
+        )  # fmt: skip
+
+    def _condition(self, text: str) -> tuple[str, set[str]]:
         axis, equals, values = text.partition("=")
         if not equals or axis not in AXES:
-            raise RequestError(f"{text!r} is no axis=value; {known(axis, AXES)}")
-        asked = set(values.split(","))
+            raise RequestError(f"{text!r} is not axis=value; {known(axis, AXES)}")
         there = {str(row[axis]) for row in self.rows}
-        if known_value and asked - there:
-            strange = sorted(asked - there)[0]
-            raise RequestError(f"no result has {axis} {strange!r}; {known(strange, there)}")
+        plain: dict[str, set[str]] = {}
+        for row in self.rows:
+            plain.setdefault(str(_plain_name(row, axis)), set()).add(str(row[axis]))
+        asked: set[str] = set()
+        for value in values_of(values, there):
+            if value not in there and value not in plain:
+                raise RequestError(f"no result has {axis} {value!r}; {known(value, there)}")
+            asked |= {value} if value in there else plain[value]
         return axis, asked
 
     def result(self, position: int) -> Result:
@@ -121,40 +144,37 @@ class Table:
         return pd.DataFrame(self.cells)
 
     def sections(self) -> list[Section]:
-        """Every table of the report that has a line."""
-        return self.chosen()
+        """The tables of a report: those that were chosen for it, or every one that has a line."""
+        return self.chosen() if self._shown is None else list(self._shown)
+
+    def showing(self, sections: Sequence[Section]) -> Table:
+        """The same results, of which reports show these tables only."""
+        shown = copy.copy(self)
+        shown._shown = list(sections)
+        return shown
 
     def chosen(self, names: Sequence[str] | None = None, sort: str | None = None) -> list[Section]:
-        """These tables of the report (all for None), ordered by a column of theirs where they have it.
+        """These tables of the report (all that have a line for None), ordered by a column where they have it.
 
-        sort: a column's name, with a leading - for descending. Raises RequestError for a table that does
-        not exist, or a column that none of them has.
+        sort: a column's header or the name of its figure, with a leading - for descending. Raises
+        RequestError for a table that does not exist, or a column that none of them has.
         """
         from metabench.views import SECTIONS
 
-        made = {section.name: section for make in SECTIONS if (section := make(self)) is not None}
+        made = {section.name: section for section in (make(self) for make in SECTIONS)}
         for name in names or ():
             if name not in made:
                 raise RequestError(f"no table is called {name!r}; {known(name, made)}")
-        kept = [section for name, section in made.items() if section and (names is None or name in names)]
-        if sort is None:
-            return kept
-        column = sort.removeprefix("-")
-        columns = {name for section in kept for name in section.records[0]}
-        if kept and column not in columns:
-            raise RequestError(f"no table has the column {column!r}; {known(column, columns)}")
-        return [
-            section.ordered(column, sort.startswith("-")) if column in section.records[0] else section
-            for section in kept
-        ]
+        kept = [s for name, s in made.items() if (name in names if names is not None else bool(s))]
+        return kept if sort is None else ordered(kept, sort)
 
     def pivot(self, lines: str, across: str) -> Section:
         """Scores with one axis down and one across; raises RequestError for an axis that does not exist."""
-        from metabench.views import pivot
+        from metabench.grid import pivot
 
         for axis in (lines, across):
             if axis not in PIVOTS:
-                raise RequestError(f"{axis!r} is no axis to pivot by; {known(axis, PIVOTS)}")
+                raise RequestError(f"{axis!r} is not an axis to pivot by; {known(axis, PIVOTS)}")
         return pivot(self, lines, across)
 
     def accuracy(self) -> Section:
@@ -175,6 +195,12 @@ class Table:
 
         return strong(self)
 
+    def largest(self) -> Section:
+        """The largest task that fits into a stated memory."""
+        from metabench.sizes import largest
+
+        return largest(self)
+
     def weak_scaling(self) -> Section:
         """Throughput over ranks at the same number of tasks per rank."""
         from metabench.scaling import weak
@@ -194,8 +220,8 @@ class Table:
         return time_to_target(self)
 
     def cost(self) -> Section:
-        """What a result takes: parameters, operations, memory, energy."""
-        from metabench.views import cost
+        """What a result takes: parameters, operations, memory, energy, money."""
+        from metabench.price import cost
 
         return cost(self)
 
@@ -226,10 +252,25 @@ class Table:
         self.scores = [one for i, one in enumerate(self.scores) if i not in dropped]
 
 
-def render(table: Table, sections: Sequence[Section] | None = None, lines: int = 100) -> str:
-    """These tables (all of the report for None) as plain text, with what was passed over at the end.
+def ordered(sections: Sequence[Section], sort: str) -> list[Section]:
+    """Sections sorted by a column (header or name of its figure, a leading - for descending).
 
-    lines: the most that are shown of each table, 0 for all of them; how many are left out is told.
+    A section without that column stays as it is. Raises RequestError where none has it.
+    """
+    by = sort.removeprefix("-")
+    columns = {name for section in sections for name in section.sortable()}
+    if sections and by not in columns:
+        raise RequestError(f"no table has the column {by!r}; {known(by, columns)}")
+    return [
+        section.ordered(by, sort.startswith("-")) if by in section.sortable() else section
+        for section in sections
+    ]
+
+
+def render(table: Table, sections: Sequence[Section] | None = None, lines: int = 100) -> str:
+    """These tables (those of the report for None) as plain text, with what was passed over at the end.
+
+    lines: the most that are shown of each table, 0 for all of them; how many are left out is stated.
     """
     from metabench.views import plain, printable
 
@@ -237,9 +278,9 @@ def render(table: Table, sections: Sequence[Section] | None = None, lines: int =
     if not parts:
         parts = ["no results"]
     if table.problems:
-        told = [f"  {printable(str(problem))}" for problem in table.problems]
-        shown = told[:lines] if lines else told
-        more = [f"  … and {len(told) - len(shown)} more"] if len(told) > len(shown) else []
+        listed = [f"  {printable(str(problem))}" for problem in table.problems]
+        shown = listed[:lines] if lines else listed
+        more = [f"  … and {len(listed) - len(shown)} more"] if len(listed) > len(shown) else []
         parts.append("\n".join(["Passed over:", *shown, *more]))
     return "\n\n".join(parts)
 
@@ -258,6 +299,13 @@ def write_reports(
     made = [make(registry.find("report", name).cls, (settings or {}).get(name)) for name in formats]
     folder.mkdir(parents=True, exist_ok=True)
     return [path for report in made for path in report.write(table, folder)]
+
+
+def _plain_name(row: Row, axis: str) -> Any:
+    """The value of an axis without the settings that tell rows apart."""
+    if axis == "method":
+        return row["label"] or row["algorithm"]
+    return row[f"{axis}_name"] if axis in ("network", "dataset", "backend") else row[axis]
 
 
 def _name(table_rows: Sequence[Row]) -> None:

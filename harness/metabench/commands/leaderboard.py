@@ -15,17 +15,20 @@ Example:
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the site.")
-@click.option("--pictures", default=24, show_default=True, metavar="N", help="Most pictures, 0 for none.")
+@click.option("--pictures", default=24, show_default=True, metavar="N",
+              help="Maximum pictures, at least one per suite (0 = none).")  # fmt: skip
 def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     """Build a static site of leaderboards from RESULTS (folders or files).
 
     It works from a file:// address without any network; open SITE/index.html.
     """
     from metabench.errors import RequestError
+    from metabench.index import for_good
     from metabench.plugins import load
     from metabench.table import Table, write_reports
 
-    table = Table.read(results)
+    with for_good():
+        table = Table.read(results)
     if not len(table):
         raise RequestError(f"{', '.join(results)}: no results in it, so there is nothing to show")
     for problem in table.problems[:20]:

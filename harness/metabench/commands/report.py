@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from metabench.errors import RequestError
 from metabench.rows import AXES
+
+if TYPE_CHECKING:
+    from metabench.plugins import Registry
+    from metabench.sections import Section
+    from metabench.table import Table
 
 
 @click.command(
     epilog="""\b
 Examples:
   metabench report
-  metabench report results/local --only dataset=glyphs --sort training_seconds
+  metabench report results/local --only dataset=glyphs --sort -score
   metabench report results/local --pivot method:dataset
-  metabench report results/local results/quick-v1 --format latex,html,plots --output paper
+  metabench report results/local --table cost --price-per-hour 2.5
+  metabench report results/local results/quick-v1 --format latex,html --output paper
+  metabench report results/local --format plots:formats=svg,pdf --output paper
 """
 )
 @click.argument("results", nargs=-1, type=click.Path())
@@ -26,10 +37,14 @@ Examples:
     "--skip", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Leave these results out (repeatable)."
 )
 @click.option("--table", "tables", metavar="NAME[,NAME]", help="Only these tables, e.g. accuracy,scaling.")
-@click.option("--sort", metavar="COLUMN", help="Order lines by this column; a leading - turns it round.")
+@click.option("--sort", metavar="COLUMN", help="Order lines by this column; prefix with - for descending.")
 @click.option("--pivot", metavar="AXIS:AXIS", help="Scores by two axes, e.g. method:dataset.")
-@click.option("--lines", default=100, show_default=True, metavar="N", help="Most lines of each, 0: all.")
-@click.option("--format", "formats", metavar="NAME[,NAME]", help="Also write these reports into --output.")
+@click.option("--lines", default=100, show_default=True, metavar="N",
+              help="Maximum lines per table on the terminal (0 = all).")  # fmt: skip
+@click.option("--price-per-hour", type=click.FloatRange(min=0, min_open=True), metavar="MONEY",
+              help="Price of one device for an hour: adds columns to the table cost.")  # fmt: skip
+@click.option("--format", "formats", multiple=True, metavar="NAME[,NAME] | NAME:KEY=VALUE,…",
+              help="Also write these reports into --output (repeatable).")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("report"), show_default=True,
               help="Folder for the files of --format.")  # fmt: skip
 def command(
@@ -40,30 +55,90 @@ def command(
     sort: str | None,
     pivot: str | None,
     lines: int,
-    formats: str | None,
+    price_per_hour: float | None,
+    formats: tuple[str, ...],
     output: Path,
 ) -> int:
     """Show the tables of stored RESULTS (folders or files; results/local where none is named).
 
-    Files that are no results are named at the end and passed over.
+    Files that are not results are named at the end and passed over. The files of --format hold the tables
+    that are shown, with all of their lines; the formats plots and site draw every result that is chosen.
     """
-    from metabench.table import Table, render, write_reports
+    from metabench.table import render, write_reports
 
-    table = Table.read(results or ["results/local"])
-    if only or skip:
-        table = table.where(only, skip)
-    if pivot is not None:
-        down, _, across = pivot.partition(":")
-        click.echo(render(table, [table.pivot(down, across)], lines))
-    else:
-        names = tables.split(",") if tables else None
-        click.echo(render(table, table.chosen(names, sort), lines))
-    if formats:
-        from metabench.plugins import load
+    if pivot is not None and tables is not None:
+        raise RequestError("--pivot is a table of its own; leave out --table")
+    table = _read(results or ("results/local",), only, skip)
+    table.price_per_hour = price_per_hour
+    sections = _sections(table, tables, sort, pivot)
+    if not formats:
+        click.echo(render(table, sections, lines))
+        return 0
+    from metabench.plugins import load
 
-        for path in write_reports(table, output, formats.split(","), load()):
-            click.echo(path, err=True)
+    registry = load()
+    settings = _requested(registry, formats)
+    click.echo(render(table, sections, lines))
+    for path in write_reports(table.showing(sections), output, list(settings), registry, settings):
+        click.echo(path, err=True)
     return 0
 
 
-command.help = f"{command.help}\n\nAXIS is one of {', '.join(AXES)}."
+command.help = f"{inspect.cleandoc(command.help or '')}\n\nAXIS is one of {', '.join(AXES)}."
+
+
+def _read(results: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Table:
+    """The chosen rows; raises RequestError where there are none."""
+    from metabench.index import for_good
+    from metabench.table import Table
+
+    with for_good():
+        table = Table.read(results)
+    if not len(table):
+        for problem in table.problems[:20]:
+            click.echo(f"passed over: {problem}", err=True)
+        raise RequestError(f"{', '.join(results)}: no results in it; `metabench run quick` makes some")
+    if only or skip:
+        table = table.where(only, skip)
+        if not len(table):
+            raise RequestError("no result is left by --only and --skip")
+    return table
+
+
+def _sections(table: Table, tables: str | None, sort: str | None, pivot: str | None) -> list[Section]:
+    from metabench.table import ordered
+
+    if pivot is None:
+        return table.chosen(tables.split(",") if tables else None, sort)
+    down, _, across = pivot.partition(":")
+    made = [table.pivot(down, across)]
+    return ordered(made, sort) if sort else made
+
+
+def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings of each report that is asked for, by name.
+
+    `csv,plots:formats=svg,pdf,…`: what follows a colon are settings of the last name, as for
+    `run --backend`; a value that is a list has commas too.
+    """
+    from metabench.selection import parse_spec
+    from metabench.settings import explain
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in formats:
+        names, colon, rest = text.partition(":")
+        *plain, last = names.split(",")
+        found |= {name: {} for name in plain}
+        lists = {one.name for one in explain(registry.find("report", last).cls) if "list" in one.type_text}
+        settings: dict[str, Any] = {}
+        key = ""
+        for part in filter(None, rest.split(",")):
+            if "=" not in part and key in lists:
+                settings[key].append(part)
+                continue
+            (key, value), *_ = (pair for pair in parse_spec(f"{last}:{part}").items() if pair[0] != "name")
+            settings[key] = [value] if key in lists else value
+        if colon and not settings:
+            raise RequestError(f"{text!r}: no setting follows the colon; write NAME:setting=value")
+        found[last] = settings
+    return found

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report
+from metabench.labels import reference_text
 from metabench.table import Table
 
-LEFT_OUT = ("positions", "references")
+LEFT_OUT = ("positions",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,9 @@ class Csv(Report):
     name: ClassVar[str] = "csv"
 
     def write(self, table: Table, folder: Path) -> list[Path]:
-        """Writes results.csv and <table>.csv for every table with a line."""
+        """Writes results.csv, and <table>.csv for every table that is shown and has a line."""
         paths = [write_csv(table.rows, folder / "results.csv")]
-        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in table.sections()]
+        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in table.sections() if s]
         return paths
 
 
@@ -28,10 +29,17 @@ def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     """Writes records as CSV; text that a spreadsheet would run as a formula is made plain."""
     import pandas as pd  # here, so that `metabench list` does not wait for it
 
-    frame = pd.DataFrame(list(records))
+    frame = pd.DataFrame([_told(record) for record in records])
     kept = frame.drop(columns=[name for name in LEFT_OUT if name in frame])
     kept.map(_inert).to_csv(path, index=False, lineterminator="\n")
     return path
+
+
+def _told(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record with its published counterparts (value, source, verdict) in words."""
+    if "references" not in record:
+        return record
+    return {**record, "references": reference_text(record) if record["references"] else ""}
 
 
 def _inert(value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report
-from metabench.references import Reference
+from metabench.labels import verdict
 from metabench.table import Table
 
 
@@ -35,13 +36,24 @@ class Json(Report):
 def _plain(value: Any) -> Any:
     """The value in JSON's own types."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items() if k != "positions"}
+        return {
+            str(k): _references(value) if k == "references" else _plain(v)
+            for k, v in value.items()
+            if k != "positions"
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    if isinstance(value, Reference):
-        return str(value)
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _references(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The published counterparts of a record, each with its source and whether the score agrees."""
+    return [
+        {"accuracy": one.accuracy, "half_width": one.half_width, "kind": one.kind, "source": one.source,
+         "verdict": verdict(one, record["mean"])}
+        for one in record["references"]
+    ]  # fmt: skip

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from metabench import Report
+from metabench.grid import MARKS, grid, marks, score
 from metabench.rows import task_text
-from metabench.sections import ABSENT, Section, score_text
+from metabench.sections import ABSENT, Record, Section
 from metabench.table import Table
-from metabench.views import plain_cells, printable
+from metabench.views import printable
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -27,42 +28,71 @@ class Latex(Report):
     def write(self, table: Table, folder: Path) -> list[Path]:
         """Writes report.tex, one `table` environment per table; it needs \\usepackage{booktabs}."""
         parts = ["% \\usepackage{booktabs}"]
-        if table.cells:
-            parts.append(_scores(table))
-        parts += [_section(section) for section in table.sections() if section.name != "accuracy"]
+        parts += [
+            _scores(section) if section and section.name == "accuracy" else _section(section)
+            for section in table.sections()
+        ]
         path = folder / "report.tex"
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
         return [path]
 
 
-def _scores(table: Table) -> str:
-    """Methods down, tasks across, each suite's best tier in bold."""
-    cells = plain_cells(table)
-    tasks = list(dict.fromkeys(_task(cell) for cell in cells))
-    lines: dict[tuple[Any, ...], dict[str, list[str]]] = {}
-    for cell in cells:
-        name = (cell["method"], cell["network"], f"{cell['backend']} {cell['ranks']}")
-        score = escaped(score_text(cell["mean"], cell["half_width"], cell["unit"]))
-        told = rf"\textbf{{{score}}}" if cell["rank"] == 1 and cell["rivals"] > 1 else score
-        marks = "t" * cell["transductive"] + "b" * cell["budget_limited"]
-        lines.setdefault(name, {}).setdefault(_task(cell), []).append(
-            told + (f"$^{{{marks}}}$" if marks else "")
-        )
+def _scores(section: Section) -> str:
+    """Methods down, tasks across, the best tier in bold; what differs between lines tells them apart."""
+    laid = grid(section.records, _method, _task)
+    kept = [
+        n
+        for n, column in enumerate(laid.columns)
+        if column.header != "network" and len({texts[n] for texts, _, _ in laid.lines}) > 1
+    ]
     body = [
         [
-            escaped(f"{method} ({network})" if network else method),
-            *("; ".join(found.get(t, ["--"])) for t in tasks),
+            *(escaped(texts[n]) for n in kept),
+            escaped(name),
+            *(_score(found[task]) if task in found else "--" for task in laid.heads),
         ]
-        for (method, network, _), found in lines.items()
+        for texts, name, found in laid.lines
     ]
+    apart = {laid.columns[n].header for n in kept}
     notes = [
-        *table.accuracy().shown()[2],
-        "Bold: the best tier. t: transductive evaluation. b: budget-limited training.",
+        *section.shown()[2],
+        *_differing(section, {*apart, "data set", "task", "network", "notes"}),
+        f"Bold: the best tier. {MARKS}",
     ]
-    return _environment("accuracy", notes, ["method", *tasks], body, [False] + [True] * len(tasks))
+    headers = [*(laid.columns[n].header for n in kept), "method", *laid.heads]
+    right = [*(laid.columns[n].right for n in kept), False, *(True for _ in laid.heads)]
+    return _environment("accuracy", notes, headers, body, right)
 
 
-def _task(cell: dict[str, Any]) -> str:
+def _score(cell: Record) -> str:
+    bold = cell["rank"] == 1 and cell["rivals"] > 1
+    told = escaped(score(cell))
+    letters = marks(cell)
+    return (rf"\textbf{{{told}}}" if bold else told) + (f"$^{{{letters}}}$" if letters else "")
+
+
+def _differing(section: Section, known: set[str]) -> list[str]:
+    """What a column of the accuracy table says of each cell, where the layout leaves no place for it."""
+    notes = []
+    for column in section.columns:
+        if not column.quiet or column.header in known:
+            continue
+        texts: dict[str, dict[str, None]] = {}  # of every method, where its tasks do not differ
+        methods = [(_method(record), column.show(record)) for record in section.records]
+        alone = len({name for name, _ in methods}) == len(set(methods))
+        for record, (name, told) in zip(section.records, methods, strict=True):
+            texts.setdefault(told, {})[name if alone else f"{name} on {_task(record)}"] = None
+        if len(texts) > 1:
+            parts = [f"{told} for {', '.join(cells)}" for told, cells in texts.items() if told != ABSENT]
+            notes.append(f"{column.header}: {'; '.join(parts)}.")
+    return notes
+
+
+def _method(cell: Record) -> str:
+    return f"{cell['method']} ({cell['network']})" if cell["network"] else str(cell["method"])
+
+
+def _task(cell: Record) -> str:
     return f"{cell['dataset']} {task_text(cell['ways'], cell['shots'])}"
 
 

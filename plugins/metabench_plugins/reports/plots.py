@@ -12,14 +12,17 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, setting
+from metabench.errors import RequestError, known
 from metabench.rows import task_text
+from metabench.summary import plain_cells
 from metabench.table import Table
-from metabench.views import plain_cells, printable
+from metabench.views import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Cell = Mapping[str, Any]
+FORMATS = ("svg", "png", "pdf")
 MOST = 12  # lines in one picture that can still be told apart; the best ones are drawn
 
 
@@ -32,6 +35,9 @@ class Plots(Report):
 
     def write(self, table: Table, folder: Path) -> list[Path]:
         """Writes <picture>-<suite>-<data set>-<task>.<format> for everything that there is to draw."""
+        for form in self.formats:
+            if form not in FORMATS:
+                raise RequestError(f"no picture is written as {form!r}; {known(form, FORMATS)}")
         return [path for _, each in draw(table, folder, self.formats) for path in each]
 
 
@@ -56,17 +62,28 @@ def draw(
         ("learning", "validation score over training steps", _learning),
         ("adaptation", "test score over adaptation steps", _adaptation),
     )
-    for (suite, version, dataset, ways, shots, metric), cells in boards.items():
+    for (suite, version, dataset, ways, shots, metric), board in boards.items():
         title = f"{dataset}, {task_text(ways, shots)}"
         for name, caption, view in pictures:
-            if len(made) >= most:
-                return made
-            paint = partial(view, table, cells)
-            slug = _slug(f"{name}-{suite}-v{version}-{dataset}-{ways}w{shots}s-{metric}")
-            files = _picture(folder, slug, formats, title, paint)
-            if files:
-                made.append((f"{suite} v{version}, {title}: {caption}", files))
+            # one picture never mixes the times of different machines
+            for machine, cells in _by_machine(board).items() if name == "time" else [("", board)]:
+                if len(made) >= most:
+                    return made
+                slug = _slug(f"{name}-{suite}-v{version}-{dataset}-{ways}w{shots}s-{metric}")
+                slug += f"-{_slug(machine)}" if machine else ""
+                files = _picture(folder, slug, formats, title, partial(view, table, cells))
+                if files:
+                    where = f" ({_label(machine)})" if machine else ""
+                    made.append((f"{suite} v{version}, {title}: {caption}{where}", files))
     return made
+
+
+def _by_machine(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each machine, by its name; by an empty one where there is only one."""
+    machines = list(dict.fromkeys(cell["machine"] for cell in cells))
+    if len(machines) == 1:
+        return {"": list(cells)}
+    return {machine: [cell for cell in cells if cell["machine"] == machine] for machine in machines}
 
 
 def _picture(
@@ -109,20 +126,17 @@ def _matplotlib() -> Iterator[Any]:
 
 def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     timed = [c for c in cells if c["training_seconds"]]
-    if len({c["machine"] for c in timed}) != 1 or len(timed) < 2:
-        return False  # one picture never mixes the times of different machines
+    if len(timed) < 2:
+        return False
     scale, label = _unit(timed[0])
     better = 1 if timed[0]["higher_is_better"] else -1
-    for number, cell in enumerate(_best(timed)):
+    front = _front(timed, better)
+    drawn = [*front, *(cell for cell in _best(timed) if cell not in front)][:MOST]
+    for number, cell in enumerate(_best(drawn)):
         half = (cell["half_width"] or 0) * scale
         axes.errorbar(cell["training_seconds"], cell["mean"] * scale, yerr=half, fmt="o", capsize=3,
                       label=_label(cell["method"]), color=f"C{number % 10}")  # fmt: skip
-    front, best = [], -float("inf")
-    for cell in sorted(timed, key=lambda c: (c["training_seconds"], -better * c["mean"])):
-        if better * cell["mean"] > best:
-            best = better * cell["mean"]
-            front.append((cell["training_seconds"], cell["mean"] * scale))
-    x, y = zip(*front, strict=True)
+    x, y = zip(*((c["training_seconds"], c["mean"] * scale) for c in front[:MOST]), strict=True)
     axes.plot(x, y, drawstyle="steps-post", color="0.5", linewidth=1, zorder=0)
     axes.scatter(x, y, s=140, facecolors="none", edgecolors="0.4", label="Pareto front")
     axes.set_xscale("log")
@@ -131,6 +145,15 @@ def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     axes.set_xlabel(_label(f"training time, s ({timed[0]['machine']})"))
     axes.set_ylabel(label)
     return True
+
+
+def _front(cells: Sequence[Cell], better: int) -> list[Cell]:
+    """The cells that no quicker one outdoes, the quickest first; better: 1 where a higher score is."""
+    front: list[Cell] = []
+    for cell in sorted(cells, key=lambda c: (c["training_seconds"], -better * c["mean"])):
+        if not front or better * cell["mean"] > better * front[-1]["mean"]:
+            front.append(cell)
+    return front
 
 
 def _learning(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
