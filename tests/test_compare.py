@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from made_results import made_cell, made_result, store
-from metabench import Result
+from metabench import Result, Spec, pairing
 from metabench.commands.compare import command
 from metabench.comparison import Comparison, compare
 from metabench.errors import RequestError
+from metabench.records import Cell
 from metabench.table import Table
 
 
@@ -88,6 +90,51 @@ def test_times_of_different_machines_are_not_compared() -> None:
     assert not found.regressed
 
 
+def test_of_several_machines_the_one_that_both_sides_have_is_compared_and_the_rest_is_named() -> None:
+    def elsewhere(accuracy: float, seconds: float) -> list[Result]:
+        return [replace(r, environment={**r.environment, "machine": "other"}, started="2026-02-01T00:00:00")
+                for r in results(accuracy, seconds)]  # fmt: skip
+
+    here = results(0.70, 0.02)
+    base = Table.of([*here, *elsewhere(0.60, 0.08)], ["here"] * 3 + ["there0", "there1", "there2"])
+
+    found = compare(base, Table.of(results(0.70, 0.02), ["new"] * 3))
+
+    assert verdicts(found) == [("no difference shown", "no difference shown")]
+    assert found.section.records[0]["difference"] == 0
+    assert any("there0, there1, there2" in note for note in found.section.notes)
+
+
+def test_where_no_difference_is_shown_the_table_says_what_could_have_been() -> None:
+    def shown(found: Comparison) -> list[str]:
+        columns, lines, notes = found.section.shown()
+        at = [column.header for column in columns].index("detectable")
+        assert any("Detectable" in note for note in notes)
+        return [line[at] for line in lines]
+
+    cells = [made_result(made_cell(f"m{i}", s), 0.7) for i in range(4) for s in range(3)]
+    moved = [
+        made_result(made_cell(f"m{i}", s), 0.7 + 0.1 * (i == 0), exact=True)
+        for i in range(4)
+        for s in range(3)
+    ]
+
+    detectable = shown(compare(Table.of(cells), Table.of(moved)))
+    assert detectable[0] == "–"
+    assert all(0 < float(text.removesuffix(" points")) < 3 for text in detectable[1:])
+
+
+def test_several_cells_show_what_one_alone_could_not() -> None:
+    base = [made_result(made_cell(f"m{i}", s), 0.700) for i in range(8) for s in range(3)]
+    new = [made_result(made_cell(f"m{i}", s), 0.685, exact=True) for i in range(8) for s in range(3)]
+
+    together = verdicts(compare(Table.of(base), Table.of(new)))
+    alone = verdicts(compare(Table.of(base[:3]), Table.of(new[:3])))
+
+    assert [score for score, _ in together].count("worse") >= 6
+    assert alone[0][0] == "no difference shown"
+
+
 def test_a_lost_seed_and_a_new_failure_are_regressions() -> None:
     failed = replace(results()[2], status="failed", reason="boom", scores=None, training=None)
 
@@ -144,6 +191,44 @@ def test_the_command_is_a_gate_with_a_markdown_comment(folders: tuple[str, str],
     assert "regression: maml-" in text
     assert "| worse" in comment.read_text()
     assert run(base, new, "--drop", "5")[0] == 0
+
+
+def sine_cell(steps: int) -> Cell:
+    """A real cell whose training step grows with the adaptation steps."""
+    cell = made_cell(settings={"steps": steps, "inner_rate": 0.001}, ways=1, shots=10)
+    return replace(cell, network=Spec("mlp", {}), dataset=Spec("sinusoid", {}))
+
+
+def test_alternating_two_results_is_a_gate_whose_ratio_stands_in_the_comment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairing, "pair", partial(pairing.pair, pairs=8, block_seconds=0.02))
+    (one,) = store(tmp_path / "one", [made_result(sine_cell(1), exact=True)])
+    (slow,) = store(tmp_path / "slow", [made_result(sine_cell(30), exact=True)])
+    comment = tmp_path / "comment.md"
+
+    code, text = run(str(one), str(slow), "--alternate", "--drop", "50", "--markdown", str(comment))
+
+    assert code == 1
+    assert "regression: maml-" in text
+    assert "slower: " in text
+    for shown in (text, comment.read_text()):
+        assert "8 pairs of blocks that one process ran in turns" in shown
+        assert "slower" in shown
+    assert run(str(slow), str(one), "--alternate", "--drop", "50")[0] == 0
+    with pytest.raises(RequestError, match="a single result file on either side"):
+        run(str(tmp_path), str(one), "--alternate")
+
+
+def test_untrusted_text_cannot_move_the_terminal(tmp_path: Path) -> None:
+    store(tmp_path / "base", [made_result()])
+    lost = replace(made_result(), status="failed\x1b[2J", reason="x", scores=None, training=None)
+    store(tmp_path / "new", [lost])
+
+    code, text = run(str(tmp_path / "base"), str(tmp_path / "new"))
+
+    assert code == 1
+    assert "\x1b" not in text
 
 
 def test_an_empty_folder_is_a_mistake_in_the_request(folders: tuple[str, str], tmp_path: Path) -> None:

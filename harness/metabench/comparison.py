@@ -15,7 +15,7 @@ import numpy as np
 from metabench import stats
 from metabench.sections import ABSENT, Column, Section, significant, text
 from metabench.table import Table
-from metabench.views import AXIS_COLUMNS
+from metabench.views import AXIS_COLUMNS, printable
 
 LEVEL = 0.05
 
@@ -36,6 +36,14 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class Alternated:
+    """Step times of two cells whose blocks took turns in one process: new / base with its interval."""
+
+    ratio: stats.Ratio
+    pairs: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The comparison as a table, and the names of the cells that regressed."""
 
@@ -43,14 +51,21 @@ class Comparison:
     regressed: tuple[str, ...]
 
 
-def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Comparison:
+def compare(
+    base: Table, new: Table, thresholds: Thresholds | None = None, alternated: Alternated | None = None
+) -> Comparison:
     """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed.
 
-    Two single results are paired whatever their cells are.
+    Two single results are paired whatever their cells are. alternated: their step times, measured side by
+    side, which then stand in the place of those that the results hold.
     """
     limits = thresholds or Thresholds()
     pairs = [([0], [0])] if len(base) == len(new) == 1 else _pairs(base, new)
     lines = [_line(base, new, ours, theirs) for ours, theirs in pairs]
+    if alternated is not None:
+        ratio = alternated.ratio
+        lines[0] |= {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
+    _estimate(lines)
     _judge(lines, limits)
     columns = [
         *AXIS_COLUMNS,
@@ -58,23 +73,46 @@ def compare(base: Table, new: Table, thresholds: Thresholds | None = None) -> Co
         text("new_score", "new", right=True),
         Column("difference", _difference_text, right=True),
         text("verdict", "score"),
+        Column("detectable", _detectable_text, right=True, quiet=True),
         Column("time new/base", _ratio_text, right=True),
         text("time_verdict", "time"),
         text("seeds", "seeds", quiet=True, right=True),
         text("tasks", "test tasks", quiet=True, right=True),
         Column("regression", lambda r: "yes" if r["regressed"] else ABSENT),
     ]
-    notes = [
-        f"Difference: new - base over the same tasks and seeds, 95 % interval; verdicts at {LEVEL:.0%}, "
-        "corrected by Holm over the cells. With one seed the interval says nothing of other seeds.",
+    left_out = [file for line in lines for file in line["left_out"]]
+    notes = [*_notes(limits, alternated), *_left_out_notes(left_out)]
+    regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
+    return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
+
+
+def _notes(limits: Thresholds, alternated: Alternated | None) -> list[str]:
+    separate = (
         "Time of a training step on the same machine. These were separate runs: the interval is at least as "
-        f"wide as runs of one loop minutes apart were seen to differ, a factor of {RUN_SPREAD}.",
+        f"wide as runs of one loop minutes apart were seen to differ, a factor of {RUN_SPREAD}. With "
+        "--alternate two cells are timed side by side."
+    )
+    return [
+        f"Difference: new - base over the same tasks and seeds, 95 % interval; verdicts at {LEVEL:.0%}, "
+        "corrected by Holm over the cells, the spread between seeds pooled over them. With one seed the "
+        "interval says nothing of other seeds.",
+        f"Detectable: where no difference is shown, the smallest that {stats.POWER:.0%} of such comparisons "
+        "would have shown in the least favourable place of Holm's order.",
+        separate
+        if alternated is None
+        else f"Time of a training step: {alternated.pairs} pairs of blocks that one process ran in turns.",
         f"A regression is a drop shown and beyond {limits.drop * 100:g} points of accuracy (per cent of "
         f"another score), a slowdown shown and beyond {limits.slowdown:.0%}, or a cell that no longer ends "
         "well.",
     ]
-    regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
-    return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
+
+
+def _left_out_notes(files: Sequence[str], most: int = 5) -> list[str]:
+    if not files:
+        return []
+    more = f" and {len(files) - most} more" if len(files) > most else ""
+    listed = printable(", ".join(files[:most]))
+    return [f"Left out, a second result of its cell and seed (another machine or version): {listed}{more}."]
 
 
 def _pairs(base: Table, new: Table) -> list[tuple[list[int], list[int]]]:
@@ -91,7 +129,8 @@ def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -
     told |= {
         "base_score": _score(base, ours), "new_score": _score(new, theirs), "verdict": "", "difference": None,
         "low": None, "high": None, "p": None, "ratio": None, "ratio_low": None, "ratio_high": None,
-        "time_verdict": "", "regressed": False, "why": "", "seeds": 0, "tasks": 0,
+        "time_verdict": "", "regressed": False, "why": "", "seeds": 0, "tasks": 0, "scores": None,
+        "detectable": None, "left_out": [],
     }  # fmt: skip
     a, b = _by_seed(base, ours), _by_seed(new, theirs)
     if len(ours) == len(theirs) == len(a) == len(b) == 1:  # two single results, of whatever seeds
@@ -103,11 +142,33 @@ def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -
         status = next((new.rows[i]["status"] for i in theirs if new.rows[i]["seed"] in lost), "absent")
         told |= {"verdict": f"{status} in new", "regressed": True, "why": f"{status} in the new results"}
         return told
-    both = sorted(set(a) & set(b))
+    both = {seed: _one_of_each(base, new, a[seed], b[seed]) for seed in sorted(set(a) & set(b))}
     if not both:
         return told | {"verdict": "no scores in base"}
     told["seeds"] = len(both)
-    return told | _scores(base, new, [a[s] for s in both], [b[s] for s in both])
+    told["left_out"] = [
+        str(table.rows[i]["file"])
+        for side, (table, found) in enumerate(((base, a), (new, b)))
+        for seed, chosen in both.items()
+        for i in found[seed]
+        if i != chosen[side]
+    ]
+    ours, theirs = [one for one, _ in both.values()], [one for _, one in both.values()]
+    told |= {"base_score": _score(base, ours), "new_score": _score(new, theirs)}
+    return told | _scores(base, new, ours, theirs)
+
+
+def _one_of_each(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int]:
+    """The latest results of a seed that one machine made, or the latest of either side."""
+    pairs = [(a, b) for a in ours for b in theirs]
+    return max(
+        pairs,
+        key=lambda p: (
+            base.rows[p[0]]["machine"] == new.rows[p[1]]["machine"],
+            base.rows[p[0]]["started"],
+            new.rows[p[1]]["started"],
+        ),
+    )
 
 
 def _scores(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
@@ -117,16 +178,31 @@ def _scores(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int])
         return told | {"verdict": "other test tasks"}
     before = np.stack([base.scores[i] for i in ours])
     after = np.stack([new.scores[i] for i in theirs])
-    found = stats.difference(after, before)
-    half = float(found.half_width())
+    share = rows[0]["unit"] == "share"
     return told | {
-        "size": 1.0 if rows[0]["unit"] == "share" else abs(float(before.mean())),
+        "size": 1.0 if share else abs(float(before.mean())),
+        "kind": "share" if share else (rows[0]["metric"], rows[0]["dataset"], rows[0]["dataset_settings"]),
         "tasks": before.shape[1],
-        "difference": float(found.mean),
-        "low": float(found.mean) - half,
-        "high": float(found.mean) + half,
-        "p": float(found.p_value()),
+        "scores": (after, before),
     }
+
+
+def _estimate(lines: Sequence[dict[str, Any]]) -> None:
+    """Fills in the differences; lines of one unit lend each other their spread between seeds."""
+    kinds: dict[Any, list[dict[str, Any]]] = {}
+    for line in lines:
+        if line["scores"] is not None:
+            kinds.setdefault(line["kind"], []).append(line)
+    count = sum(len(each) for each in kinds.values())
+    for each in kinds.values():
+        for line, found in zip(each, stats.differences([line["scores"] for line in each]), strict=True):
+            half = float(found.half_width())
+            line["difference"] = float(found.mean)
+            line |= {"low": line["difference"] - half, "high": line["difference"] + half}
+            line |= {"p": float(found.p_value()), "detectable": float(found.detectable(LEVEL / count))}
+    for line in lines:
+        line.pop("kind", None)
+        del line["scores"]
 
 
 def _times(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -161,14 +237,17 @@ def _judge(lines: Sequence[dict[str, Any]], limits: Thresholds) -> None:
             line |= {"regressed": True, "why": "; ".join(filter(None, [line["why"], why]))}
 
 
-def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, int]:
-    """The last scored result of each seed."""
-    scored = (i for i in positions if table.rows[i]["status"] == "ok" and table.rows[i]["count"])
-    return {table.rows[i]["seed"]: i for i in scored}
+def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, list[int]]:
+    """The scored results of each seed: several where other machines or versions made the cell too."""
+    found: dict[int, list[int]] = {}
+    for i in positions:
+        if table.rows[i]["status"] == "ok" and table.rows[i]["count"]:
+            found.setdefault(table.rows[i]["seed"], []).append(i)
+    return found
 
 
 def _score(table: Table, positions: Sequence[int]) -> str:
-    scored = list(_by_seed(table, positions).values())
+    scored = [i for each in _by_seed(table, positions).values() for i in each]
     if not scored:
         return ", ".join(sorted({table.rows[i]["status"] for i in positions})) or ABSENT
     mean = sum(table.rows[i]["mean"] for i in scored) / len(scored)
@@ -182,6 +261,14 @@ def _difference_text(line: Mapping[str, Any]) -> str:
     if line["unit"] == "share":
         return f"{line['difference'] * 100:+.2f} ± {half * 100:.2f} points"
     return f"{line['difference']:+.4g} ± {half:.2g}"
+
+
+def _detectable_text(line: Mapping[str, Any]) -> str:
+    if line["verdict"] != "no difference shown" or not np.isfinite(line["detectable"]):
+        return ABSENT
+    if line["unit"] == "share":
+        return f"{line['detectable'] * 100:.2f} points"
+    return significant(line["detectable"], 2)
 
 
 def _ratio_text(line: Mapping[str, Any]) -> str:
