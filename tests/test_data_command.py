@@ -73,14 +73,15 @@ def test_a_damaged_file_fails_verification(tmp_path: Path) -> None:
 
 
 def test_like_images_across_splits_are_reported(tmp_path: Path) -> None:
-    for number, name in enumerate(["train/a", "train/b", "test/c", "test/d"]):
+    for number, name in enumerate(["train/a", "train/b", "test/c", "test/d\x1b[2J"]):
         for place in range(3):
             path = tmp_path / "data" / "mine" / name / f"{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(image_file(10 * number + place if (number, place) != (3, 2) else 1, (32, 32)))
     done = run("verify", "imagefolder", "--set", "path=mine", "--set", "size=32", **folders(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train/a image 1 looks like test/d image 11 (1.000)" in done.stdout
+    assert "train/a image 1 looks like test/d [2J image 11 (1.000)" in done.stdout
+    assert "\x1b" not in done.stdout
     assert "1 pairs of images in different splits look the same" in done.stdout
 
 

@@ -51,6 +51,7 @@ def list_() -> int:
     from metabench.errors import SettingError
     from metabench.plugins import load
     from metabench.settings import make
+    from metabench.views import printable
 
     rows = []
     for entry in load().entries("dataset").values():
@@ -59,13 +60,10 @@ def list_() -> int:
         except SettingError:
             rows.append([entry.name, "", "", "yours: its settings say where"])
             continue
-        facts = made.describe()
-        classes = (
-            " + ".join(str(facts.classes[s]) for s in facts.classes) if any(facts.classes.values()) else ""
-        )
-        shape = "×".join(map(str, facts.input_shape))
-        state = "ready" if made.missing() is None else _absent(made)
-        rows.append([entry.name, classes or "endless", shape, state])
+        try:
+            rows.append([entry.name, *_summary(made)])
+        except Exception as error:  # a plugin's own, or damaged data; the list goes on
+            rows.append([entry.name, "", "", printable(f"unusable: {type(error).__name__}: {error}")])
     click.echo(tabulate(rows, ["name", "classes", "input", "state"], disable_numparse=True))
     click.echo(f"\ndata folder: {data_folder()}")
     return 0
@@ -80,7 +78,12 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 
     with _bar(quiet) as progress:
         for name in names:
-            for file in _files(_made(name, ())):
+            made = _made(name, ())
+            files = _files(made)
+            if not files:
+                _present(made)  # raises with what is absent, which no download brings
+                click.echo(f"{name} needs no files", err=True)
+            for file in files:
                 place = bring(file, progress)
                 if not quiet:
                     click.echo(f"{place} is here", err=True)
@@ -93,10 +96,11 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 def verify(name: str, given: Sequence[str]) -> int:
     """Check a data set: its files' digests, its counts, that splits share no class and no like image."""
     from metabench.data.verification import verify as check
+    from metabench.views import printable
 
     faults = 0
     for finding in check(_made(name, given)):
-        click.echo(str(finding))
+        click.echo(printable(str(finding)))  # names of classes and files come from somebody's archive
         faults += finding.fault
     click.echo(f"{name}: {'sound' if not faults else f'{faults} faults'}")
     return 1 if faults else 0
@@ -108,8 +112,8 @@ def verify(name: str, given: Sequence[str]) -> int:
 def path(name: str, given: Sequence[str]) -> int:
     """Print where the files of a data set lie, or would lie, one a line."""
     made = _made(name, given)
-    own = getattr(made, "folder", None) or getattr(made, "file", None)
-    places = [str(file.place) for file in _files(made)] or ([str(own())] if own else [])
+    own = [getattr(made, method, None) for method in ("folder", "file")]  # may be settings of these names
+    places = [str(file.place) for file in _files(made)] or [str(one()) for one in own if callable(one)]
     click.echo("\n".join(places) if places else f"{name} needs no files", err=not places)
     return 0
 
@@ -205,9 +209,22 @@ def _present(made: Dataset) -> None:
         raise DataError(missing)
 
 
-def _absent(made: Dataset) -> str:
+def _summary(made: Dataset) -> tuple[str, str, str]:
+    """Classes per split, the shape of an input, and whether the data is here."""
+    facts = made.describe()
+    classes = " + ".join(map(str, facts.classes.values())) if any(facts.classes.values()) else "endless"
+    return classes, "×".join(map(str, facts.input_shape)), _state(made)
+
+
+def _state(made: Dataset) -> str:
+    missing = made.missing()
+    if missing is None:
+        return "ready"
     files = _files(made)
-    here = sum(file.here() for file in files)
+    absent = [file for file in files if not file.here()]
+    if not absent or not all(file.urls for file in absent):
+        return missing  # there is nothing to fetch, or a person must
+    here = len(files) - len(absent)
     return f"{here} of {len(files)} files here; metabench data fetch {made.name}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from metabench import environment
 from metabench.commands.list import state
 from metabench.plugins import KINDS, load
+from metabench.suite import brought
 
 
 @click.command(
@@ -22,7 +24,7 @@ Example:
 def command() -> int:
     """Check this installation: versions, plugins, hardware, space for results.
 
-    Exit status: 0 when nothing is wrong, 1 when something needs mending.
+    Exit status: 0 when nothing is wrong, 1 when something needs repair.
     """
     facts = environment.provenance()
     for name, version in facts["packages"].items():
@@ -43,7 +45,7 @@ def command() -> int:
         click.echo(f"  {entry.name}: {state(entry)}")
     for kind in KINDS:
         registry.entries(kind)  # asks every plugin, so that every problem is known
-    registry.suite_folders()
+    brought(registry)
     troubles = [str(problem) for problem in registry.problems]
     if free < 0.1:
         troubles.append("less than 100 MiB are free here: results may not fit")
@@ -55,19 +57,24 @@ def command() -> int:
 
 
 def _dependencies() -> list[str]:
-    """The dependencies of metabench that are absent."""
-    from packaging.requirements import Requirement
-
+    """The dependencies of metabench that are absent or older than it needs."""
     troubles = []
     for line in importlib.metadata.requires("metabench") or []:
-        wanted = Requirement(line)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+        wanted, _, marker = (part.strip() for part in line.partition(";"))
+        name, _, least = wanted.partition(">=")  # our own requirements have no other form
+        if "extra" in marker:
             continue
         try:
-            have = importlib.metadata.version(wanted.name)
+            have = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            troubles.append(f"{wanted.name} is not installed: pip install '{wanted}'")
+            troubles.append(f"{name} is not installed: pip install '{wanted}'")
             continue
-        if not wanted.specifier.contains(have, prereleases=True):
-            troubles.append(f"{wanted.name} {have} is installed, {wanted} is needed: pip install '{wanted}'")
+        if _numbers(have) < _numbers(least):
+            troubles.append(f"{name} {have} is installed, {wanted} is needed: pip install '{wanted}'")
     return troubles
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release of a version, to be compared: 2.10.1+cpu → (2, 10, 1)."""
+    release = re.match(r"[\d.]*", version)
+    return tuple(int(part) for part in release[0].split(".") if part) if release else ()

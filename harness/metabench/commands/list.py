@@ -8,7 +8,7 @@ from tabulate import tabulate
 from metabench.errors import RequestError, SettingError, known
 from metabench.plugins import KINDS, Entry, Registry, load
 from metabench.settings import make
-from metabench.suite import installed
+from metabench.suite import brought
 
 
 @click.command(
@@ -40,23 +40,31 @@ def _suites(registry: Registry) -> str:
     import tomllib
 
     rows = []
-    for name, path in sorted(installed(registry).items()):
+    for name, (plugin, path) in sorted(brought(registry).items()):
         try:
             told = tomllib.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             told = {"title": f"unreadable: {error}"}
-        rows.append([name, told.get("version", ""), told.get("title", "")])
-    return tabulate(rows, ["name", "version", "title"], tablefmt="simple", disable_numparse=True)
+        package = f"{plugin.distribution} {plugin.version}"
+        rows.append([name, told.get("version", ""), told.get("title", ""), package])
+    heads = ["name", "version", "title", "package"]
+    return tabulate(
+        rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[None, None, 70, None]
+    )
 
 
 def _components(registry: Registry, kind: str) -> str:
-    rows = [
-        [entry.name, first_line(entry.cls), state(entry), entry.source]
-        for entry in registry.entries(kind).values()
-    ]
-    return tabulate(
-        rows, ["name", "what it is", "state", "package"], tablefmt="simple", maxcolwidths=[None, 60, 44, None]
-    )
+    rows, reasons = [], dict[str, list[str]]()
+    for entry in registry.entries(kind).values():
+        word, reason = _availability(entry)
+        rows.append([entry.name, first_line(entry.cls), word, entry.source])
+        if reason:
+            reasons.setdefault(reason, []).append(entry.name)
+    heads = ["name", "what it is", "state", "package"]
+    table = tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None, 60, None, None])
+    # below the table, where a command to copy is never broken over two lines
+    told = [f"\nunavailable: {', '.join(names)}\n  {reason}" for reason, names in reasons.items()]
+    return "\n".join([table, *told])
 
 
 def first_line(cls: type) -> str:
@@ -65,13 +73,21 @@ def first_line(cls: type) -> str:
 
 
 def state(entry: Entry) -> str:
-    """Whether a component can be used here: "available", or why not."""
-    reason: str | None = entry.cls.unavailable()
-    if reason is None and entry.kind == "backend":
-        reason = make(entry.cls).available()
-    if reason is None and entry.kind == "dataset":
-        try:
+    """Whether a component can be used here: "available", "needs settings" or "unavailable: " and why."""
+    word, reason = _availability(entry)
+    return f"{word}: {reason}" if reason else word
+
+
+def _availability(entry: Entry) -> tuple[str, str]:
+    """A component's state in a word or two, and the reason where it is unavailable."""
+    try:
+        reason: str | None = entry.cls.unavailable()
+        if reason is None and entry.kind == "backend":
+            reason = make(entry.cls).available()
+        elif reason is None and entry.kind == "dataset":
             reason = make(entry.cls).missing()
-        except SettingError:  # it needs settings, such as the folder of the user's images
-            return "available; needs settings"
-    return "available" if reason is None else f"unavailable: {reason}"
+    except SettingError:  # it has no default for one, such as the folder of the user's images
+        return "needs settings", ""
+    except Exception as error:  # a plugin's own; the list goes on
+        reason = f"asked for its state, it raised {type(error).__name__}: {error}"
+    return ("available", "") if reason is None else ("unavailable", str(reason))
