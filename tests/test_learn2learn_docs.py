@@ -1,32 +1,16 @@
 """The page on learn2learn tells the truth: its examples run as they stand."""
 
-import importlib
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 
-from metabench import Protocol, Workload
-from metabench.device import Device
-from metabench.settings import make
+from conftest import ROOT, Shell, shell_environment
 from metabench_plugins.learn2learn.install import REQUIREMENTS
 from metabench_plugins.learn2learn.library import INSTALL, FromLibrary
-from metabench_plugins.networks.mlp import Mlp
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "learn2learn.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-
-def module_of(text: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example as a module of a user's package."""
-    (folder / f"{name}.py").write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module(name)
 
 
 def block(containing: str) -> str:
@@ -49,22 +33,40 @@ def test_the_extra_lists_what_the_installer_needs() -> None:
 @pytest.mark.skipif(
     FromLibrary.unavailable() is not None, reason=FromLibrary.unavailable() or "learn2learn is installed"
 )
-def test_the_examples_learn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    algorithm = module_of(block("ShrinkingMaml(CloneAdapt)"), "example_algorithm", tmp_path, monkeypatch)
-    data = module_of(block("MyTasks(TasksetDataset)"), "example_data", tmp_path, monkeypatch)
-    protocol, device = Protocol(ways=5, shots=1, queries=2), Device()
-    dataset = make(data.MyTasks)
-    source = dataset.load(device)
-    workload = Workload(facts=dataset.describe(), train=protocol, test=protocol)
-    torch.manual_seed(0)
-    maml = make(algorithm.ShrinkingMaml, {"decay": 0.1, "inner_rate": 0.05})
-    learner = maml.build(workload, Mlp(hidden=(16,)), device)
-    before = [p.detach().clone() for p in learner.parameters()]
-    losses = learner.learn(source.episodes("train", protocol, range(3), seed=0), 0, 1)
-    learner.update(0, 1)
-    assert losses.isfinite().all()
-    assert len(losses) == 3
-    assert all(not torch.equal(a, b) for a, b in zip(before, learner.parameters(), strict=True))
-    test = source.episodes("test", protocol, range(2), seed=0)
-    with torch.no_grad():
-        assert learner.predict(learner.adapt(test.support), test.query.x).shape == (2, 10, 5)
+def test_the_examples_run_together_as_a_users_package(tmp_path: Path) -> None:
+    """`metabench run` of the algorithm on the data set of the page, made known by the hooks of the page."""
+    package = tmp_path / "site" / "my_package"
+    package.mkdir(parents=True)
+    for name, text in {
+        "__init__": "", "mine": block("ShrinkingMaml(CloneAdapt)"), "data": block("MyTasks(TasksetDataset)"),
+        "plugin": block("@hookimpl"),
+    }.items():  # fmt: skip
+        (package / f"{name}.py").write_text(text, encoding="utf-8")
+    told = tmp_path / "site" / "my_package-1.0.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[metabench]\nmine = my_package.plugin\n")
+    (tmp_path / "mine.toml").write_text(SUITE, encoding="utf-8")
+    shell = Shell(tmp_path, shell_environment(tmp_path / "site"))
+    shell.run("run", "mine.toml")
+    (result,) = shell.results("mine-v1")
+    assert result.status == "ok", result.reason
+    assert result.cell.plugins["algorithm"] == result.cell.plugins["dataset"] == "my-package 1.0"
+    assert result.scores is not None
+    assert len(result.scores.per_task) == 12
+
+
+SUITE = """
+name = "mine"
+version = 1
+title = "My algorithm on my tasks"
+
+[[cells]]
+algorithm = {name = "shrinking-maml", inner_rate = 0.05, decay = 0.1}
+dataset = "my-tasks"
+network = "mlp"
+test = {ways = 5, shots = 1, queries = 2}
+budget = {steps = 4, tasks = 2}
+evaluation = {tasks = 12}
+backend = {name = "cpu", threads = 1}
+"""

@@ -221,7 +221,7 @@ class Benchmark(TasksetDataset):
     """The library's Omniglot benchmark, as the page on learn2learn shows it."""
 
     name: ClassVar[str] = "benchmark"
-    mended: bool = setting(True, "transforms over the split's own classes")
+    fixed: bool = setting(True, "transforms over the split's own classes")
 
     def describe(self) -> Facts:
         """The facts."""
@@ -232,7 +232,7 @@ class Benchmark(TasksetDataset):
         """The library's tasks."""
         get = learn2learn().vision.benchmarks.get_tasksets
         tasks = getattr(get("omniglot", ways, samples, ways, samples, root="."), split)
-        return class_tasks(tasks.dataset, ways, samples, rotate=True) if self.mended else tasks
+        return class_tasks(tasks.dataset, ways, samples, rotate=True) if self.fixed else tasks
 
 
 def test_a_benchmark_becomes_a_data_set_without_its_leak(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +249,7 @@ def test_a_benchmark_becomes_a_data_set_without_its_leak(monkeypatch: pytest.Mon
     assert not seen["train"] & seen["validation"]
     assert not seen["validation"] & seen["test"]
     with pytest.raises(DataError, match="class_tasks"):
-        make(Benchmark, {"mended": False}).load(Device()).episodes("train", protocol, range(30), seed=0)
+        make(Benchmark, {"fixed": False}).load(Device()).episodes("train", protocol, range(30), seed=0)
 
 
 def test_library_cuts_omniglot_by_the_global_generator(monkeypatch: pytest.MonkeyPatch) -> None:
