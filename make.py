@@ -4,7 +4,7 @@
     python3 make.py test      installs it with all that its tests use, then runs ruff, mypy and pytest
 
 The environment lies in `.venv` (METABENCH_VENV names another folder); a second call uses it again. What
-follows `quick` or `test` is handed on: `python3 make.py test tests/test_loop.py -x`.
+follows `quick` or `test` is passed on: `python3 make.py test tests/test_loop.py -x`.
 """
 
 import os
@@ -49,19 +49,36 @@ def test(python: Path, rest: list[str]) -> None:
 
 
 def environment() -> Path:
-    """The Python of the environment, which is made where it is absent."""
+    """The Python of the environment, which is made where it is absent or was left half made."""
     folder = Path(os.environ.get("METABENCH_VENV", ROOT / ".venv"))
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if not python.exists():
+    if (
+        not python.exists()
+        or subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode
+    ):
         print(f"making an environment in {folder}", flush=True)
-        run(Path(sys.executable), "-m", "venv", str(folder))
+        attempt(
+            [sys.executable, "-m", "venv", str(folder)],
+            f"cannot make an environment in {folder}. If the reason above is that venv or ensurepip is "
+            "absent: on Debian and Ubuntu, `apt install python3-venv` brings both",
+        )
     return python
 
 
 def install(python: Path, *what: str) -> None:
     """Installs with pip; the first time it brings torch, which takes minutes."""
     print(f"installing {' '.join(what)}", flush=True)
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
+    attempt(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what],
+        "pip cannot install this; its reason stands above. It needs the package registry, PyPI, and some "
+        "gigabytes of disk",
+    )
+
+
+def attempt(command: list[Path | str], advice: str) -> None:
+    """Runs a command of the set-up; ends this program with the advice where it fails."""
+    if subprocess.run(command, cwd=ROOT).returncode:
+        sys.exit(f"make.py: {advice}")
 
 
 def run(python: Path, *command: str) -> None:
