@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from metabench import DataError
+from metabench.data import locks
 from metabench.data.cache import cached, digest
 from metabench.data.folders import cache_folder, data_folder
 
@@ -98,6 +102,23 @@ def test_two_processes_make_an_array_once(tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in both] == [0, 0]
     assert (tmp_path / "made").read_text() == "x"
+
+
+def test_waiting_for_another_process_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(locks, "NOTICE_SECONDS", 0.05)
+    held = threading.Event()
+
+    def hold() -> None:
+        with FileLock(tmp_path / "a.lock"):
+            held.set()
+            time.sleep(0.5)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    assert (cached("a", VALUES.shape, Maker()) == VALUES).all()
+    assert f"waiting for another process, which makes a.npy and holds {tmp_path / 'a.lock'}" in caplog.text
 
 
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

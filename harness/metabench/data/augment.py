@@ -21,8 +21,7 @@ class Augment:
     flip: mirror half of the images left to right; shift: most pixels that an image moves along each axis,
     as a random crop of the padded image does; rotation: largest angle in degrees; colour: largest
     relative change of brightness, contrast and saturation (0.4: factors in 0.6 … 1.4). They act on
-    normalised inputs, so that padding
-    and corners are the mean of the data.
+    normalised inputs, so that padding and corners are the mean of the data.
     """
 
     flip: bool = False

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from metabench.data.folders import cache_folder
+from metabench.data.locks import acquire
 from metabench.errors import DataError
 
 log = logging.getLogger("metabench.data")
@@ -40,7 +40,7 @@ def cached(
         return found
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_suffix(".lock")).acquire()
+        lock = acquire(path.with_suffix(".lock"), f"makes {path.name}")
     except OSError as error:
         log.warning("%s cannot be written (%s); set METABENCH_CACHE to a folder that can", path, error)
         made = np.empty(*wanted)

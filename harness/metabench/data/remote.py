@@ -21,10 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from metabench.contracts import Dataset
 from metabench.data.folders import data_folder
+from metabench.data.locks import acquire
 from metabench.errors import DataError
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def fetch(file: RemoteFile, progress: Progress = lambda name, done, size: None) 
         return _sound(file)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_name(f"{place.name}.lock")):
+        with acquire(place.with_name(f"{place.name}.lock"), f"fetches {file.path}"):
             if place.exists():  # another process has brought it meanwhile
                 return _sound(file)
             _bring(file, place, progress)

@@ -1,0 +1,24 @@
+"""Locks between processes that would make or fetch the same file."""
+
+import logging
+from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+NOTICE_SECONDS = 2.0  # of waiting, before it is said what is waited for
+
+log = logging.getLogger("metabench.data")
+
+
+def acquire(path: Path, work: str) -> AcquireReturnProxy:
+    """Holds the lock file at `path` until the `with` block ends; waits for whoever holds it, and says so.
+
+    work: what the other process is doing, such as "fetches omniglot/a.zip". Raises OSError where the lock
+    file cannot be written.
+    """
+    lock = FileLock(path)
+    try:
+        return lock.acquire(timeout=NOTICE_SECONDS)
+    except Timeout:
+        log.warning("waiting for another process, which %s and holds %s", work, path)
+        return lock.acquire()
