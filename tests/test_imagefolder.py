@@ -14,9 +14,24 @@ from PIL import Image
 from data_files import image_file
 from metabench import DataError, Invalid, Protocol
 from metabench.data import TableSource
+from metabench.data.manifests import make_manifest, read_manifest
 from metabench.data.pictures import Shape, decode
 from metabench.device import Device
+from metabench.errors import SuiteError
+from metabench.loop import manifest_digest
+from metabench.plugins import load as load_plugins
+from metabench.records import Cell, Evaluation, Spec
+from metabench.suite import read
 from metabench_plugins.datasets.imagefolder import ImageFolder
+
+SUITE = """
+name = "s"
+version = 1
+[[cells]]
+algorithm = "nearest-neighbour"
+dataset = {name = "imagefolder", path = "mine", size = 8}
+test = {ways = 2, shots = 1, queries = 1}
+"""
 
 FORMATS = ["png", "jpeg", "bmp", "gif", "tiff", "webp", "ppm"]
 
@@ -127,6 +142,53 @@ def test_a_changed_image_is_read_anew(tmp_path: Path) -> None:
     before = load(path="mine", size=8).examples.clone()
     (tmp_path / "mine" / "train" / "a" / "0.png").write_bytes(image_file(999, (30, 30)))
     assert (load(path="mine", size=8).examples != before).any()
+
+
+def test_a_changed_image_gives_another_cell_and_other_tasks(tmp_path: Path) -> None:
+    write_splits(tmp_path / "mine")
+    suite = tmp_path / "s.toml"
+    suite.write_text(SUITE)
+    changed = tmp_path / "mine" / "test" / "d" / "0.bmp"
+    changed.write_bytes(image_file(1, (15, 10), kind="bmp"))
+    wanted = Evaluation(tasks=4)
+
+    def seen() -> tuple[Cell, str]:
+        (cell,) = read(load_plugins(), str(suite)).cells
+        source = ImageFolder(**cell.dataset.settings).load(Device())
+        return cell, manifest_digest(source, "test", cell.test, wanted)
+
+    cell, tasks = seen()
+    assert (cell, tasks) == seen()
+    changed.write_bytes(image_file(2, (15, 10), kind="bmp"))  # of the same size
+    other, other_tasks = seen()
+    assert other.digest != cell.digest
+    assert other_tasks != tasks
+    with pytest.raises(DataError, match=f"have the digest [0-9a-f]+, not {cell.dataset.settings['content']}"):
+        ImageFolder(**cell.dataset.settings).load(Device())
+    suite.write_text(SUITE.replace('"mine",', f'"mine", content = "{cell.dataset.settings["content"]}",'))
+    with pytest.raises(SuiteError, match="dataset: the digest of its content here is"):
+        read(load_plugins(), str(suite))
+
+
+def test_exported_tasks_are_refused_with_other_images(tmp_path: Path) -> None:
+    write_splits(tmp_path / "mine")
+    source = load(path="mine", size=8)
+    made = make_manifest(Spec("imagefolder"), source, "test", Protocol(2, 1, 1), [0], 0)
+    made.write(tmp_path / "tasks.npz")
+    told = read_manifest(tmp_path / "tasks.npz")
+    assert told.episodes(load(path="mine", size=8)).support.x.shape == (1, 2, 3, 8, 8)
+    (tmp_path / "mine" / "train" / "a" / "0.png").write_bytes(image_file(999, (15, 10)))
+    with pytest.raises(DataError, match="here is not what the manifest was made of"):
+        told.episodes(load(path="mine", size=8))
+
+
+def test_a_folder_is_described_by_what_is_in_it_and_not_by_where_it_is(tmp_path: Path) -> None:
+    for name in ("mine", "copy"):
+        write_splits(tmp_path / name)
+    one, other = (ImageFolder(path=name).describe().content for name in ("mine", "copy"))
+    assert one == other
+    (tmp_path / "copy" / "test" / "d").rename(tmp_path / "copy" / "test" / "renamed")
+    assert ImageFolder(path="copy").describe().content != one
 
 
 def test_an_absent_folder_is_told_and_described_as_empty(tmp_path: Path) -> None:

@@ -124,6 +124,21 @@ def test_words_among_the_features_are_told(tmp_path: Path) -> None:
         Table(path="t.csv").load(Device())
 
 
+def test_changed_features_give_another_manifest_and_are_refused_where_the_digest_is_stated(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, "npz")
+    protocol, content = Protocol(2, 1, 1), Table(path=path).describe().content
+    before = Table(path=path, content=content).load(Device()).manifest("test", protocol, range(3), 0)
+    np.savez(tmp_path / path, x=FEATURES[ORDER] + 1, y=LABELS[ORDER], split=SPLIT[ORDER])
+    after = Table(path=path).load(Device()).manifest("test", protocol, range(3), 0)
+    assert (before["support"] == after["support"]).all()
+    assert (before["content"] != after["content"]).any()
+    assert Table(path=path).describe().content != content
+    with pytest.raises(DataError, match=f"has the digest [0-9a-f]+, not {content}"):
+        Table(path=path, content=content).load(Device())
+
+
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
     told = Table(path="absent.npz").missing()
     assert told == f"table: there is no file {tmp_path / 'absent.npz'}; set `path` to yours"

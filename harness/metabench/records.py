@@ -60,7 +60,9 @@ class Facts:
 
     kind: "classification" or "regression"; input_shape without batch axes, e.g. (1, 28, 28);
     outputs: width of a regression target, None for classification; classes: per split, the number of
-    classes (0: endless); images: per split, the fewest examples that any class has (0: endless).
+    classes (0: endless); images: per split, the fewest examples that any class has (0: endless);
+    content: a digest, in hexadecimal digits, of data that name and settings do not fix, such as the user's
+    own files. Where the data set has a setting `content`, it becomes part of every cell.
     """
 
     kind: Literal["classification", "regression"]
@@ -68,6 +70,7 @@ class Facts:
     outputs: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
+    content: str = ""
 
 
 @dataclass(frozen=True)

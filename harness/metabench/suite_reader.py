@@ -168,6 +168,8 @@ class Reader:
         parts.evaluation = self._record(f"{where}.evaluation", Evaluation, table.get("evaluation", {}))
         parts.algorithm = self._made(f"{where}.algorithm", "algorithm", parts.specs)
         parts.facts = self._facts_of(where, parts.specs)
+        if parts.facts is not None and parts.facts.content:
+            self._pin(f"{where}.dataset", parts.specs, parts.facts.content)
         parts.train = self._train(f"{where}.train", parts, table.get("train", {}))
         return parts
 
@@ -248,6 +250,15 @@ class Reader:
         except Exception as error:  # a plugin's: the other mistakes are reported all the same
             self._wrong(where, f"describe() of {dataset.name!r} raised {type(error).__name__}: {error}")
         return None
+
+    def _pin(self, where: str, specs: dict[str, Spec], content: str) -> None:
+        """Makes the content of the user's own data a part of the cell: other data gives another cell."""
+        spec = specs["dataset"]
+        told = spec.settings.get("content")
+        if told == "":
+            specs["dataset"] = Spec(spec.name, {**spec.settings, "content": content})
+        elif told is not None and told != content:
+            self._wrong(where, f"the digest of its content here is {content}, not {told}: the data differs")
 
     def _check_algorithm(
         self, where: str, algorithm: Algorithm, has_network: bool, facts: Facts | None

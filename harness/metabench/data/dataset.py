@@ -47,13 +47,14 @@ class PictureDataset(FilesDataset):
         device: Device,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        content: str = "",
     ) -> Source:
         """Pictures [N, channels, height, width] as a source of tasks, with this data set's augmentation."""
         from metabench.data.table import TableSource
 
         augment = Augment(self.flip, self.shift, self.rotation, self.jitter)
         return TableSource(
-            identity, pictures, splits, device, mean=mean, std=std, augment=augment if augment else None
+            identity, pictures, splits, device, mean=mean, std=std, augment=augment or None, content=content
         )
 
     def cache_name(self, *parts: Any) -> str:

@@ -55,7 +55,7 @@ class Manifest:
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
         with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, about=text, **self.arrays)
+            np.savez_compressed(file, about=text, **self.arrays)
 
     def difference(self, other: Manifest) -> str | None:
         """What first tells this manifest's tasks from another's, or None where they are the same."""
@@ -86,6 +86,9 @@ class Manifest:
                 f"the classes of split {self.split!r} of {self.dataset.name!r} here are not the manifest's"
             )
         part = slice(tasks.start, tasks.stop, tasks.step) if tasks is not None else slice(None)
+        content = self.arrays.get("content", np.empty(0, np.uint8))
+        if content.size and content[0].tobytes() != source.content.tobytes():
+            raise DataError(f"the data of {self.dataset.name!r} here is not what the manifest was made of")
         drawn = Drawn(*(self.arrays[name][part] for name in Drawn._fields))
         return source.gather(self.split, drawn, self.arrays["index"][part].tolist())
 

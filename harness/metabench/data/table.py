@@ -37,7 +37,8 @@ class TableSource(Source):
     identity: names the data set in the key of every draw: with another one, other tasks are drawn;
     examples: [N, *input], uint8 images or floats, an array or a memory map;
     splits: the classes of each split; raises DataError where two share a class or an image;
-    mean, std: of each channel, in units of the input after uint8 was divided by 255.
+    mean, std: of each channel, in units of the input after uint8 was divided by 255;
+    content: a digest of the user's own data, which becomes a part of every manifest.
 
     Support and query lie place by place: labels run 0 … ways - 1, then 0 … ways - 1 again, and so on.
     """
@@ -52,6 +53,7 @@ class TableSource(Source):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         augment: Augment | None = None,
+        content: str = "",
     ) -> None:
         check_disjoint(splits)
         for split, index in splits.items():
@@ -61,6 +63,7 @@ class TableSource(Source):
         self.splits = dict(splits)
         self.device = device
         self.augment = augment
+        self.content = np.frombuffer(bytes.fromhex(content), dtype=np.uint8)
         self.examples = place(examples, device, identity)
         self._normalise = _Normalise(self.examples, mean, std, device)
         on_host = self.device.torch.type == "cpu" and device.dtype in (torch.float32, torch.float64)
@@ -141,9 +144,13 @@ class TableSource(Source):
     def manifest(
         self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
     ) -> Mapping[str, np.ndarray[Any, Any]]:
-        """classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64."""
+        """classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64.
+
+        Data that its name and settings do not fix has content [T, bytes] too: its digest, in every row.
+        """
         drawn = self.draw(split, protocol, indices, seed)
-        return {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
+        told = {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
+        return told | {"content": np.tile(self.content, (len(indices), 1))} if self.content.size else told
 
     def _inputs(self, rows: draws.Numbers, turns: draws.Numbers, noise: draws.Words | None) -> Tensor:
         where = torch.from_numpy(rows)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from metabench import REQUIRED, DataError, Facts, Source, Split, setting
 from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached, data_folder
 from metabench.data.cache import fingerprint
 from metabench.data.classes import arrange
 from metabench.data.pictures import Fit, Shape, decode_all
+from metabench.data.remote import file_digest
 from metabench.data.splitting import ALIASES, by_fractions, by_list
 from metabench.records import SPLITS
 
@@ -38,6 +43,7 @@ class ImageFolder(PictureDataset):
     fit: str = setting("stretch", "what is done to oblong images", choices=("stretch", "crop", "pad"))
     mean: tuple[float, ...] = setting((0.0,), "of each channel, of values in 0..1; taken off")
     std: tuple[float, ...] = setting((1.0,), "of each channel; divided by")
+    content: str = setting("", "digest of the images; filled in by suites, and other images are refused")
 
     def files(self) -> Sequence[RemoteFile]:
         """None: the folder is the user's own."""
@@ -55,35 +61,64 @@ class ImageFolder(PictureDataset):
         return told if told.is_absolute() or told.is_dir() else data_folder() / told
 
     def describe(self) -> Facts:
-        """Counts the names in the folder; opens no image. Empty where there is no folder."""
-        classes: dict[str, int] = {}
-        images: dict[str, int] = {}
-        if self.missing() is None:
-            for split, labelled in self._labelled().items():
-                index, _ = arrange(labelled)
-                classes[split], images[split] = len(index), index.fewest
-        return Facts("classification", self._shape().input_shape, None, classes, images)
+        """Counts the names in the folder and takes the files' digest. Empty where there is no folder."""
+        shape = self._shape().input_shape
+        if self.missing() is not None:
+            return Facts("classification", shape)
+        splits, files = self._arranged()
+        classes = {str(split): len(index) for split, index in splits.items()}
+        images = {str(split): index.fewest for split, index in splits.items()}
+        return Facts("classification", shape, None, classes, images, self._digest(splits, files))
 
     def load(self, device: Device) -> Source:
         """Decodes the images, or reads the cache of an earlier decoding; raises DataError for a bad image."""
         if self.missing() is not None:
             raise DataError(str(self.missing()))
-        parts = {split: arrange(labelled) for split, labelled in self._labelled().items()}
-        splits: dict[Split, ClassIndex] = {}
-        files: list[str] = []
-        for split, (index, rows) in parts.items():
-            splits[split] = ClassIndex(index.names, index.first + len(files), index.count)
-            files += list(rows)
+        splits, files = self._arranged()
+        content = self._digest(splits, files)
+        if self.content not in ("", content):
+            raise DataError(
+                f"imagefolder: the images in {self.folder()} have the digest {content}, not {self.content}"
+            )
         shape = self._shape()
-        stats = [(file, os.stat(self.folder() / file)) for file in files]
-        told = fingerprint(str(shape), [(file, s.st_size, s.st_mtime_ns) for file, s in stats])
         pictures = cached(
-            f"imagefolder-{told}", (len(files), *shape.input_shape), lambda out: self._fill(files, shape, out)
+            f"imagefolder-{fingerprint(content, str(shape))}",
+            (len(files), *shape.input_shape),
+            lambda out: self._fill(files, shape, out),
         )
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, shape.channels):
                 raise DataError(f"imagefolder: {name} has {len(values)} values for {shape.channels} channels")
-        return self.source("imagefolder", pictures, splits, device, self.mean, self.std)
+        return self.source("imagefolder", pictures, splits, device, self.mean, self.std, content)
+
+    def _arranged(self) -> tuple[dict[Split, ClassIndex], list[str]]:
+        """The classes of each split, and every image file in the order of its rows."""
+        splits: dict[Split, ClassIndex] = {}
+        files: list[str] = []
+        for split, labelled in self._labelled().items():
+            index, rows = arrange(labelled)
+            splits[split] = ClassIndex(index.names, index.first + len(files), index.count)
+            files += list(rows)
+        return splits, files
+
+    def _digest(self, splits: Mapping[Split, ClassIndex], files: Sequence[str]) -> str:
+        """SHA-256 over splits, classes and the bytes of their images.
+
+        They are read once, and again where the size or the time of a file has changed.
+        """
+        folder = self.folder().resolve()
+        stats = [(file, os.stat(folder / file)) for file in files]
+        stamp = fingerprint(str(folder), [(file, s.st_size, s.st_mtime_ns) for file, s in stats])
+
+        def fill(out: Any) -> None:
+            sha = hashlib.sha256()
+            for file in files:
+                sha.update(bytes.fromhex(file_digest(folder / file)))
+            out[:] = np.frombuffer(sha.digest(), np.uint8)
+
+        images = cached(f"imagefolder-digest-{stamp}", (32,), fill)
+        classes = [[split, index.names, index.count.tolist()] for split, index in splits.items()]
+        return hashlib.sha256(json.dumps(classes).encode() + images.tobytes()).hexdigest()
 
     def _shape(self) -> Shape:
         fit: Fit = self.fit  # type: ignore[assignment]  # its choices are those of Fit

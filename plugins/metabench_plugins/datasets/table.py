@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 
 from metabench import REQUIRED, DataError, Dataset, Facts, Source, Split, setting
 from metabench.data import ClassIndex, data_folder
+from metabench.data.remote import file_digest
 from metabench.data.splitting import ALIASES, by_fractions, by_list
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Table(Dataset):
     fractions: tuple[float, ...] = setting((0.64, 0.16, 0.2), "shares of train, validation and test")
     split_seed: int = setting(0, "seed of a split by fractions", at_least=0)
     standardise: bool = setting(False, "subtract meta-train's mean and divide by its deviation, per feature")
+    content: str = setting("", "digest of the file; filled in by suites, and another file is refused")
 
     def missing(self) -> str | None:
         """Says where the file was looked for."""
@@ -53,7 +56,7 @@ class Table(Dataset):
         x, _, splits = self._sorted
         classes: dict[str, int] = {split: len(index) for split, index in splits.items()}
         images: dict[str, int] = {split: index.fewest for split, index in splits.items()}
-        return Facts("classification", tuple(x.shape[1:]), None, classes, images)
+        return Facts("classification", tuple(x.shape[1:]), None, classes, images, self._digest())
 
     def load(self, device: Device) -> Source:
         """The features as one tensor; raises DataError where a value is missing or a class in two splits."""
@@ -61,6 +64,9 @@ class Table(Dataset):
 
         if self.missing() is not None:
             raise DataError(str(self.missing()))
+        content = self._digest()
+        if self.content not in ("", content):
+            raise DataError(f"{self.file()} has the digest {content}, not {self.content}")
         x, _, splits = self._sorted
         if not np.isfinite(x).all():
             raise DataError(f"{self.file()}: a feature is missing or infinite; fill or remove such rows")
@@ -70,7 +76,13 @@ class Table(Dataset):
                 raise DataError(f"{self.file()}: standardise needs a split train")
             part = np.concatenate([x[f : f + n] for f, n in zip(train.first, train.count, strict=True)])
             x = (x - part.mean(0)) / np.maximum(part.std(0), 1e-12)
-        return TableSource("table", np.ascontiguousarray(x, dtype=np.float32), splits, device)
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        return TableSource("table", x, splits, device, content=content)
+
+    def _digest(self) -> str:
+        """SHA-256 over the bytes of the file and, where there is one, of the list of splits."""
+        files = [self.file(), *([self.file().parent / self.splits] if self.splits else [])]
+        return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[Split, ClassIndex]]:
