@@ -263,9 +263,8 @@ def fault(kind: str, cls: Any) -> str | None:
         return f"lacks the methods {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}"
     if "<locals>" in cls.__qualname__:
         return "is defined inside a function, where a worker cannot import it"
-    if not (cls.__doc__ or "").strip() or cls.__doc__.startswith(
-        f"{cls.__name__}("
-    ):  # the latter is dataclass's own
+    text = (cls.__doc__ or "").strip()
+    if not text or text.startswith(f"{cls.__name__}("):  # the latter is dataclass's own
         return "has no docstring, which is its help"
     return None
 
