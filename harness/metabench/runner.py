@@ -9,50 +9,56 @@ Knows no tensor: cells run in worker processes.
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
-import threading
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from metabench import environment
-from metabench.contracts import Backend, Dataset
-from metabench.ended import result_of
-from metabench.errors import RequestError, StoreError
-from metabench.jobs import Job, Outcome
+from metabench.contracts import Backend, Dataset, Executor
+from metabench.dispatch import Jobs, now
+from metabench.errors import MetabenchError, PluginError, RequestError, StoreError
+from metabench.jobs import Outcome
 from metabench.plugins import Registry, load
-from metabench.records import Cell
+from metabench.records import Cell, Spec
 from metabench.result import Result
 from metabench.selection import parse_spec, select
-from metabench.settings import make
-from metabench.store import Store, write_json
+from metabench.settings import fill, make
+from metabench.store import Store, writing
 from metabench.suite import Suite, read
 
 if TYPE_CHECKING:
     from metabench.table import Table
 
+Warn = Callable[[str], None]
+"""Takes what a person should know while a run goes on."""
+
 RESULTS = "results/local"
-POLL_SECONDS = 0.2
+REPORTS = ("markdown", "csv", "json")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: the cells to run, and those whose stored result stands."""
+    """What a run will do: the cells to run, and those whose stored result stands.
+
+    foreign: files in the places of these cells' results that hold something else; running sets them
+    aside. warnings: what else a person should know before it runs.
+    """
 
     registry: Registry
     suite: Suite
     store: Store
     cells: tuple[Cell, ...]
     settled: Mapping[str, Result]
-    executor: str = "local"
+    executor: Spec = field(default_factory=lambda: Spec("local"))
     timeout: float | None = None
+    rerun: bool = False
+    suite_digest: str = ""
+    foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -67,33 +73,39 @@ class Plan:
         return None if minutes is None else 60 * minutes * len(self.to_run) / len(self.suite.cells)
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunOutcome:
-    """What a run gave: one result per cell of the plan, and what it had to warn of."""
+    """What a run gave: one result per cell of the plan, in the suite's order."""
 
     plan: Plan
-    results: list[Result] = field(default_factory=list)
+    results: Sequence[Result]
 
     @property
     def table(self) -> Table:
         """The results as a table, for reports."""
-        from metabench.table import Table  # imports pandas, which a worker's start does not wait for
+        from metabench.table import Table  # numpy and what reads results, which a dry run does not need
 
         return Table.of(self.results)
 
     @property
     def bad(self) -> list[Result]:
         """The results that a person must look at: neither ok, nor skipped, nor expected by the suite."""
-        fine = ("ok", "skipped")
-        return [r for r in self.results if r.status not in fine and r.status not in r.cell.expect]
+        return [result for result in self.results if _is_bad(result)]
 
 
 def run_suite(suite: str, *, quiet: bool = False, **options: Any) -> RunOutcome:
-    """Plans and executes a suite; options are those of `make_plan`."""
+    """Plans and executes a suite and writes its reports; options are those of `make_plan`.
+
+    quiet: no progress. What a person should know besides is given as Python warnings.
+    """
     plan = make_plan(suite, **options)
+    for told in (*map(str, plan.registry.problems), *plan.warnings):
+        _warn(told)
     if quiet:
         silence(plan.registry)
-    return execute(plan)
+    outcome = execute(plan)
+    report(plan)
+    return outcome
 
 
 def silence(registry: Registry) -> None:
@@ -117,53 +129,99 @@ def make_plan(
 ) -> Plan:
     """Reads the suite, selects cells, looks up what is stored; raises RequestError for any mistake.
 
-    only, skip: "axis=value,value", see `metabench.selection.select`; backend: "name:setting=value,…"
-    instead of the suite's own; timeout: seconds a cell.
+    only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
+    group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
+    timeout: seconds a cell. Changes nothing on disk.
     """
     registry = registry or load()
-    registry.find("executor", executor)
+    sent_by = _executor(registry, executor)
     found = read(registry, suite, seeds, parse_spec(backend) if backend else None)
     cells = select(found.cells, only, skip)
     if not cells:
         raise RequestError(f"suite {found.name!r}: --only and --skip leave no cell of {len(found.cells)}")
     _require_data(registry, cells)
     store = Store(Path(results) / found.folder)
-    settled, warnings = _settled(store, cells) if not rerun else ({}, [])
-    return Plan(registry, found, store, tuple(cells), settled, executor, timeout, tuple(warnings))
+    settled, foreign = _stored_results(store, cells)
+    settled = {} if rerun else settled
+    return Plan(
+        registry, found, store, tuple(cells), settled, sent_by, timeout, rerun, file_digest(found.path),
+        tuple(map(str, foreign.values())), _made_by_other_code(settled),
+    )  # fmt: skip
 
 
-def execute(plan: Plan) -> RunOutcome:
-    """Runs the plan's cells and stores each result as it ends; an interrupt keeps what is stored."""
-    if not plan.to_run:
-        return RunOutcome(plan, [plan.settled[cell.digest] for cell in plan.cells])
+def execute(plan: Plan, warn: Warn | None = None) -> RunOutcome:
+    """Runs the plan's cells and stores each result as it ends; an interrupt keeps what is stored.
+
+    warn: a Python warning by default. Raises StoreError where another run writes to the same folder.
+    """
+    warn = warn or _warn
     with _alone(plan.store.folder):
-        return _execute(plan)
+        plan = replace(plan, settled=_take_stock(plan, warn))
+        fresh = _run(plan, warn) if plan.to_run else {}
+    return RunOutcome(plan, [plan.settled.get(c.digest) or fresh[c.digest] for c in plan.cells])
 
 
-def _execute(plan: Plan) -> RunOutcome:
+def report(plan: Plan) -> list[Path]:
+    """Writes the reports over all stored results of the plan's suite, whichever of them this run made."""
+    from metabench.table import Table, write_reports
+
+    table = Table.read([plan.store.folder])
+    folder = plan.store.folder / "report"
+    with writing(folder):
+        return write_reports(table, folder, REPORTS, plan.registry)
+
+
+def _run(plan: Plan, warn: Warn) -> dict[str, Result]:
+    """Runs the cells; gives their results by digest of the cell."""
+    provenance = environment.provenance() | {"suite_digest": plan.suite_digest}
+    here: dict[str, Any] = {"environment": provenance, "command": environment.command_line()}
+    jobs = Jobs(plan.registry, plan.store, plan.timeout, provenance)
     fresh: dict[str, Result] = {}
-    jobs = _Jobs(plan)
-    executor = make(plan.registry.find("executor", plan.executor).cls)
     runnable = []
     for cell in plan.to_run:
         reason = _why_not(plan.registry, cell)
         if reason is None:
             runnable.append(cell)
         else:
-            fresh[cell.digest] = _stored(plan, Result(cell, "skipped", reason, started=_now()))
-    with jobs.watched():
-        ends = executor.run(jobs.prepared(runnable))
-        try:
-            for ended in ends:
-                cell = jobs.ended(ended)
-                result = result_of(ended, cell, jobs.last_events.get(ended.job.id))
-                fresh[cell.digest] = _stored(plan, result)
-                plan.store.clear_job(cell)
-                jobs.announce(cell, result)
-        finally:
-            if isinstance(ends, Generator):
-                ends.close()  # ends what still runs, where an interrupt brought us here
-    return RunOutcome(plan, [plan.settled.get(c.digest) or fresh[c.digest] for c in plan.cells])
+            fresh[cell.digest] = _stored(plan, Result(cell, "skipped", reason, started=now(), **here))
+    with jobs.watched(), closing(_ends(plan, jobs, runnable, warn)) as ends:
+        for result in ends:
+            fresh[result.cell.digest] = _stored(plan, result)
+            if not _is_bad(result):
+                plan.store.clear_job(result.cell)
+            jobs.announce(result)
+    for cell in runnable:
+        if cell.digest not in fresh:
+            reason = f"executor {plan.executor.name!r} gave no outcome of this cell"
+            fresh[cell.digest] = _stored(plan, Result(cell, "failed", reason, started=now(), **here))
+    return fresh
+
+
+def _ends(plan: Plan, jobs: Jobs, cells: Sequence[Cell], warn: Warn) -> Generator[Result, None, None]:
+    """A result for each job that the executor says has ended; closing it ends what still runs."""
+    name = plan.executor.name
+    executor: Executor = make(plan.registry.find("executor", name).cls, plan.executor.settings)
+    ends = executor.run(jobs.prepared(cells))
+    try:
+        for outcome in ends:
+            result = jobs.ended(outcome) if isinstance(outcome, Outcome) else None
+            if result is None:
+                warn(f"executor {name!r} gave {outcome!r}, which is no outcome of a running job: passed over")
+            else:
+                yield result
+    except (MetabenchError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(f"executor {name!r} raised {type(error).__name__}: {error}") from error
+    finally:
+        if isinstance(ends, Generator):
+            ends.close()
+
+
+def _executor(registry: Registry, text: str) -> Spec:
+    told = parse_spec(text)
+    entry = registry.find("executor", told.pop("name"))
+    return Spec(entry.name, fill(entry.cls, told))
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
@@ -178,18 +236,41 @@ def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
         raise RequestError("\n".join(missing))
 
 
-def _settled(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], list[str]]:
-    settled, warnings = {}, []
+def _stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], dict[str, StoreError]]:
+    """By digest of the cell: the results that stand, and what is wrong with files that are no results."""
+    settled, foreign = {}, {}
     for cell in cells:
         try:
             result = store.settled(cell)
         except StoreError as error:
-            target = store.set_aside(store.path(cell))
-            warnings.append(f"{error}; it now lies at {target}, and the cell runs again")
+            foreign[cell.digest] = error
             continue
         if result is not None:
             settled[cell.digest] = replace(result, cell=cell)  # group and label as the suite says today
-    return settled, warnings
+    return settled, foreign
+
+
+def _take_stock(plan: Plan, warn: Warn) -> dict[str, Result]:
+    """Sets foreign files aside, and gives the results that stand."""
+    settled, foreign = _stored_results(plan.store, plan.cells)
+    for cell in plan.cells:
+        if cell.digest in foreign:
+            place = plan.store.set_aside(plan.store.path(cell))
+            warn(f"{foreign[cell.digest]}; it now lies at {place}, and the cell runs again")
+    return {} if plan.rerun else settled
+
+
+def _made_by_other_code(settled: Mapping[str, Result]) -> tuple[str, ...]:
+    """A warning where stored results come from another commit of this checkout of metabench."""
+    here = environment.provenance()["git"] if settled else None
+    made = [str(git) for result in settled.values() if (git := result.environment.get("git")) and git != here]
+    if here is None or not made:
+        return ()
+    others = ", ".join(sorted(set(made))[:3])
+    return (
+        f"{len(made)} stored results were made by other code (git {others}; now {here}); "
+        "--rerun measures them again",
+    )
 
 
 @contextmanager
@@ -229,106 +310,14 @@ def _stored(plan: Plan, result: Result) -> Result:
     return result
 
 
-class _Jobs:
-    """Prepares jobs as the executor takes them, and watches the progress of those that run."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.provenance = environment.provenance() | {"suite_digest": file_digest(plan.suite.path)}
-        self.running: dict[str, tuple[Cell, Job, int]] = {}  # id → cell, job, characters read
-        self.last_events: dict[str, Mapping[str, Any]] = {}
-        self.started = 0
-        self.lock = threading.Lock()
-        self.stop = threading.Event()
-
-    def prepared(self, cells: Sequence[Cell]) -> Iterator[Job]:
-        """Each cell's job, its folder and file written when it is taken."""
-        for number, cell in enumerate(cells, 1):
-            folder = self.plan.store.job_folder(cell)
-            job_file = (folder / "job.json").resolve()
-            backend: Backend = make(
-                self.plan.registry.find("backend", cell.backend.name).cls, cell.backend.settings
-            )
-            argv, extra = backend.command([sys.executable, "-m", "metabench.worker", str(job_file)])
-            resources = {"ranks": backend.world_size, **cell.backend.settings}
-            job = Job(cell.id, folder, tuple(argv), extra, self.plan.timeout, resources)
-            write_json(job_file, self._told(cell))
-            with self.lock:
-                self.running[cell.id] = (cell, job, 0)
-            self._observe(cell, {"kind": "start", "number": number, "of": len(cells)})
-            yield job
-
-    def _told(self, cell: Cell) -> dict[str, Any]:
-        names = {"algorithm": cell.algorithm.name, "dataset": cell.dataset.name,
-                 "backend": cell.backend.name, "metric": cell.evaluation.metric}  # fmt: skip
-        if cell.network is not None:
-            names["network"] = cell.network.name
-        registry = self.plan.registry
-        return {
-            "cell": cell.to_json(),
-            "components": {kind: registry.find(kind, name).path for kind, name in names.items()},
-            "provenance": self.provenance,
-            "command": environment.command_line(),
-            "launched": time.time(),
-        }
-
-    def ended(self, outcome: Outcome) -> Cell:
-        """The cell of a job that ended; reads the rest of its progress."""
-        self._poll()
-        with self.lock:
-            return self.running.pop(outcome.job.id)[0]
-
-    def announce(self, cell: Cell, result: Result) -> None:
-        """Tells observers how a cell ended."""
-        event: dict[str, Any] = {"kind": "end", "status": result.status, "reason": result.reason,
-                                 "seconds": result.wall_seconds}  # fmt: skip
-        if result.scores is not None:
-            event |= {"mean": sum(result.scores.per_task) / len(result.scores.per_task),
-                      "metric": result.scores.metric}  # fmt: skip
-        self._observe(cell, event)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Polls progress files in a thread while the block runs."""
-        thread = threading.Thread(target=self._watch, daemon=True, name="progress")
-        thread.start()
-        try:
-            yield
-        finally:
-            self.stop.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self.stop.wait(POLL_SECONDS):
-            self._poll()
-
-    def _poll(self) -> None:
-        with self.lock:
-            for name, (cell, job, seen) in list(self.running.items()):
-                for event, end in _events(job.folder / "progress.jsonl", seen):
-                    self.running[name] = (cell, job, end)
-                    self.last_events[name] = event
-                    self._observe(cell, event)
-
-    def _observe(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self.plan.registry.observe("metabench_progress", cell=cell, event=event)
-
-
-def _events(path: Path, start: int) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """The whole lines of a progress file from byte `start` on, each with the byte after it."""
-    with suppress(OSError), path.open("rb") as file:
-        file.seek(start)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            start += len(line)
-            yield json.loads(line), start
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _is_bad(result: Result) -> bool:
+    return result.status not in ("ok", "skipped", *result.cell.expect)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)

@@ -2,7 +2,7 @@
 
 <results>/<suite>-v<version>/<cell id>.json     the result of the cell
 <results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
-<results>/<suite>-v<version>/jobs/<cell id>/    a running job: job.json, log, progress.jsonl
+<results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed: job.json, log, progress.jsonl
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from typing import Any
 from metabench.errors import StoreError
 from metabench.records import STATUSES, Cell
 from metabench.result import Result
+
+UNMEASURED = frozenset({"skipped", "invalid"})
+"""Statuses of a cell that ended before anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,25 @@ class Store:
         return None if retry else result
 
     def put(self, result: Result) -> Path:
-        """Stores a result; an earlier measured one of this cell moves aside first."""
+        """Stores a result; an earlier one of this cell moves aside unless nothing was measured for it."""
         path = self.path(result.cell)
-        if path.exists():
-            self.set_aside(path)
-        write_json(path, result.to_json())
+        write_json(path, result.to_json(), before=lambda: self._make_way(result.cell))
         return path
+
+    def _make_way(self, cell: Cell) -> None:
+        try:
+            old = self.get(cell)
+        except StoreError:  # a file that is not ours is kept too
+            self.set_aside(self.path(cell))
+        else:
+            if old is not None and old.status not in UNMEASURED:
+                self.set_aside(self.path(cell))
 
     def set_aside(self, path: Path) -> Path:
         """Moves a file out of the way without losing it; returns its new place."""
         aside = self.folder / "aside"
         target = aside / f"{path.stem}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09d}.json"
-        with _disk(path):
+        with writing(path):
             aside.mkdir(exist_ok=True)
             os.replace(path, target)
         return target
@@ -70,10 +81,15 @@ class Store:
     def job_folder(self, cell: Cell) -> Path:
         """An empty folder for the job of this cell."""
         folder = self.folder / "jobs" / cell.id
-        with _disk(folder):
+        with writing(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         return folder
+
+    def log(self, cell: Cell) -> Path | None:
+        """The log of this cell's last job, where it was kept."""
+        path = self.folder / "jobs" / cell.id / "log"
+        return path if path.exists() else None
 
     def clear_job(self, cell: Cell) -> None:
         """Removes what the job of this cell left."""
@@ -98,33 +114,33 @@ def read_result(path: Path) -> Result:
         raise StoreError(f"{path}: {what}") from error
 
 
-def write_json(path: Path, told: Any) -> None:
-    """Writes JSON to `path` by atomic rename: a reader sees the old file or the whole new one."""
+def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: None) -> None:
+    """Writes JSON to `path` by atomic rename: a reader sees the old file or the whole new one.
+
+    before: called when the new file is complete on disk, right before it takes its place. Raises
+    StoreError where it cannot be written.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _disk(path):
+    with writing(path):
         try:
             with open(part, "w", encoding="utf-8") as file:
-                json.dump(told, file, separators=(",", ":"), allow_nan=False)
+                json.dump(content, file, separators=(",", ":"), allow_nan=False)
                 file.flush()
                 os.fsync(file.fileno())
+            before()
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
 
 
-class _disk:  # noqa: N801 - used as a statement
-    """Turns an OSError of the block into a StoreError that says what to do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            say = (
-                "the disk is full; free some space and run the same command again" if full else error.strerror
-            )
-            raise StoreError(f"{self.path}: cannot be written: {say}. Earlier results are intact.") from error
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block, which writes `path`, into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = "the disk is full; free some space and run the same command again"
+        else:
+            what = error.strerror or str(error)
+        raise StoreError(f"{path}: cannot be written: {what}. Earlier results are intact.") from error

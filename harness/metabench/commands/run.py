@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
 
-from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan, silence
+from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan, report, silence
 
 
 @click.command(
@@ -26,12 +29,12 @@ Examples:
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the suite's own.")
 @click.option("--results", default=RESULTS, show_default=True, help="Folder that results are stored in.")
 @click.option("--rerun", is_flag=True, help="Run cells again whose result stands; the old one moves aside.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Limit per cell."
-)
-@click.option("--executor", default="local", show_default=True, help="Where cells are sent.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Time limit per cell, including set-up and evaluation.")  # fmt: skip
+@click.option("--executor", default="local", show_default=True, metavar="NAME[:KEY=VALUE,…]",
+              help="Executor to use.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@click.option("--quiet", is_flag=True, help="No plan, no progress, no tables.")
+@click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
 def command(
     suite: str,
     only: tuple[str, ...],
@@ -52,21 +55,27 @@ def command(
     or a component's setting, as in --only algorithm.first_order=true.
 
     Exit status: 0 when every cell is ok, skipped with a reason, or ended as its suite expects; 1 when
-    one failed; 2 for a mistake in the request.
+    one failed; 2 for a mistake in the request; 130 when interrupted.
     """
     plan = make_plan(
         suite, only=only, skip=skip, seeds=_seeds(seeds), backend=backend, results=results, rerun=rerun,
         timeout=timeout, executor=executor,
     )  # fmt: skip
+    for problem in (*map(str, plan.registry.problems), *plan.warnings):
+        _warn(problem)
     if quiet:
         silence(plan.registry)
     else:
         _show_plan(plan)
     if dry_run:
+        for what in plan.foreign:
+            _warn(f"{what}; a run sets the file aside")
         return 0
-    outcome = execute(plan)
+    outcome = execute(plan, _warn)
+    paths = report(plan)
     if not quiet:
-        _show_outcome(outcome)
+        _show_outcome(outcome, paths)
+    _show_failures(outcome)
     return 1 if outcome.bad else 0
 
 
@@ -82,8 +91,6 @@ def _seeds(text: str | None) -> list[int] | None:
 
 
 def _show_plan(plan: Plan) -> None:
-    for problem in [*map(str, plan.registry.problems), *plan.warnings]:
-        click.echo(f"warning: {problem}", err=True)
     suite, to_run = plan.suite, plan.to_run
     click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
     for cell in plan.cells:
@@ -96,13 +103,27 @@ def _show_plan(plan: Plan) -> None:
     )
 
 
-def _show_outcome(outcome: RunOutcome) -> None:
-    from metabench.table import render, write_reports
+def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:
+    from metabench.table import render
 
-    table, plan = outcome.table, outcome.plan
-    click.echo(render(table))
-    paths = write_reports(table, plan.store.folder / "report", ("markdown", "csv", "json"), plan.registry)
-    click.echo(f"results: {plan.store.folder}", err=True)
-    click.echo("reports: " + ", ".join(str(path) for path in paths), err=True)
+    click.echo(render(outcome.table))
+    click.echo(f"results: {outcome.plan.store.folder}", err=True)
+    click.echo("reports: " + ", ".join(map(str, paths)), err=True)
+
+
+def _show_failures(outcome: RunOutcome) -> None:
     for result in outcome.bad:
-        click.echo(f"{result.status}: {result.cell.id}: {result.reason}", err=True)
+        _say(f"{result.status}: {result.cell.id}: {result.reason}")
+        log = outcome.plan.store.log(result.cell)
+        if log is not None:
+            _say(f"  its log: {log}")
+
+
+def _warn(text: str) -> None:
+    _say(f"warning: {text}")
+
+
+def _say(text: str) -> None:
+    from metabench.views import printable
+
+    click.echo(printable(text), err=True)

@@ -14,8 +14,10 @@ import psutil
 
 from metabench import Executor, setting
 from metabench.jobs import Job, Outcome
+from metabench.store import writing
 
 POLL_SECONDS = 0.02
+NOT_STARTED = 127  # the exit status that a shell gives a command which it cannot start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +37,21 @@ class Local(Executor):
     def _run(self, job: Job, environment: dict[str, str]) -> Outcome:
         started = time.monotonic()
         timed_out = False
-        with job.log.open("wb") as log:
-            process = subprocess.Popen(
-                job.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends this process
-            )
+        with writing(job.log):
+            log = job.log.open("wb")
+        with log:
+            try:
+                process = subprocess.Popen(
+                    job.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends this process
+                )
+            except OSError as error:
+                log.write(f"{job.argv[0]}: cannot be started: {error.strerror}\n".encode())
+                return Outcome(job, NOT_STARTED, False, time.monotonic() - started)
             try:
                 while process.poll() is None:
                     timed_out = job.timeout is not None and time.monotonic() - started > job.timeout
