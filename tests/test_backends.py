@@ -11,24 +11,26 @@ from typing import Any
 
 import pytest
 
+from metabench import environment
 from metabench.contracts import Backend
 from metabench.plugins import load
 from metabench.settings import explain, make
-from metabench_plugins.backends import cores, gpus
+from metabench_plugins.backends import gpus
 from metabench_plugins.backends.cpu import Cpu
+from metabench_plugins.backends.cpu_ranks import CpuRanks
 from metabench_plugins.backends.cuda import Cuda
-from metabench_plugins.backends.cuda_ranks import CudaRanks
+from metabench_plugins.backends.cuda_ranks import CudaRanks, communication
 
 BACKENDS = [
     entry.cls for entry in load().entries("backend").values() if entry.plugin.distribution == "metabench"
 ]
 
 
-def in_process(code: str, environment: dict[str, str] | None = None) -> Any:
+def in_process(code: str, variables: dict[str, str] | None = None) -> Any:
     """What this code prints as JSON, in a process of its own: a backend changes the process that opens it."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120,
-        env=os.environ | (environment or {}),
+        env=os.environ | (variables or {}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -71,9 +73,60 @@ def test_machine_without_driver_says_so(
 
 
 def test_deterministic_gpu_gets_a_fixed_workspace() -> None:
-    _, environment = make(Cuda, {"deterministic": True}).command(["python"])
+    _, variables = make(Cuda, {"deterministic": True}).command(["python"])
 
-    assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert variables["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n"
+         "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (dvs-builder)\n",
+         "570.86.15"),
+        ("something else\n", None),
+    ],
+)  # fmt: skip
+def test_version_of_the_driver_needs_no_extra(said: str, version: str | None, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text(said)
+
+    assert gpus.driver_version(tmp_path / "version") == version
+    assert gpus.driver_version(tmp_path / "absent") is None
+
+
+def test_gradients_that_go_over_the_host_are_labelled() -> None:
+    assert communication(share=False, local_ranks=2, gpus=2) == "nccl"
+    assert communication(share=True, local_ranks=2, gpus=1) == "gloo (ranks share a GPU)"
+    assert communication(share=True, local_ranks=2, gpus=2) == "gloo"
+
+
+HOST = {"machine": "amd-epyc-2-cores", "processor": "AMD EPYC", "cores": 2}
+
+
+def test_machines_with_other_gpus_are_other_machines() -> None:
+    def name(gpu: dict[str, Any], host: dict[str, Any] = HOST) -> Any:
+        return environment.describe(host, {"device": "cuda:0", **gpu})["machine"]
+
+    assert name({}) == "amd-epyc-2-cores"
+    assert name({"gpu": "NVIDIA H100", "gpus": 1}) == "amd-epyc-2-cores-with-1-nvidia-h100"
+    assert name({"gpu": "NVIDIA H200", "gpus": 8}) == "amd-epyc-2-cores-with-8-nvidia-h200"
+    assert name({"gpu": "NVIDIA H100", "gpus": 1}, HOST | {"machine": "my-server"}) == "my-server"
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("100000 100000", 1), ("50000 100000", 1), ("max 100000", None)]
+)
+def test_quota_of_a_container_counts_as_its_cores(
+    limit: str, cores: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(environment, "CPU_QUOTA", tmp_path / "absent")
+    unlimited = environment.usable_cores()
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    monkeypatch.setattr(environment, "CPU_QUOTA", tmp_path / "cpu.max")
+
+    assert environment.usable_cores() == (cores or unlimited)
+    assert environment.machine().endswith(f"-{cores or unlimited}-cores")
 
 
 OPENED = """
@@ -110,9 +163,9 @@ def test_cpu_computes_in_the_precision_asked_for() -> None:
 
 
 def test_cpu_takes_one_thread_per_core_where_none_is_asked_for() -> None:
-    _, environment = make(Cpu).command(["python"])
+    _, variables = make(Cpu).command(["python"])
 
-    assert environment["OMP_NUM_THREADS"] == str(cores.usable_cores())
+    assert variables["OMP_NUM_THREADS"] == str(environment.usable_cores())
     assert make(Cpu, {"affinity": [0], "threads": 0}).command(["python"])[1]["OMP_NUM_THREADS"] == "1"
 
 
@@ -121,6 +174,35 @@ def test_core_that_is_not_there_is_named() -> None:
 
     assert reason is not None
     assert reason.startswith("no core 4095 for this process")
+
+
+BOUND = """
+import json, os, sys
+from pathlib import Path
+from metabench.settings import make
+from metabench_plugins.backends.cpu_ranks import CpuRanks
+with make(CpuRanks, json.loads(sys.argv[2])).open() as device:
+    cores = sorted(os.sched_getaffinity(0))
+    Path(sys.argv[1], f"{device.rank}.json").write_text(json.dumps([cores, device.environment()["affinity"]]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_each_rank_keeps_to_its_own_cores(tmp_path: Path) -> None:
+    there = sorted(os.sched_getaffinity(0))
+    if len(there) < 2:
+        pytest.skip("one core cannot be shared out")
+    affinity = [there[1], there[0]]
+    settings: dict[str, Any] = {"ranks": 2, "threads": 1, "affinity": affinity, "oversubscribe": True}
+    (tmp_path / "rank.py").write_text(BOUND)
+    argv = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path), json.dumps(settings)]
+    command, variables = make(CpuRanks, settings).command(argv)
+
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    for rank, core in enumerate(affinity):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [[core], affinity]
 
 
 LIMITED = """

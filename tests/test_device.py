@@ -8,12 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metabench import probe
 from metabench.device import Device, out_of_memory
 from ranked import on_ranks
 
 RANKS = 3
+
+
+class _Operations(TorchDispatchMode):
+    """Notes every operation of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(function).removesuffix(".default"))
+        return function(*args, **(kwargs or {}))
 
 
 def exchanged(device: Device) -> dict[str, Any]:
@@ -34,7 +47,10 @@ def exchanged(device: Device) -> dict[str, Any]:
         device.average_gradients([everywhere, on_one, nowhere, row], weights[device.rank])
     assert on_one.grad is not None
     device.average_gradients([], 1.0)
+    with _Operations() as seen:
+        device.average_gradients([everywhere, row], weights[device.rank])
     return {
+        "operations": sorted(seen.names),
         "everywhere": everywhere.grad.numpy(), "row": float(row.grad), "on_one": on_one.grad.numpy(),
         "nowhere": nowhere.grad, "in place": everywhere.grad.data_ptr() == place,
         "short": device.gather([device.rank / 3] * device.rank),
@@ -61,6 +77,14 @@ def test_missing_gradient_counts_as_zeros_and_one_missing_everywhere_stays_missi
     for told in ranks:
         np.testing.assert_allclose(told["on_one"], np.full(4, 0.3), rtol=1e-15)
         assert told["nowhere"] is None
+
+
+def test_step_without_missing_gradients_takes_nothing_from_the_host_and_reads_nothing(
+    ranks: list[dict[str, Any]],
+) -> None:
+    for told in ranks:
+        assert any("copy_" in name for name in told["operations"]), told["operations"]
+        assert not {"aten.lift_fresh", "aten._to_copy", "aten._local_scalar_dense"} & set(told["operations"])
 
 
 def test_gradients_are_written_where_they_were(ranks: list[dict[str, Any]]) -> None:
@@ -137,6 +161,7 @@ def test_reference_kernel_reads_the_median_of_what_comes_after_the_warm_up(
     [
         ({"reference_seconds": 0.0100}, {"reference_seconds": 0.0112}, "slowed by 12%"),
         ({"reference_seconds": 0.0112}, {"reference_seconds": 0.0100}, "sped up by 12%"),
+        ({"device_reference_seconds": 0.5}, {"device_reference_seconds": 0.6}, "the device slowed by 20%"),
         ({}, {"others_cores": 0.8}, "other processes kept 0.8 cores busy"),
         ({}, {"stolen_cores": 0.1}, "hypervisor"),
         ({}, {"other_processes": 2}, "2 other processes computed on the device"),
@@ -149,6 +174,38 @@ def test_cell_is_marked_where_the_machine_was_not_its_own(
     (note,) = probe.marks(before, after)
 
     assert said in note
+
+
+class _Elsewhere(Device):
+    """A device beside the host's processor, whose tensors have no numbers; notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__("meta")
+        self.asked: list[str] = []
+
+    def synchronize(self) -> None:
+        self.asked.append("synchronize")
+
+    def forget_peak_memory(self) -> None:
+        self.asked.append("forget_peak_memory")
+
+    def condition(self) -> dict[str, Any]:
+        self.asked.append("condition")
+        return super().condition()
+
+
+def test_device_runs_a_reference_kernel_of_its_own_right_before_its_condition_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "WARM_SECONDS", 0.01)
+    device = _Elsewhere()
+
+    told = probe.look(device)
+
+    assert told["device_reference_seconds"] > 0
+    assert told["reference_seconds"] > 0
+    assert device.asked[-3:] == ["synchronize", "forget_peak_memory", "condition"]
+    assert "device_reference_seconds" not in probe.look(Device())
 
 
 def test_quiet_machine_leaves_no_mark() -> None:
@@ -164,6 +221,9 @@ def test_quiet_machine_leaves_no_mark() -> None:
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm`"), False),
         (RuntimeError("shapes do not fit"), False),
         (ValueError("out of memory"), False),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_machine_without_readable_counters_has_no_column(tmp_path: Path) -> None
     assert Rapl(tmp_path / "absent").joules() == {}
 
 
-def test_counter_that_may_have_gone_round_twice_is_not_told(
+def test_counter_that_may_have_gone_round_unseen_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -52,12 +53,26 @@ def test_counter_that_may_have_gone_round_twice_is_not_told(
     zone(tmp_path, "intel-rapl:0", "package-0", 10)
     meter = Rapl(tmp_path)
 
-    now[0] = 600.0
+    now[0] = 400.0
     soon = meter.joules()
-    now[0] = 600.0 + 2 * 262_143 / meters.FASTEST_WATTS + 1
+    now[0] += 262_143 / meters.FASTEST_WATTS + 1
 
     assert soon == {"rapl:package-0": 0.0}
     assert meter.joules() == {}
+
+
+def test_long_cells_lose_no_round_of_the_counter(tmp_path: Path) -> None:
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    meter = Rapl(tmp_path, sample_seconds=0.01)
+
+    for microjoules in (200_000_000_000, 100_000_000_000, 50_000_000_000):  # twice past the end
+        held = package / "energy_uj.new"
+        held.write_text(str(microjoules))
+        held.replace(package / "energy_uj")
+        time.sleep(0.5)
+
+    rounds = 2 * 262_143_000_000
+    assert meter.joules() == {"rapl:package-0": pytest.approx((rounds + 50_000_000_000) / 1e6)}
 
 
 def fake_nvml(**answers: Any) -> types.ModuleType:
@@ -76,6 +91,7 @@ def fake_nvml(**answers: Any) -> types.ModuleType:
     for call in (
         "Init", "DeviceGetHandleByUUID", "DeviceGetClockInfo", "DeviceGetTemperature", "DeviceGetPowerUsage",
         "DeviceGetCurrentClocksThrottleReasons", "DeviceGetComputeRunningProcesses",
+        "DeviceGetViolationStatus",
         "DeviceGetTotalEnergyConsumption", "SystemGetDriverVersion",
     ):  # fmt: skip
         answer = answers.get(call, refuse)
@@ -99,6 +115,50 @@ def test_gpu_tells_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch)
     assert told == {
         "sm_mhz": 1_980, "memory_mhz": 1_980, "throttled": ["power cap"], "other_processes": 1
     }  # fmt: skip
+
+
+def test_gpu_that_was_held_back_during_the_cell_is_throttled_though_it_is_idle_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, held = [0.0], {0: 0.0, 1: 0.0}  # seconds; the power cap, the thermal limit
+    monkeypatch.setattr("metabench.meters.time.monotonic", lambda: now[0])
+
+    def violation(_: Any, policy: int) -> Any:
+        if policy not in held:
+            raise library.NVMLError("not supported")
+        return types.SimpleNamespace(referenceTime=0, violationTime=int(held[policy] * 1e9))
+
+    library: Any = fake_nvml(
+        Init=None, DeviceGetHandleByUUID="handle", DeviceGetCurrentClocksThrottleReasons=0x01,
+        DeviceGetViolationStatus=violation,
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    meter = Nvml("GPU-1")
+
+    now[0], held[0], held[1] = 100.0, 3.0, 0.5  # 3 % and 0.5 % of the time
+    during = meter.look(own=[])
+    now[0] = 200.0
+
+    assert during["throttled"] == ["power cap"]
+    assert meter.look(own=[])["throttled"] == []
+
+
+def test_newer_and_older_bindings_without_a_function_leave_its_figure_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    newer: Any = fake_nvml(Init=None, DeviceGetHandleByUUID="handle", DeviceGetPowerUsage=70_000)
+    newer.nvmlDeviceGetCurrentClocksEventReasons = lambda _: 0x40
+    for name in ("CurrentClocksThrottleReasons", "Temperature", "TotalEnergyConsumption"):
+        delattr(newer, f"nvmlDeviceGet{name}")
+    older: Any = fake_nvml(Init=None, DeviceGetHandleByUUID="handle", DeviceGetPowerUsage=70_000)
+    for name in ("CurrentClocksThrottleReasons", "ViolationStatus", "ComputeRunningProcesses"):
+        delattr(older, f"nvmlDeviceGet{name}")
+
+    monkeypatch.setitem(sys.modules, "pynvml", newer)
+    assert Nvml("GPU-1").look(own=[]) == {"watts": 70.0, "throttled": ["hardware thermal limit"]}
+    assert Nvml("GPU-1").joules() == {}
+    monkeypatch.setitem(sys.modules, "pynvml", older)
+    assert Nvml("GPU-1").look(own=[]) == {"watts": 70.0}
 
 
 def test_gpu_that_does_not_tell_and_one_without_library_have_no_column(

@@ -81,10 +81,14 @@ class Device:
         return [later - earlier for earlier, later in pairwise(moments)]
 
     def numerics(self) -> AbstractContextManager[Any]:
-        """The context in which the learner computes: autocast for a backend of that precision."""
+        """The context in which the learner computes: autocast for a backend of that precision.
+
+        Autocast keeps no copies of the weights: it would keep the first ones until this context is left, so
+        that a learner which trains in it would go on with the weights that it started from.
+        """
         if self._autocast is None:
             return nullcontext()
-        return torch.autocast(self.torch.type, dtype=self._autocast)
+        return torch.autocast(self.torch.type, dtype=self._autocast, cache_enabled=False)
 
     def average_gradients(self, parameters: Sequence[Tensor], weight: float) -> None:
         """Replaces each `.grad` by the weighted sum over ranks; the weights of all ranks add up to 1."""
@@ -109,6 +113,9 @@ class Device:
         """Peak bytes of this rank: "host" (resident), and "device" where the device has its own memory."""
         return {"host": float(_peak_resident_bytes())}
 
+    def forget_peak_memory(self) -> None:
+        """Lets `peak_memory` count the device's own memory from here on; the host's is counted throughout."""
+
     def energy(self) -> dict[str, float]:
         """Joules since the device was opened, by the name of the meter; empty where none can be read."""
         return self._rapl.joules() if self._rapl else {}
@@ -124,6 +131,7 @@ class Device:
 
     def environment(self) -> dict[str, Any]:
         """What a reader must know of this device: its name, driver, threads, number format, switches."""
+        cudnn: Any = torch.backends.cudnn  # torch declares no types for it
         told = {
             "device": str(self.torch),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -131,13 +139,31 @@ class Device:
             "threads": torch.get_num_threads(),
             "interop_threads": torch.get_num_interop_threads(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "float32_products": torch.get_float32_matmul_precision(),
+            "float32_products": _float32_products(),
+            "cudnn_benchmark": cudnn.benchmark,
             "energy_meters": sorted(self.energy()),
         }
         if self.ranks is not None:
             told["ranks"] = self.world_size
             told["communication"] = self.ranks.backend
         return told | self._facts
+
+
+def _float32_products() -> dict[str, str]:
+    """How each library computes float32 products, by "library.operation": "ieee" (in full), "tf32" or "bf16".
+
+    "none" leaves it to the library's default. Before torch 2.9 there is one switch for all products.
+    """
+    cudnn: Any = torch.backends.cudnn  # torch declares no types for its switches
+    mkldnn: Any = torch.backends.mkldnn
+    if not hasattr(cudnn, "conv"):
+        return {"matmul": torch.get_float32_matmul_precision()}
+    return {
+        "cuda.matmul": str(torch.backends.cuda.matmul.fp32_precision),
+        "cudnn.conv": str(cudnn.conv.fp32_precision),
+        "mkldnn.matmul": str(mkldnn.matmul.fp32_precision),
+        "mkldnn.conv": str(mkldnn.conv.fp32_precision),
+    }
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -151,6 +177,8 @@ def out_of_memory(error: BaseException) -> bool:
         "not enough memory",
         "Cannot allocate memory",
         "out of memory",
+        "STATUS_ALLOC_FAILED",  # cuBLAS, cuSOLVER, cuDNN 8
+        "ALLOCATION_FAILED",  # cuDNN 9
     )
     if _memory_is_limited():
         said += ("could not create a primitive",)  # what oneDNN says when its own allocation fails

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from typing import Any
 
 import psutil
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+WITH_GPUS = "-with-"
+"""Stands in a machine's name between the host's and that of its GPUs."""
 PACKAGES = ("metabench", "torch", "numpy", "learn2learn")
 
 
@@ -33,21 +37,47 @@ def provenance() -> dict[str, Any]:
 
 
 def describe(provenance: Mapping[str, Any], device: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of one result: the run's provenance, what the device says, and the load."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {**provenance, **device, "load_at_start": load}
+    """The environment of one result: the run's provenance, what the device says, and the load.
+
+    Where the device is a GPU, the machine's name has the GPUs in it ("…-16-cores-with-1-nvidia-h100"): other
+    GPUs make another machine. A name that METABENCH_MACHINE gave stays as it is.
+    """
+    told = {**provenance, **device}
+    told["load_at_start"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    host = provenance.get("machine")
+    if device.get("gpu") and host == _machine(provenance.get("processor"), provenance.get("cores")):
+        told["machine"] = host + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
+    return told
 
 
 def machine() -> str:
     """A short name for machines of this make, fit for a folder; METABENCH_MACHINE replaces it."""
     given = os.environ.get("METABENCH_MACHINE")
-    name = given or f"{processor()}-{usable_cores()}-cores"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return _name(given) if given else _machine(processor(), usable_cores())
+
+
+def _machine(processor: Any, cores: Any) -> str:
+    return _name(f"{processor}-{cores}-cores")
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Physical cores that this process may run on, after affinity and the container's CPU quota."""
+    logical = psutil.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    physical = psutil.cpu_count(logical=False) or logical
+    return max(1, min(allowed, physical, _quota(logical)))
+
+
+def _quota(logical: int) -> int:
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return int(quota) // int(period)
+    except (OSError, ValueError):  # no control groups here, or "max": no quota
+        return logical
 
 
 @cache
@@ -86,4 +116,4 @@ def _git_state() -> str | None:
 
 def command_line() -> str:
     """The command that started this process, with the paths of the interpreter left out."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -6,6 +6,7 @@ Nothing is estimated: a meter that cannot be read gives nothing.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -17,34 +18,47 @@ import psutil
 
 POWERCAP = Path("/sys/class/powercap")
 FASTEST_WATTS = 600.0
-"""More than one package draws; a counter that may have gone round twice since it was read is not told."""
+"""More than one package draws; what a counter that may have gone round unseen says is left out."""
+SAMPLE_SECONDS = 60.0
+"""Between two readings of the processor's counters: the smallest ones go round after 65 kJ."""
+THROTTLED_SHARE = 0.01
+"""Of the time between two looks: a GPU that was held back for longer was throttled."""
 
 
 class Rapl:
     """Joules of the processor packages (and memory) by Intel's and AMD's counters, where they are readable.
 
-    The counters go round; they are read on every `joules`, which must therefore be called now and then.
+    The counters go round within minutes, so a thread reads them every `sample_seconds`.
     """
 
-    def __init__(self, folder: Path = POWERCAP) -> None:
+    def __init__(self, folder: Path = POWERCAP, sample_seconds: float = SAMPLE_SECONDS) -> None:
         self._zones: dict[str, _Zone] = {}
+        self._lock = threading.Lock()
         for name, path in _zones(folder):
             with suppress(OSError, ValueError):  # readable by root only on most systems
                 self._zones[f"rapl:{name}"] = _Zone(path)
+        if self._zones:
+            threading.Thread(target=self._sample, args=(sample_seconds,), daemon=True, name="rapl").start()
 
     def joules(self) -> dict[str, float]:
         """Joules since this meter was made, by "rapl:" and the zone's name."""
         told = {}
-        for name in list(self._zones):
-            try:
-                value = self._zones[name].joules()
-            except (OSError, ValueError):
-                value = None
-            if value is None:
-                del self._zones[name]  # a gap in it would read as a small number
-            else:
-                told[name] = value
+        with self._lock:
+            for name in list(self._zones):
+                try:
+                    value = self._zones[name].joules()
+                except (OSError, ValueError):
+                    value = None
+                if value is None:
+                    del self._zones[name]  # a gap in it would read as a small number
+                else:
+                    told[name] = value
         return told
+
+    def _sample(self, seconds: float) -> None:
+        time.sleep(seconds)
+        while self.joules():
+            time.sleep(seconds)
 
 
 def _zones(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -65,7 +79,7 @@ class _Zone:
 
     def joules(self) -> float | None:
         now, when = int(self._counter.read_text()), time.monotonic()
-        if (when - self._when) * FASTEST_WATTS * 1e6 > 2 * self._range:
+        if (when - self._when) * FASTEST_WATTS * 1e6 > self._range:  # once round would go unseen
             return None
         self._total += (now - self._last) % self._range
         self._last, self._when = now, when
@@ -84,11 +98,12 @@ class Nvml:
         self._handle: Any = None
         with suppress(ImportError):
             library = import_module("pynvml")
-            with suppress(library.NVMLError):
+            with suppress(library.NVMLError, AttributeError):
                 library.nvmlInit()
                 self._handle = library.nvmlDeviceGetHandleByUUID(uuid)
                 self._library = library
         self._start = self._millijoules()
+        self._held_back = self._violations()
 
     def joules(self) -> dict[str, float]:
         """Joules of the whole board since this meter was made, as "nvml"; empty where it does not tell."""
@@ -98,41 +113,64 @@ class Nvml:
     def look(self, own: Collection[int]) -> dict[str, Any]:
         """ "sm_mhz", "memory_mhz", "celsius", "watts", "throttled" (reasons), "other_processes".
 
-        own: process ids that are no others.
+        "throttled" holds what slows the clocks at this moment, and what did for more than a hundredth of
+        the time since the look before. own: process ids that are no others.
         """
-        nvml, told = self._library, dict[str, Any]()
-        if nvml is None:
-            return told
+        nvml, device = self._library, self._handle
         readings: dict[str, Callable[[], Any]] = {
-            "sm_mhz": lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM),
-            "memory_mhz": lambda: nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_MEM),
-            "celsius": lambda: nvml.nvmlDeviceGetTemperature(self._handle, nvml.NVML_TEMPERATURE_GPU),
-            "watts": lambda: nvml.nvmlDeviceGetPowerUsage(self._handle) / 1e3,
-            "throttled": lambda: throttle_reasons(
-                nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)
-            ),
+            "sm_mhz": lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM),
+            "memory_mhz": lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_MEM),
+            "celsius": lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
+            "watts": lambda: nvml.nvmlDeviceGetPowerUsage(device) / 1e3,
+            "throttled": self._throttled,
         }
-        for name, read in readings.items():
-            with suppress(nvml.NVMLError):
-                told[name] = read()
-        with suppress(nvml.NVMLError):
-            there = {one.pid for one in nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)}
-            if os.getpid() in there:  # in a container the numbers are the host's: nobody could be told apart
-                told["other_processes"] = len(there - set(own))
-        return told
+        told = {name: self._ask(read) for name, read in readings.items()}
+        processes = self._ask(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device)) or []
+        there = {one.pid for one in processes}
+        if os.getpid() in there:  # in a container the numbers are the host's: nobody could be told apart
+            told["other_processes"] = len(there - set(own))
+        return {name: value for name, value in told.items() if value is not None}
 
     def driver(self) -> str | None:
         """The version of NVIDIA's driver."""
-        if self._library is not None:
-            with suppress(self._library.NVMLError):
-                return str(self._library.nvmlSystemGetDriverVersion())
-        return None
+        version = self._ask(lambda: self._library.nvmlSystemGetDriverVersion())
+        return None if version is None else str(version)
+
+    def _throttled(self) -> list[str] | None:
+        nvml = self._library
+        words = "Event", "Throttle"  # the newer name and the older one
+        names = [f"nvmlDeviceGetCurrentClocks{word}Reasons" for word in words]
+        read = next((getattr(nvml, name) for name in names if hasattr(nvml, name)), None)
+        bits = None if read is None else self._ask(lambda: read(self._handle))
+        before, self._held_back = self._held_back, self._violations()
+        told = None if bits is None else set(throttle_reasons(bits))
+        for policy, (now, held) in self._held_back.items():
+            told = told or set()
+            if policy in before and now > before[policy][0]:
+                share = (held - before[policy][1]) / (now - before[policy][0])
+                told |= {THROTTLE_POLICIES[policy]} if share > THROTTLED_SHARE else set()
+        return None if told is None else sorted(told)
+
+    def _violations(self) -> dict[int, tuple[float, float]]:
+        """Per policy that the GPU counts: the host's clock, and how long it held the GPU back; seconds."""
+        told = {}
+        for policy in THROTTLE_POLICIES:
+            found = self._ask(lambda p=policy: self._library.nvmlDeviceGetViolationStatus(self._handle, p))
+            if found is not None:
+                told[policy] = (time.monotonic(), found.violationTime / 1e9)
+        return told
 
     def _millijoules(self) -> int | None:
-        if self._library is not None:
-            with suppress(self._library.NVMLError):
-                return int(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle))
-        return None
+        return self._ask(lambda: int(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)))
+
+    def _ask(self, read: Callable[[], Any]) -> Any:
+        """What NVIDIA's library answers; None without it, or where it, its binding or the GPU cannot tell."""
+        if self._library is None:
+            return None
+        try:
+            return read()
+        except (self._library.NVMLError, AttributeError):
+            return None
 
 
 THROTTLE_REASONS = {
@@ -146,6 +184,10 @@ THROTTLE_REASONS = {
 
 Left out: idle (0x01), clocks that somebody set (0x02, 0x100), boost in step with other GPUs (0x10).
 """
+
+
+THROTTLE_POLICIES = {0: "power cap", 1: "thermal limit", 3: "board limit", 5: "reliability limit"}
+"""NVML's policies (nvmlPerfPolicyType_t) of which a GPU counts the nanoseconds that they held it back."""
 
 
 def throttle_reasons(bits: int) -> list[str]:

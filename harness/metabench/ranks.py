@@ -56,8 +56,12 @@ class Ranks:
                 slot.zero_()
             else:
                 slot.copy_(one.grad.detach())
-        # beside the gradients travels, for each of them, by how many ranks it is present
-        present.copy_(torch.tensor([0.0 if gone else 1.0 for gone in absent], dtype=flat.dtype))
+        # beside the gradients travels, for each of them, by how many ranks it is present; it is written on
+        # the device, since a copy from the host would wait until all that is queued there has run
+        present.fill_(1.0)
+        for number, gone in enumerate(absent):
+            if gone:
+                present[number].zero_()
         flat[: flat.numel() - len(absent)].mul_(weight)
         dist.all_reduce(flat)
         found = present.tolist() if any(absent) else [1.0] * len(absent)  # reading it waits for the device

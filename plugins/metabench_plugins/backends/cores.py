@@ -1,26 +1,7 @@
-"""The cores that this process may use, and how many threads a rank gets. No torch here."""
+"""How many threads a process gets, and which cores it is bound to. No torch here."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-
-import psutil
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may run on, after affinity and the container's CPU quota."""
-    logical = psutil.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    physical = psutil.cpu_count(logical=False) or logical
-    return max(1, min(allowed, physical, _quota(logical)))
-
-
-def _quota(logical: int) -> int:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return int(quota) // int(period)
-    except (OSError, ValueError):  # no control groups here, or "max": no quota
-        return logical
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
+from metabench.environment import usable_cores
 from metabench.settings import setting
-from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment, usable_cores
+from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment
 
 if TYPE_CHECKING:
     from metabench.device import Device

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
+from metabench.environment import usable_cores
 from metabench.settings import setting
-from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment, usable_cores
+from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment
 from metabench_plugins.backends.torchrun import check_nodes, rank_environment, torchrun
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from metabench.device import Device
 from metabench.meters import Nvml, family
 from metabench.ranks import Ranks
+from metabench_plugins.backends.gpus import driver_version
 from metabench_plugins.backends.numerics import Numerics
 
 
@@ -55,6 +56,11 @@ class CudaDevice(Device):
             "device_reserved": float(torch.cuda.max_memory_reserved(self.torch)),
         }
 
+    def forget_peak_memory(self) -> None:
+        """Lets the peaks of the GPU's memory start from what is held now."""
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.torch)
+
     def energy(self) -> dict[str, float]:
         """Joules of the processor's meters and of the GPU's board, where they can be read."""
         return super().energy() | (self._nvml.joules() if self._metered else {})
@@ -72,7 +78,7 @@ class CudaDevice(Device):
             "gpu_memory_bytes": self._properties.total_memory,
             "gpu_capability": f"{self._properties.major}.{self._properties.minor}",
             "gpus": torch.cuda.device_count(),
-            "driver": self._nvml.driver(),
+            "driver": self._nvml.driver() or driver_version(),
             "cuda": torch.version.cuda,
             "cudnn": cudnn.version(),
         }

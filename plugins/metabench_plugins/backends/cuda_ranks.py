@@ -80,6 +80,16 @@ class CudaRanks(Backend):
                 "precision": self.precision,
                 "deterministic": self.deterministic,
                 "shared_gpus": self.share,
+                "communication": communication(
+                    self.share, self.ranks // self.nnodes, torch.cuda.device_count()
+                ),
                 "nodes": self.nnodes,
             },
         )
+
+
+def communication(share: bool, local_ranks: int, gpus: int) -> str:
+    """What a result's environment says of the way that gradients take between the ranks."""
+    if not share:
+        return "nccl"
+    return "gloo (ranks share a GPU)" if local_ranks > gpus else "gloo"

@@ -1,5 +1,6 @@
 """Which NVIDIA GPUs this machine offers, asked in the order of cost. torch is imported where a driver is."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def why_no_gpus(wanted: int) -> str | None:
     if found < wanted:
         return f"{wanted} GPUs are needed, there {'is' if found == 1 else 'are'} {found}"
     return None
+
+
+def driver_version(path: Path = DRIVER_FILES[0]) -> str | None:
+    """The version of NVIDIA's driver by the kernel's own word (Linux), without any of NVIDIA's libraries."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)*)\s", path.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def cuda_environment(deterministic: bool) -> dict[str, str]:
