@@ -19,6 +19,9 @@ Rate = float | Tensor | Mapping[str, Tensor]
 IMAGES_AT_ONCE = 50
 """Images of 28 × 28 that a chunk holds on the CPU: more of them leave the cache, and then fault pages."""
 
+NUMBERS_AT_ONCE = 32_000_000
+"""Numbers that a chunk's adaptation may hold for its weights (`held_per_weight`)."""
+
 
 def spread(module: nn.Module, tasks: int, part: Part = "all") -> dict[str, Tensor]:
     """The weights of the module, or of its part, as every task's starting point: [T, …], not copied."""
@@ -33,6 +36,17 @@ def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> di
     """∂ loss / ∂ weights for those that the loss depends on; differentiable: for a second order."""
     found = torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable, allow_unused=True)
     return {n: g for n, g in zip(weights, found, strict=True) if g is not None}
+
+
+def constant_gradients(
+    loss: Callable[[TaskWeights], Tensor], weights: TaskWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Each task's loss [T] and its gradient by name, both as constants; zeros where it has none."""
+    with torch.enable_grad():
+        held = {n: w.detach().requires_grad_() for n, w in weights.items()}
+        losses = loss(held)
+        found = gradients(losses.sum(), held, differentiable=False)
+    return losses.detach(), {n: found[n] if n in found else torch.zeros_like(w) for n, w in held.items()}
 
 
 def descend(
@@ -77,12 +91,16 @@ def _moved(weight: Tensor, slope: Tensor | None, alpha: float | Tensor) -> Tenso
     return torch.add(weight, slope, alpha=-alpha) if isinstance(alpha, float) else weight - alpha * slope
 
 
-def tasks_at_once(episodes: Episodes, lifted: Lifted) -> int:
+def tasks_at_once(episodes: Episodes, lifted: Lifted, held_per_weight: int = 0) -> int:
     """How many tasks are quick to run together: all of them on an accelerator, or without convolutions.
 
     Otherwise as many images as the caches of a CPU hold, in chunks of equal size where that is possible.
+    held_per_weight: numbers that each weight of each task takes besides, which bound the tasks as well.
     """
     tasks, support, *shape = episodes.support.x.shape
+    if held_per_weight:
+        weights = sum(weight.numel() for weight in lifted.module.parameters())
+        return min(tasks, max(1, NUMBERS_AT_ONCE // (held_per_weight * weights)))
     if not lifted.convolutional or episodes.support.x.device.type != "cpu":
         return tasks
     images = max(support, episodes.query.x.shape[1])

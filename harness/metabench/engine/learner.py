@@ -83,8 +83,11 @@ class GradientLearner(ModuleLearner):
     """A learner whose tasks adapt the weights of a network: write `adapt`, and `task_loss` where it differs.
 
     module: the network, with `.features` and `.head`; settings: the algorithm; meta: what is learned
-    beside the network (rates). The outer optimizer is Adam over both.
+    beside the network (rates). The outer optimizer is Adam over both. held_per_weight: numbers that
+    adaptation holds for each weight of each task, where they are many; they bound the tasks run at once.
     """
+
+    held_per_weight: int = 0
 
     def __init__(
         self,
@@ -134,8 +137,7 @@ class GradientLearner(ModuleLearner):
         """
         if not self.queries_alone or support_x is None or not self.network.batch_statistics:
             return self.network(x, weights, part)
-        n = support_x.shape[1]
-        return self.network(torch.cat([support_x, x], 1), weights, part, statistics=n)[:, n:]
+        return self.network.normalised_by(support_x, x, weights, part)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The mean loss of each task, [T]: cross entropy or squared error."""
@@ -152,7 +154,7 @@ class GradientLearner(ModuleLearner):
 
     def chunks(self, batch: Episodes) -> Iterator[Episodes]:
         """The tasks of a batch in runs of as many as are run at once."""
-        at_once = self.chunk or tasks_at_once(batch, self.network)
+        at_once = self.chunk or tasks_at_once(batch, self.network, self.held_per_weight)
         for first in range(0, len(batch.index), at_once):
             yield some_tasks(batch, slice(first, first + at_once))
 

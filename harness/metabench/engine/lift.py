@@ -93,6 +93,13 @@ class Lifted:
             )
         return self._generic(x, parameters or {}, part)
 
+    def normalised_by(
+        self, support_x: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None, part: Part = "all"
+    ) -> Tensor:
+        """Outputs [T, q, …] for x [T, q, …] alone, by the statistics of support_x [T, n, …]."""
+        n = support_x.shape[1]
+        return self(torch.cat([support_x, x], 1), parameters, part, statistics=n)[:, n:]
+
 
 def lift(module: nn.Module) -> Lifted:
     """The module lifted over tasks; running statistics of its batch norms are dropped.

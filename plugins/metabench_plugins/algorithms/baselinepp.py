@@ -18,8 +18,10 @@ class BaselinePlusPlus(SupervisedAlgorithm):
     """As `baseline`, with heads that compare directions: a class score is a scaled cosine.
 
     W.-Y. Chen et al.: A Closer Look at Few-shot Classification, ICLR 2019, section 3.2 (Baseline++), which
-    makes the features of a class vary less. Departures as for `baseline`, but the head of a task starts
-    from weights drawn by the cell's seed, the same ones for every task: a cosine has no gradient at zero.
+    makes the features of a class vary less. Departures as for `baseline`, with three differences: the
+    head's rate is 1 (0.01 in the authors' code); every direction counts by its angle alone, where that
+    code also learns a norm for each class (WeightNorm); the head of a task starts from weights drawn by the
+    cell's seed, the same ones for every task, since a cosine has no gradient at zero.
     """
 
     name: ClassVar[str] = "baseline++"

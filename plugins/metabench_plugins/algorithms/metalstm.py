@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, gradients
-
-COORDINATES = 400_000
-"""Weights, over all tasks of a chunk, that the LSTM updates at once: its gates take 80 numbers for each."""
+from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, constant_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +48,16 @@ class MetaLstmLearner(GradientLearner):
         super().__init__(module, workload, settings, updater)
         self.updater = updater
         self.clip = settings.clip
-        weights = sum(weight.numel() for weight in module.parameters())
-        self.chunk = settings.chunk or max(1, COORDINATES // weights)
+        self.held_per_weight = 4 * settings.hidden  # the gates of an LSTM
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Each task's weights after `steps` updates by the LSTM."""
         weights: TaskWeights = self.start(len(support.x))
         memory = None
         for _ in range(self.test_steps if steps is None else steps):
-            losses, slopes = self._read(weights, support)
+            losses, slopes = constant_gradients(
+                lambda held: self.loss(self.network(support.x, held), support.y), weights
+            )
             flat, memory = self.updater(_flat(weights), _flat(slopes), losses, memory)
             weights = _shaped(flat, weights)
         return Adapted(weights, support.x)
@@ -69,15 +67,6 @@ class MetaLstmLearner(GradientLearner):
         if self.clip:
             nn.utils.clip_grad_value_(self.parameters(), self.clip)
         super().update(step, total)
-
-    def _read(self, weights: TaskWeights, support: Examples) -> tuple[Tensor, dict[str, Tensor]]:
-        """Each task's loss [T] and its gradient by name, as constants."""
-        with torch.enable_grad():
-            held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-            losses = self.loss(self.network(support.x, held), support.y)
-            found = gradients(losses.sum(), held, differentiable=False)
-        slopes = {name: found.get(name, torch.zeros_like(weight)) for name, weight in held.items()}
-        return losses.detach(), slopes
 
 
 class Memory(NamedTuple):

@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench import Episodes, Examples, Invalid, Network, Workload, setting
+from metabench import Examples, Network, Workload, setting
+from metabench.data import draws
 from metabench.device import Device
-from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, descend
+from metabench.engine import Adapted, DisplacementLearner, GradientAlgorithm, TaskWeights, descend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,9 @@ class Reptile(GradientAlgorithm):
     A. Nichol, J. Achiam, J. Schulman: On First-Order Meta-Learning Algorithms, arXiv:1803.02999,
     algorithm 2 (its batch version). A training task's support and query examples are trained on together.
     Departures: inner steps are plain gradient descent, where the paper's image experiments use Adam with
-    β₁ = 0. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    β₁ = 0, and the test takes as many as training unless `test_steps` says otherwise, where those
+    experiments take 50; one order of examples, drawn for each meta-step, gives the mini-batches of all of
+    its tasks. With batch norm the evaluation is transductive, unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "reptile"
@@ -33,44 +36,28 @@ class Reptile(GradientAlgorithm):
         return ReptileLearner(self, self.module(network, workload, device), workload)
 
 
-class ReptileLearner(GradientLearner):
+class ReptileLearner(DisplacementLearner):
     """φ ← φ + ε · mean over tasks of (φ̃ᵢ − φ): plain descent along `.grad` = mean of (φ − φ̃ᵢ)."""
 
     def __init__(self, reptile: Reptile, module: nn.Module, workload: Workload) -> None:
-        if reptile.execution != "eager":
-            raise Invalid("reptile has no meta-gradient to compile or capture: set execution to 'eager'")
         super().__init__(module, workload, reptile)
         self.reptile = reptile
-        self.optimizer = torch.optim.SGD(self.module.parameters(), reptile.rate)
         self.seed = workload.seed
 
-    def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """Leaves φ − φ̃ in `.grad`; returns the queries' losses after adaptation, [T]."""
-        assert isinstance(batch, Episodes)
-        ends = [torch.zeros_like(p) for p in self.parameters()]
-        with torch.no_grad():
-            losses = torch.cat([self._train(some, step, ends) for some in self.chunks(batch)])
-            for parameter, end in zip(self.parameters(), ends, strict=True):
-                parameter.grad = parameter - end / len(batch.index)
-        return losses
-
-    def _train(self, episodes: Episodes, step: int, ends: list[Tensor]) -> Tensor:
-        """Trains on each task, adds the weights φ̃ that it ended with to `ends`, returns the losses [T]."""
-        support, query = episodes.support, episodes.query
-        x, y = torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1)
-        ended: TaskWeights = self.start(len(x))
+    def trained(self, examples: Examples, step: int) -> TaskWeights:
+        """φ̃: all weights after k steps, each on the next mini-batch."""
+        x, y = examples
+        weights: TaskWeights = self.start(len(x))
         for rows in self._mini_batches(x.shape[1], step):
-            ended = self._descend(ended, x[:, rows], y[:, rows], 1)
-        for end, weight in zip(ends, ended.values(), strict=True):
-            end += weight.sum(0)
-        return self.loss(self.network(query.x, ended), query.y)
+            weights = self._descend(weights, x[:, rows], y[:, rows], 1)
+        return weights
 
     def _mini_batches(self, examples: int, step: int) -> list[slice | Tensor]:
         """The examples of each inner step: all of them, or the next ones of an order drawn for this step."""
         size = self.reptile.mini_batch or examples
         if size >= examples:
             return [slice(None)] * self.steps
-        chance = torch.Generator().manual_seed(hash((self.seed, step)))
+        chance = torch.Generator().manual_seed(draws.key("metabench", "reptile", self.seed, step))
         passes = -(-self.steps * size // examples)
         order = torch.cat([torch.randperm(examples, generator=chance) for _ in range(passes)])
         return [order[i : i + size] for i in range(0, self.steps * size, size)]

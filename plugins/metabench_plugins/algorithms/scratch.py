@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, gradients, lift, spread
+from metabench.engine import TaskWeights, constant_gradients, lift, spread
 from metabench.learning import UntrainedLearner, task_losses
 from metabench_plugins.algorithms.supervised import QUERIES, QUERIES_HELP
 
@@ -68,10 +68,9 @@ class ScratchLearner(UntrainedLearner):
         weights: TaskWeights = spread(self.lifted.module, len(support.x))
         adam = Adam(self.settings.inner_rate)
         for _ in range(self.settings.steps if steps is None else steps):
-            with torch.enable_grad():
-                held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-                losses = task_losses(self.kind, self.lifted(support.x, held), support.y)
-                slopes = gradients(losses.sum(), held, differentiable=False)
+            _, slopes = constant_gradients(
+                lambda held: task_losses(self.kind, self.lifted(support.x, held), support.y), weights
+            )
             with torch.no_grad():  # nothing is learned through the steps
                 weights = adam.moved(weights, slopes)
         return Trained({name: weight.detach() for name, weight in weights.items()}, support.x)
@@ -80,9 +79,7 @@ class ScratchLearner(UntrainedLearner):
         """Predictions [T, q, outputs] of each task's own network."""
         if not self.alone:
             return self.lifted(query_x, state.weights)
-        n = state.support_x.shape[1]
-        both = torch.cat([state.support_x, query_x], 1)
-        return self.lifted(both, state.weights, statistics=n)[:, n:]
+        return self.lifted.normalised_by(state.support_x, query_x, state.weights)
 
 
 DECAYS = (0.9, 0.999)
@@ -99,7 +96,7 @@ class Adam:
         self.squares: dict[str, Tensor] = {}
 
     def moved(self, weights: TaskWeights, slopes: TaskWeights) -> dict[str, Tensor]:
-        """The weights after one step along their gradients; one without a gradient stays."""
+        """The weights after one step along their gradients; one whose gradient is 0 throughout stays."""
         self.steps += 1
         first, second = (1 - decay**self.steps for decay in DECAYS)
         moved = dict(weights)

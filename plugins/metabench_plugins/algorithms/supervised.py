@@ -90,15 +90,17 @@ def descend_head(
     """Each task's head after `steps` steps of gradient descent with momentum on its own support set.
 
     scores: weights → class scores [T, n, ways]; weights: [T, …] by name; y: [T, n]. Momentum 0.9 with
-    dampening 0.9 and a weight decay, as in the code of A Closer Look at Few-shot Classification.
+    dampening 0.9 and a weight decay, as in the code of A Closer Look at Few-shot Classification; like
+    `torch.optim.SGD` there, the first step is not dampened.
     """
-    velocity = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    velocity: dict[str, Tensor] = {}
     for _ in range(steps):
         with torch.enable_grad():
             held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
             loss = task_losses("classification", scores(held), y).sum()
             slopes = torch.autograd.grad(loss, list(held.values()))
         for (name, weight), slope in zip(weights.items(), slopes, strict=True):
-            velocity[name] = 0.9 * velocity[name] + 0.1 * (slope + decay * weight)
+            pull = slope + decay * weight
+            velocity[name] = 0.9 * velocity[name] + 0.1 * pull if name in velocity else pull
             weights = {**weights, name: weight - rate * velocity[name]}
     return weights
