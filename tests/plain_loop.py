@@ -5,6 +5,8 @@ Written with `torch.autograd.grad` and `functional_call` alone, one task at a ti
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,39 @@ def loss_of(module: nn.Module, weights: Weights, x: Tensor, y: Tensor) -> Tensor
     return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
 
 
+class SupportNorm(nn.Module):
+    """A batch norm that takes its statistics from the first examples alone."""
+
+    def __init__(self, norm: nn.BatchNorm2d, first: int) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps, self.first = norm.weight, norm.bias, norm.eps, first
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x[: self.first]
+        mean = seen.mean((0, 2, 3), keepdim=True)
+        variance = (seen - mean).square().mean((0, 2, 3), keepdim=True)
+        shape = mean.shape
+        y: Tensor = (x - mean) / (variance + self.eps).sqrt() * self.weight.view(shape) + self.bias.view(
+            shape
+        )
+        return y
+
+
+def query_loss(module: nn.Module, weights: Weights, task: Any, alone: bool) -> Tensor:
+    """The loss on a task's queries; alone: batch norm has the statistics of the support set."""
+    x, y = task.query
+    if not alone:
+        return loss_of(module, weights, x, y)
+    n = len(task.support.x)
+    module = copy.deepcopy(module)
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            owner, _, last = name.rpartition(".")
+            setattr(module.get_submodule(owner), last, SupportNorm(layer, n))
+    prediction = functional_call(module, weights, (torch.cat([task.support.x, x]),))[n:]
+    return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
+
+
 def stepped(
     weights: Weights, loss: Callable[[Weights], Tensor], rate: Any, names: list[str], first_order: bool
 ) -> Weights:
@@ -40,7 +75,13 @@ def stepped(
 
 
 def adapted_loss(
-    module: nn.Module, task: Any, rate: Any, steps: int, part: str = "", first_order: bool = False
+    module: nn.Module,
+    task: Any,
+    rate: Any,
+    steps: int,
+    part: str = "",
+    first_order: bool = False,
+    alone: bool = False,
 ) -> Tensor:
     """MAML, ANIL (part "head."), BOIL ("features."), Meta-SGD (rates by name): one task's query loss."""
     weights: Weights = dict(module.named_parameters())
@@ -49,10 +90,12 @@ def adapted_loss(
         weights = stepped(
             weights, lambda w: loss_of(module, w, task.support.x, task.support.y), rate, names, first_order
         )
-    return loss_of(module, weights, task.query.x, task.query.y)
+    return query_loss(module, weights, task, alone)
 
 
-def protomaml_loss(module: nn.Module, task: Any, rate: float, steps: int) -> Tensor:
+def protomaml_loss(
+    module: nn.Module, task: Any, rate: float, steps: int, first_order: bool = False
+) -> Tensor:
     """Proto-MAML: the head starts from class means, one class at a time."""
     x, y = task.support.x, task.support.y
     weights: Weights = dict(module.named_parameters())
@@ -66,11 +109,13 @@ def protomaml_loss(module: nn.Module, task: Any, rate: float, steps: int) -> Ten
         return F.cross_entropy(functional_call(module, own, (x,)) @ w["W"].T + w["b"], y)
 
     for _ in range(steps):
-        weights = stepped(weights, lambda w: loss(w, x, y), rate, list(weights), False)
+        weights = stepped(weights, lambda w: loss(w, x, y), rate, list(weights), first_order)
     return loss(weights, task.query.x, task.query.y)
 
 
-def mamlpp_loss(module: nn.Module, task: Any, rates: Tensor, v: list[float], first_order: bool) -> Tensor:
+def mamlpp_loss(
+    module: nn.Module, task: Any, rates: Tensor, v: list[float], first_order: bool, alone: bool = False
+) -> Tensor:
     """MAML++: the weighted query losses after each step, with a rate per layer and step."""
     weights: Weights = dict(module.named_parameters())
     names = list(weights)
@@ -80,8 +125,40 @@ def mamlpp_loss(module: nn.Module, task: Any, rates: Tensor, v: list[float], fir
         weights = stepped(
             weights, lambda w: loss_of(module, w, task.support.x, task.support.y), rate, names, first_order
         )
-        loss = loss + share * loss_of(module, weights, task.query.x, task.query.y)
+        loss = loss + share * query_loss(module, weights, task, alone)
     return loss
+
+
+def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int) -> Tensor:
+    """The LSTM meta-learner: one weight tensor after the other, each of its entries by the same LSTM."""
+    weights: Weights = dict(module.named_parameters())
+    memory: dict[str, tuple[Tensor, ...]] = {}
+    for _ in range(steps):
+        held = {n: w.detach().requires_grad_() for n, w in weights.items()}
+        loss = loss_of(module, held, task.support.x, task.support.y)
+        slopes = torch.autograd.grad(loss, list(held.values()))
+        moved = {}
+        for (name, weight), slope in zip(weights.items(), slopes, strict=True):
+            theta, g = weight.reshape(-1, 1), slope.reshape(-1, 1)
+            zero = torch.zeros(len(theta), updater.reader.hidden_size, dtype=theta.dtype)
+            h, c, f, i = memory.get(name, (zero, zero, zero[:, :1], zero[:, :1]))
+            seen = torch.cat([preprocessed(g), preprocessed(loss.detach().expand(len(g), 1))], 1)
+            h, c = updater.reader(seen, (h, c))
+            f, i = (
+                torch.sigmoid(gate(torch.cat([h, theta, old], 1)))
+                for gate, old in ((updater.forget, f), (updater.insert, i))
+            )
+            memory[name] = (h, c, f, i)
+            moved[name] = (f * theta - i * g).view_as(weight)
+        weights = moved
+    return loss_of(module, weights, task.query.x, task.query.y)
+
+
+def preprocessed(x: Tensor) -> Tensor:
+    """Andrychowicz et al. 2016, appendix A, with p = 10: [P, 1] → [P, 2]."""
+    small = x.abs() < math.exp(-10)
+    size = torch.where(small, -torch.ones_like(x), x.abs().clamp(min=1e-30).log() / 10)
+    return torch.cat([size, torch.where(small, math.exp(10) * x, x.sign())], 1)
 
 
 def imaml_gradient(
@@ -92,6 +169,7 @@ def imaml_gradient(
     proximal: float,
     damping: float,
     solver_steps: int | None,
+    alone: bool = False,
 ) -> Weights:
     """Implicit MAML: descend, then solve (by CG steps, or exactly with the whole Hessian for None)."""
     theta = {n: p.detach() for n, p in module.named_parameters()}
@@ -110,7 +188,7 @@ def imaml_gradient(
         pulled = support(phi) + proximal / 2 * (phi - begin).square().sum()
         phi = (phi - rate * torch.autograd.grad(pulled, phi)[0]).detach()
     phi.requires_grad_()
-    b = torch.autograd.grad(loss_of(module, unflat(phi), task.query.x, task.query.y), phi)[0]
+    b = torch.autograd.grad(query_loss(module, unflat(phi), task, alone), phi)[0]
     slope = torch.autograd.grad(support(phi), phi, create_graph=True)[0]
 
     def matrix(v: Tensor) -> Tensor:

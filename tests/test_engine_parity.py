@@ -14,6 +14,7 @@ from metabench_plugins.algorithms.boil import Boil
 from metabench_plugins.algorithms.imaml import Imaml
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.algorithms.mamlpp import MamlPlusPlus, multi_step_weights
+from metabench_plugins.algorithms.metalstm import MetaLstm, MetaLstmLearner
 from metabench_plugins.algorithms.metasgd import MetaSgd
 from metabench_plugins.algorithms.protomaml import ProtoMaml
 from metabench_plugins.algorithms.reptile import Reptile
@@ -25,6 +26,7 @@ from plain_loop import (
     imaml_gradient,
     mamlpp_loss,
     mean_gradient_of,
+    metalstm_loss,
     protomaml_loss,
     stepped,
     tasks_of,
@@ -41,7 +43,7 @@ NETWORKS = {
     "resnet12": (ResNet12(width=2), (1, 16, 16)),
 }
 ALGORITHMS: dict[str, type[GradientAlgorithm]] = {
-    one.name: one for one in (Maml, Anil, Boil, MetaSgd, Reptile, ProtoMaml, MamlPlusPlus, Imaml)
+    one.name: one for one in (Maml, Anil, Boil, MetaSgd, Reptile, ProtoMaml, MamlPlusPlus, Imaml, MetaLstm)
 }
 
 
@@ -86,10 +88,18 @@ def reference(
     parameters = [p for p in learner.parameters() if isinstance(p, nn.Parameter)]
     first_order = getattr(algorithm, "first_order", False)
     rate = algorithm.inner_rate
+    alone = algorithm.queries == "alone"
     if isinstance(algorithm, Imaml):
         found = [
             imaml_gradient(
-                module, task, rate, steps, algorithm.proximal, algorithm.damping, algorithm.solver_steps
+                module,
+                task,
+                rate,
+                steps,
+                algorithm.proximal,
+                algorithm.damping,
+                algorithm.solver_steps,
+                alone,
             )
             for task in tasks_of(episodes)
         ]
@@ -97,12 +107,19 @@ def reference(
     if isinstance(algorithm, Reptile):
         return reptile_reference(module, episodes, rate, steps)
     if isinstance(algorithm, ProtoMaml):
-        return mean_gradient_of(parameters, episodes, lambda t: protomaml_loss(module, t, rate, steps))
+        return mean_gradient_of(
+            parameters, episodes, lambda t: protomaml_loss(module, t, rate, steps, first_order)
+        )
     if isinstance(algorithm, MamlPlusPlus):
         v = multi_step_weights(steps, step, algorithm.multi_step_share * total)
         early = step < algorithm.first_order_share * total
         rates = parameters[-1]
-        return mean_gradient_of(parameters, episodes, lambda t: mamlpp_loss(module, t, rates, v, early))
+        return mean_gradient_of(
+            parameters, episodes, lambda t: mamlpp_loss(module, t, rates, v, early, alone)
+        )
+    if isinstance(learner, MetaLstmLearner):
+        updater = learner.updater
+        return mean_gradient_of(parameters, episodes, lambda t: metalstm_loss(module, updater, t, steps))
     part = {"anil": "head.", "boil": "features."}.get(algorithm.name, "")
     rates_by_name = rate
     if isinstance(algorithm, MetaSgd):
@@ -111,7 +128,7 @@ def reference(
     return mean_gradient_of(
         parameters,
         episodes,
-        lambda t: adapted_loss(module, t, rates_by_name, steps, part, first_order),
+        lambda t: adapted_loss(module, t, rates_by_name, steps, part, first_order, alone),
     )
 
 
@@ -152,3 +169,12 @@ def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(name: str, netw
         learner.learn(episodes, 0, 10)
         assert learner.path == "batched"
         assert error(gradients_of(learner), wanted) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["maml", "metasgd", "maml++", "imaml"])
+def test_queries_alone_have_the_meta_gradient_of_the_plain_loop(name: str) -> None:
+    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, queries="alone")
+    learner = learner_of(algorithm, "conv4", "classification")
+    episodes = episodes_of("classification", NETWORKS["conv4"][1])
+    learner.learn(episodes, 0, 10)
+    assert error(gradients_of(learner), reference(learner, algorithm, episodes)) < TOLERANCE
