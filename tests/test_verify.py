@@ -14,17 +14,19 @@ from click.testing import CliRunner
 
 from conftest import ROOT
 from made_results import made_cell, made_result, store
-from metabench import Result
+from metabench import Result, Spec, verification
 from metabench.commands.publish import command as publish_command
 from metabench.commands.verify import command as verify_command
+from metabench.completeness import Standard
 from metabench.errors import RequestError
 from metabench.publishing import publish, readme, stale, write_readme
-from metabench.records import digest_of
+from metabench.records import Cell, digest_of
 from metabench.result import SCHEMA
 from metabench.schema import schema, stored
 from metabench.store import read_result
+from metabench.table import Table
 from metabench.upgrade import upgrade
-from metabench.verification import Finding, verify
+from metabench.verification import Finding, verify, verify_whole
 from test_index import spoiled
 
 
@@ -132,18 +134,102 @@ def test_a_missing_seed_is_found(stored_results: list[Path]) -> None:
     assert "seed 1" in found.what
 
 
+def made_standard(*more: Cell) -> dict[str, Standard]:
+    cells = [result.cell for result in honest()]
+    digest = str(honest()[0].environment["suite_digest"])
+    return {"made-v1": Standard([*cells, *more], digest)}
+
+
 def test_a_missing_cell_is_found_where_the_suite_is_known(stored_results: list[Path]) -> None:
-    cells = [result.cell.digest for result in [*honest(), made_result(made_cell("cnp"))]]
+    (found,) = verify([stored_results[0].parent], made_standard(made_cell("cnp"))).errors
 
-    (found,) = verify([stored_results[0].parent], {"made-v1": cells}).errors
+    assert "1 of 7 cells lack a result: cnp-" in found.what
+    assert not verify([stored_results[0].parent], made_standard()).findings
 
-    assert "1 of 7 cells" in found.what
+
+def test_a_seed_that_every_cell_lacks_is_found_and_one_more_is_welcome(tmp_path: Path) -> None:
+    store(tmp_path / "two", honest([0, 1]))
+    store(tmp_path / "four", honest([0, 1, 2, 3]))
+    store(tmp_path / "chosen", [*honest(), *honest([3], ["maml"])])
+
+    (found,) = verify([tmp_path / "two"], made_standard()).errors
+    (uneven,) = verify([tmp_path / "chosen"], made_standard()).errors
+
+    assert "2 of 6 cells lack a result" in found.what
+    assert not errors(tmp_path / "two")
+    assert not verify([tmp_path / "four"], made_standard()).errors
+    assert "seed 3 beyond the suite's" in uneven.what
 
 
-def test_a_failed_run_is_found_unless_the_suite_expects_it(tmp_path: Path) -> None:
+def test_a_tuned_setting_under_the_name_of_the_suite_is_found(tmp_path: Path) -> None:
+    tuned = [made_result(made_cell("maml", s, settings={"inner_rate": 0.1}), 0.8) for s in (0, 1, 2)]
+    paths = store(tmp_path, [*honest(), *tuned])
+
+    found = verify([tmp_path], made_standard()).errors
+
+    assert {one.file for one in found} == {str(path) for path in paths[6:]}
+    assert all("of no cell of made-v1" in one.what for one in found)
+
+
+def test_other_versions_and_one_other_backend_are_complete_but_not_a_mixture(tmp_path: Path) -> None:
+    def moved(result: Result, backend: str) -> Result:
+        plugins = {**result.cell.plugins, "algorithm": "metabench 9"}
+        return replace(result, cell=replace(result.cell, backend=Spec(backend, {}), plugins=plugins))
+
+    store(tmp_path / "all", [moved(r, "cuda") for r in honest()])
+    store(tmp_path / "some", [moved(r, "cuda") if r.cell.seed else r for r in honest()])
+
+    assert not verify([tmp_path / "all"], made_standard()).errors
+    assert verify([tmp_path / "some"], made_standard()).errors
+
+
+def test_another_text_of_the_suite_and_an_absent_suite_are_noticed(stored_results: list[Path]) -> None:
+    folder = stored_results[0].parent
+    other = {"made-v1": replace(made_standard()["made-v1"], digest="c" * 64)}
+
+    (changed,) = verify([folder], other).findings
+    (absent,) = verify([folder], {}).findings
+
+    assert "another text of made-v1" in changed.what
+    assert "not installed" in absent.what
+    assert not changed.serious
+    assert not absent.serious
+
+
+def test_a_diverged_run_and_a_skip_are_rows_with_a_notice(tmp_path: Path) -> None:
     (ran,) = honest([0], ["maml"])
-    lost = replace(ran, status="out-of-memory", reason="no memory left", scores=None, training=None)
-    expected = replace(lost, cell=replace(made_cell("big"), expect=("out-of-memory",)))
+    for status in ("diverged", "skipped"):
+        store(tmp_path / status, [replace(ran, status=status, reason="so it is", scores=None, training=None)])
+        (found,) = verify([tmp_path / status]).findings
+        assert found.check == "outcome"
+        assert "so it is" in found.what
+        assert not found.serious
+
+
+def test_a_disturbed_machine_and_shared_hardware_are_noticed(tmp_path: Path) -> None:
+    cell = made_cell(backend="cpu-ranks", ranks=2)
+    crowded = replace(cell, backend=Spec("cpu-ranks", {**cell.backend.settings, "oversubscribe": True}))
+    shared = replace(cell, backend=Spec("cuda-ranks", {**cell.backend.settings, "share": True}))
+    store(tmp_path / "disturbed", [made_result(notes=("clocks throttled: heat",))])
+    store(tmp_path / "crowded", [made_result(crowded)])
+    store(tmp_path / "shared", [made_result(shared)])
+
+    said = {}
+    for name in ("disturbed", "crowded", "shared"):
+        (found,) = verify([tmp_path / name]).findings
+        assert not found.serious
+        said[name] = found.what
+
+    assert "disturbed: clocks throttled: heat" in said["disturbed"]
+    assert "speed-up is not for a published table" in said["crowded"]
+    assert "share a GPU" in said["shared"]
+
+
+@pytest.mark.parametrize("status", ["failed", "timed-out", "out-of-memory", "invalid"])
+def test_a_failed_run_is_found_unless_the_suite_expects_it(tmp_path: Path, status: str) -> None:
+    (ran,) = honest([0], ["maml"])
+    lost = replace(ran, status=status, reason="no memory left", scores=None, training=None)
+    expected = replace(lost, cell=replace(made_cell("big"), expect=(status,)))
     store(tmp_path / "a", [lost])
     store(tmp_path / "b", [expected])
 
@@ -175,6 +261,20 @@ def test_backends_that_do_not_agree_are_found(tmp_path: Path) -> None:
 
     assert not errors(tmp_path / "same")
     assert [one.check for one in errors(tmp_path / "apart")] == ["parity"]
+
+
+def test_backends_that_are_neither_shown_equal_nor_different_are_noticed(tmp_path: Path) -> None:
+    cells = [made_cell("maml", backend="cpu-ranks", ranks=n, test_tasks=20) for n in (1, 2)]
+    restless = ((0.2, 0.8) * 10, (0.8, 0.2) * 10)  # no difference on average, but wide apart in each task
+    made = [made_result(cell) for cell in cells]
+    store(tmp_path, [replace(r, scores=replace(r.scores, per_task=each))
+                     for r, each in zip(made, restless, strict=True) if r.scores])  # fmt: skip
+
+    (found,) = verify([tmp_path]).findings
+
+    assert found.check == "parity"
+    assert "neither equality nor a difference is shown" in found.what
+    assert not found.serious
 
 
 def test_short_training_is_a_notice(tmp_path: Path) -> None:
@@ -238,6 +338,54 @@ def test_a_machine_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
         publish(verify([tmp_path]), tmp_path / "published")
 
 
+def test_a_part_of_a_suite_is_published_on_request_and_labelled(
+    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verification, "standards", lambda names: made_standard(made_cell("cnp")))
+    source, target = str(stored_results[0].parent), tmp_path / "published"
+
+    code, text = run(publish_command, source, "--to", str(target))
+    assert code == 1
+    assert "1 of 7 cells lack a result" in text
+    assert not target.exists()
+
+    assert run(publish_command, source, "--to", str(target), "--partial")[0] == 0
+    assert "Partial (made-machine-2-cores): 1 of 7 cells lack a result" in (target / "README.md").read_text()
+    assert not verify([target], made_standard(made_cell("cnp"))).errors
+
+    store(tmp_path / "results", [made_result(made_cell("cnp"))])
+    assert run(publish_command, source, "--to", str(target))[0] == 0
+    assert "Partial" not in (target / "README.md").read_text()
+
+
+def test_results_of_another_text_of_a_published_suite_are_refused(
+    stored_results: list[Path], tmp_path: Path
+) -> None:
+    publish(verify([stored_results[0].parent]), tmp_path / "published")
+    (other,) = honest([7], ["maml"])
+    other = replace(other, environment={**other.environment, "suite_digest": "d" * 64, "machine": "mine"})
+    store(tmp_path / "mine", [other])
+
+    with pytest.raises(RequestError, match="another text of its suite"):
+        publish(verify([tmp_path / "mine"]), tmp_path / "published")
+
+
+def test_every_table_that_has_a_line_stands_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    targets = [made_result(made_cell("maml", s, target=0.6)) for s in range(3)]
+    publish(verify([store(tmp_path / "results", targets)[0].parent]), tmp_path / "published")
+
+    page = readme(tmp_path / "published")
+
+    titles = [section.title for section in Table.read([tmp_path / "published"]).sections()]
+    assert {"Accuracy", "Wall time", "Time to target", "Cost"} <= set(titles)
+    assert all(f"## {title}\n" in page for title in titles)
+    assert "No published counterpart" in page
+
+
 def test_the_page_of_published_results_is_stale_until_made_anew(
     stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,7 +414,7 @@ def test_what_is_published_in_this_repository_verifies() -> None:
     if not folders:
         pytest.skip("nothing is published yet")
 
-    assert not verify(folders).errors
+    assert not verify_whole(folders).errors
 
 
 def test_the_shipped_schema_is_that_of_the_records() -> None:
@@ -304,6 +452,7 @@ def test_a_result_of_schema_1_is_read_and_its_seal_holds() -> None:
     training = read_result(path).training
 
     assert errors(path) == []
+    assert len(Table.read([path]).cells) == 1
     assert training is not None
     assert training.tasks == 4 * 32  # labelled examples; schema 1 counted the 8 micro-batches
     assert training.energy == training.target_energy == {}

@@ -1,6 +1,7 @@
 """Published results: copied to where a pull request adds them, and the page that lists them.
 
 results/<suite>-v<version>/<machine>/<cell>.json
+results/<suite>-v<version>/<machine>/partial.txt    what is missing, where a part was published
 results/README.md                                   made from these files, never written by hand
 """
 
@@ -8,13 +9,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from metabench.errors import RequestError
 from metabench.store import read_result
 from metabench.table import Table
-from metabench.verification import Verified
+from metabench.verification import PARTIAL, Verified
 from metabench.views import markdown_text, plain
 
 HEAD = """# Published results
@@ -26,10 +26,17 @@ cell. `metabench verify results` checks them all, `metabench reproduce FILE` run
 """
 
 
+UNPUBLISHED = (
+    "No published counterpart: the published figures known here are of other data sets, tasks, algorithms or "
+    "networks than these rows."
+)
+
+
 def publish(verified: Verified, folder: Path) -> list[Path]:
     """Copies results that were verified without an error into `folder`; returns the new files.
 
-    Raises RequestError where a file of another content is there already: published results stay.
+    Where a suite is not complete, `partial.txt` says what is missing. Raises RequestError where a file of
+    another content is there already, or results of another text of the suite: published results stay.
     """
     targets: list[tuple[Path, Path]] = []
     for path in verified.files:
@@ -45,6 +52,7 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
                 f"{target} is published already, with other content than {path}; published results stay: "
                 "raise the suite's version, or remove the old file in a commit of its own that says why"
             )
+        _require_same_suite(path, str(result.environment.get("suite_digest")), target)
         targets.append((path, target))
     made = []
     for path, target in targets:
@@ -52,7 +60,26 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             made.append(target)
+    missing = {folder / one.suite / one.machine: one.missing for one in verified.gaps if one.missing}
+    for place in sorted({target.parent for _, target in targets}):
+        if place in missing:
+            (place / PARTIAL).write_text("\n".join(missing[place]) + "\n", encoding="utf-8")
+        else:
+            (place / PARTIAL).unlink(missing_ok=True)
     return made
+
+
+def _require_same_suite(path: Path, digest: str, target: Path) -> None:
+    """Raises RequestError where results of the suite's version were published with another text of it."""
+    other = next(
+        (one for one in sorted(target.parent.parent.glob("*/*.json")) if one.name != path.name), None
+    )
+    found = str(read_result(other).environment.get("suite_digest")) if other else digest
+    if found != digest:
+        raise RequestError(
+            f"{path} was made with another text of its suite ({digest[:12]}) than {other} ({found[:12]}), "
+            "which has the same version; raise the version, or run the suite again as it was"
+        )
 
 
 def readme(folder: Path) -> str:
@@ -65,8 +92,13 @@ def readme(folder: Path) -> str:
         parts.append(f"# {markdown_text(suite.name)}")
         commands = sorted({row["command"] for row in table.rows if row["command"]})
         parts.append("\n".join(["Made by:", "", *(f"    {_one_line(text)}" for text in commands)]))
-        parts += [plain(section, "github") for section in (table.accuracy(), table.wall_time(),
-                  table.scaling(), table.weak_scaling(), table.failures()) if section]  # fmt: skip
+        parts += [
+            f"Partial ({markdown_text(path.parent.name)}): {markdown_text(path.read_text(encoding='utf-8'))}"
+            for path in sorted(suite.glob(f"*/{PARTIAL}"))
+        ]
+        parts += [plain(section, "github") for section in table.sections()]
+        if not any(cell["references"] for cell in table.cells):
+            parts.append(UNPUBLISHED)
         parts += [f"Passed over: {markdown_text(p.what)}" for p in table.problems]
     if len(parts) == 1:
         parts.append("Nothing is published yet.")
@@ -88,23 +120,3 @@ def write_readme(folder: Path) -> Path:
     path = folder / "README.md"
     path.write_text(readme(folder), encoding="utf-8")
     return path
-
-
-def suite_cells(folders: Sequence[str]) -> dict[str, list[str]]:
-    """The digests of all cells of these suites (`quick-v1`), as far as they are installed in that version."""
-    from metabench.errors import MetabenchError
-    from metabench.plugins import load
-    from metabench.suite import installed, read
-
-    registry = load()
-    found: dict[str, list[str]] = {}
-    for name in installed(registry):
-        if not any(folder.rpartition("-v")[0] == name for folder in folders):
-            continue
-        try:
-            suite = read(registry, name)
-        except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
-            continue
-        if suite.folder in folders:
-            found[suite.folder] = [cell.digest for cell in suite.cells]
-    return found

@@ -14,14 +14,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 
-from metabench import index
+from metabench import index, stats
+from metabench.completeness import Gaps, Standard, gaps, standards, suite_of
 from metabench.records import STATUSES, digest_of
 from metabench.result import SCHEMA, Result, Training
 from metabench.rows import row_of
-from metabench.scaling import agree
+from metabench.scaling import PARITY_LEVEL, agree
+from metabench.schema import stored
 from metabench.store import read_result
+from metabench.summary import crossed
 from metabench.table import Table
 from metabench.upgrade import upgrade
 
@@ -30,6 +34,11 @@ SLACK = 1.02
 SLACK_SECONDS = 0.5
 NEEDED = ("machine", "processor", "cores", "system", "python", "packages", "suite_digest")
 DIGEST = re.compile(r"[0-9a-f]{64}")
+HONEST = ("ok", "diverged", "skipped")
+"""Outcomes that a table shows as they are; every other one (a crash, a time limit, too little memory) is of
+the machine or the program, and is published only where the suite expects it."""
+PARTIAL = "partial.txt"
+"""Stands beside published results of a part of a suite, and says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked: the files that hold results, and what was found, errors first."""
+    """What was checked: the files that hold results, what was found, errors first, and what is missing."""
 
     files: tuple[Path, ...]
     findings: tuple[Finding, ...]
+    gaps: tuple[Gaps, ...] = ()
 
     @property
     def errors(self) -> list[Finding]:
@@ -58,11 +68,14 @@ class Verified:
         return [one for one in self.findings if one.serious]
 
 
-def verify(paths: Iterable[Path | str], cells: Mapping[str, Sequence[str]] | None = None) -> Verified:
+def verify(
+    paths: Iterable[Path | str], suites: Mapping[str, Standard] | None = None, partial: bool = False
+) -> Verified:
     """Checks every result in these files and folders; the cache is not trusted, files are read anew.
 
-    cells: for each suite folder (`quick-v1`) the digests of all its cells, where the suite is at hand;
-    without it, completeness is judged by the seeds that other cells of the suite have.
+    suites: for each suite folder (`quick-v1`) the suite, where it is at hand: its results have to be complete
+    and its own. Without it, completeness is judged by the seeds that other cells of the suite have.
+    partial: what is missing is a notice, as it is for results that were published so.
     """
     results: dict[Path, Result] = {}
     findings: list[Finding] = []
@@ -78,9 +91,18 @@ def verify(paths: Iterable[Path | str], cells: Mapping[str, Sequence[str]] | Non
             findings.append(Finding(str(path), "schema", str(error).removeprefix(f"{path}: ")))
             continue
         results[path] = result
-    findings += _together(results, cells or {})
+    found = tuple(gaps(results, suites or {}))
+    findings += _incomplete(found, partial)
+    findings += _origins(results, suites)
+    findings += _together(results)
     findings.sort(key=lambda one: (not one.serious, one.file))
-    return Verified(tuple(results), tuple(findings))
+    return Verified(tuple(results), tuple(findings), found)
+
+
+def verify_whole(paths: Sequence[Path | str], partial: bool = False) -> Verified:
+    """Checks results against their suites as they are installed; see `verify`."""
+    suites = {suite_of(read_result(path)) for path in verify(paths).files}
+    return verify(paths, standards(sorted(suites)), partial)
 
 
 def _told(path: Path, findings: list[Finding]) -> dict[str, Any] | None:
@@ -113,6 +135,7 @@ def _one(path: Path, told: Mapping[str, Any], result: Result) -> Iterator[Findin
     if not result.started or _in_future(result.started):
         yield wrong("clock", f"started at {result.started or 'no time'!r}")
     if result.status == "skipped":
+        yield wrong("outcome", f"will stand as skipped: {result.reason or 'no reason'}", serious=False)
         return
     missing = [name for name in NEEDED if not result.environment.get(name)]
     if missing:
@@ -123,18 +146,15 @@ def _one(path: Path, told: Mapping[str, Any], result: Result) -> Iterator[Findin
         for check, what in (*_score_faults(told, result), *_clock_faults(result)):
             yield wrong(check, what)
     elif result.status not in cell.expect:
-        yield wrong("outcome", f"{result.status}: {result.reason or 'no reason'}")
+        what = f"{result.status}: {result.reason or 'no reason'}"
+        yield wrong("outcome", what, serious=result.status not in HONEST)
 
 
 def _schema_faults(told: Mapping[str, Any]) -> list[str]:
-    try:
-        import jsonschema
-    except ImportError:
-        return []
-    from metabench.schema import stored
-
-    validator, upgraded = jsonschema.Draft202012Validator(stored()), upgrade(told, SCHEMA)
-    return [f"{error.json_path}: {error.message[:200]}" for error in validator.iter_errors(upgraded)][:5]
+    """What the schema has against the result, as it reads after its upgrade to this schema."""
+    validator = jsonschema.Draft202012Validator(stored())
+    errors = validator.iter_errors(upgrade(told, SCHEMA))
+    return [f"{error.json_path}: {error.message[:200]}" for error in errors][:5]
 
 
 def _score_faults(told: Mapping[str, Any], result: Result) -> Iterator[tuple[str, str]]:
@@ -213,22 +233,33 @@ def _in_future(started: str) -> bool:
     return time > datetime.now(UTC) + timedelta(days=1)
 
 
-def _together(results: Mapping[Path, Result], cells: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """What only several results show: seeds, completeness, suites, manifests, parity, training."""
+def _together(results: Mapping[Path, Result]) -> Iterator[Finding]:
+    """What only several results show: seeds, suites, manifests, parity, training; and what tables label."""
     table = Table.of(results.values(), list(results))
     yield from _copies(results)
-    yield from _complete(results, cells)
-    yield from _one_value(results, "suite digest", _suite_key, lambda r: r.environment.get("suite_digest"))
+    yield from _one_value(results, "suite digest", suite_of, lambda r: r.environment.get("suite_digest"))
     yield from _one_value(
         results, "manifest", _protocol_key, lambda r: r.scores.manifest if r.scores else None
     )
     yield from _parity(table)
     for line in table.cells:
-        if line["budget_limited"]:
-            what = f"will be labelled budget-limited: {line['limited_why']}"
-            yield Finding(str(line["files"][0]), "trained enough", what, serious=False)
-        if line["unstable"]:
-            yield Finding(str(line["files"][0]), "times", "will be labelled unstable", serious=False)
+        for check, what in _labels(line):
+            yield Finding(str(line["files"][0]), check, what, serious=False)
+
+
+def _labels(line: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a reader of a table will see, or has to know, of a cell."""
+    if line["budget_limited"]:
+        yield "trained enough", f"will be labelled budget-limited: {line['limited_why']}"
+    if line["unstable"]:
+        yield "times", "will be labelled unstable"
+    if line["remarks"]:
+        more = f" (and {len(line['remarks']) - 1} more)" if len(line["remarks"]) > 1 else ""
+        yield "times", f"the machine was disturbed: {line['remarks'][0]}{more}"
+    settings = json.loads(line["backend_settings"])
+    for name, what in (("oversubscribe", "more threads than cores"), ("share", "ranks that share a GPU")):
+        if settings.get(name) is True:
+            yield "times", f"allows {what}: its speed-up is not for a published table"
 
 
 def _copies(results: Mapping[Path, Result]) -> Iterator[Finding]:
@@ -247,31 +278,28 @@ def _copies(results: Mapping[Path, Result]) -> Iterator[Finding]:
                 yield Finding(str(path), "seeds", f"scores and losses are those of seed {seed} in {first}")
 
 
-def _complete(results: Mapping[Path, Result], cells: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    suites: dict[str, list[tuple[Path, Result]]] = {}
-    for path, result in results.items():
-        suites.setdefault(f"{result.cell.suite}-v{result.cell.suite_version}", []).append((path, result))
-    for suite, members in suites.items():
-        folder = str(members[0][0].parent)
-        wanted = cells.get(suite)
-        if wanted is not None:
-            missing = set(wanted) - {result.cell.digest for _, result in members}
-            if missing:
-                yield Finding(
-                    folder, "complete", f"{len(missing)} of {len(wanted)} cells of {suite} lack a result"
-                )
+def _incomplete(found: Iterable[Gaps], partial: bool) -> Iterator[Finding]:
+    for one in found:
+        allowed = partial or (Path(one.folder) / PARTIAL).exists()
+        for what in one.missing:
+            yield Finding(one.folder, "complete", f"{one.suite}: {what}", serious=not allowed)
+        for path in one.foreign:
+            yield Finding(str(path), "complete", f"its settings are of no cell of {one.suite} as installed")
+
+
+def _origins(results: Mapping[Path, Result], suites: Mapping[str, Standard] | None) -> Iterator[Finding]:
+    """Suites that are not installed, or whose file is another one than the results were made with."""
+    for suite in sorted({suite_of(result) for result in results.values()} if suites is not None else ()):
+        path, result = next((p, r) for p, r in results.items() if suite_of(r) == suite)
+        digest = str(result.environment.get("suite_digest"))
+        here = (suites or {}).get(suite)
+        if here is None:
+            what = f"{suite} is not installed in that version: only its seeds were compared"
+        elif here.digest != digest:
+            what = f"made with another text of {suite} ({digest[:12]}) than is installed ({here.digest[:12]})"
+        else:
             continue
-        rows = Table.of(result for _, result in members).rows
-        seeds: dict[tuple[str, str], set[int]] = {}
-        for row in rows:
-            seeds.setdefault((row["group"], row["configuration"]), set()).add(row["seed"])
-        for group in {group for group, _ in seeds}:
-            every = set().union(*(have for (g, _), have in seeds.items() if g == group))
-            for (g, configuration), have in seeds.items():
-                if g == group and have != every:
-                    cell = next(row["cell"] for row in rows if row["configuration"] == configuration)
-                    lack = ", ".join(map(str, sorted(every - have)))
-                    yield Finding(folder, "complete", f"{cell} lacks seed {lack}, which others have")
+        yield Finding(str(path), "suite digest", what, serious=False)
 
 
 def _one_value(results: Mapping[Path, Result], check: str, key: Any, value: Any) -> Iterator[Finding]:
@@ -285,10 +313,6 @@ def _one_value(results: Mapping[Path, Result], check: str, key: Any, value: Any)
             yield Finding(str(path), check, f"differs from that of {where}, though it should be the same")
 
 
-def _suite_key(result: Result) -> Any:
-    return (result.cell.suite, result.cell.suite_version)
-
-
 def _protocol_key(result: Result) -> Any:
     cell = result.cell
     dataset = json.dumps([cell.dataset.name, dict(cell.dataset.settings)], sort_keys=True)
@@ -296,13 +320,28 @@ def _protocol_key(result: Result) -> Any:
 
 
 def _parity(table: Table) -> Iterator[Finding]:
-    """The same work on several backends must give the same scores, weak scaling aside."""
+    """The same work on several backends must give the same scores, weak scaling aside.
+
+    A difference that is shown (Holm over all of them) and is not within the margin is an error. Where too
+    few tasks or seeds show neither equality nor a difference, a table withholds the speed-up.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in table.cells:
         groups.setdefault(line["work"], []).append(line)
-    for lines in groups.values():
-        for line in lines[1:]:
-            if agree(table, lines[0]["positions"], line["positions"]) is False:
-                base = lines[0]
-                what = f"scores {line['mean']:.4f}, {base['backend']} × {base['ranks']} {base['mean']:.4f}"
-                yield Finding(str(line["files"][0]), "parity", what)
+    pairs = [(lines[0], line) for lines in groups.values() for line in lines[1:]]
+    apart = [
+        (base, line, _p_value(table, base["positions"], line["positions"]))
+        for base, line in pairs
+        if agree(table, base["positions"], line["positions"]) is False
+    ]
+    for (base, line, _), p in zip(apart, stats.holm([p for _, _, p in apart]), strict=True):
+        shown = bool(p <= PARITY_LEVEL)
+        what = f"scores {line['mean']:.4f}, {base['backend']} × {base['ranks']} {base['mean']:.4f}"
+        if not shown:
+            what += ": neither equality nor a difference is shown, so no speed-up will be"
+        yield Finding(str(line["files"][0]), "parity", what, serious=shown)
+
+
+def _p_value(table: Table, first: Sequence[int], second: Sequence[int]) -> float:
+    a, b = crossed(table, first), crossed(table, second)
+    return 1.0 if a is None or b is None else float(stats.difference(a, b).p_value())

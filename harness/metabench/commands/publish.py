@@ -11,6 +11,7 @@ import click
     epilog="""\b
 Examples:
   metabench publish results/local/quick-v1
+  metabench publish results/local/sine-v1 --partial
   metabench publish              write results/README.md anew
   metabench publish --check      fail where it is stale
 """
@@ -18,15 +19,20 @@ Examples:
 @click.argument("results", nargs=-1, type=click.Path())
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
               help="Folder of the published results.")  # fmt: skip
+@click.option(
+    "--partial", is_flag=True, help="Publish a part of a suite; the page then says what is missing."
+)
 @click.option("--check", is_flag=True, help="Only say whether README.md there is up to date.")
-def command(results: tuple[str, ...], folder: Path, check: bool) -> int:
+def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) -> int:
     """Verify RESULTS and copy them to where a pull request adds them, then write their README.md.
 
-    Exit status: 0 when done, 1 when `metabench verify` finds errors or README.md is stale.
+    They have to be whole: every cell and seed of the suite as it is installed, and no other.
+
+    Exit status: 0 when done, 1 when `metabench verify --complete` finds errors or README.md is stale.
     """
     from metabench.errors import RequestError
     from metabench.publishing import publish, stale, write_readme
-    from metabench.verification import verify
+    from metabench.verification import verify_whole
     from metabench.views import printable
 
     if check:
@@ -37,7 +43,7 @@ def command(results: tuple[str, ...], folder: Path, check: bool) -> int:
             return 1
         return 0
     if results:
-        found = verify(results)
+        found = verify_whole(results, partial)
         for finding in found.findings:
             click.echo(printable(str(finding)))
         if found.errors:

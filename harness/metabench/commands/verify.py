@@ -13,7 +13,9 @@ Examples:
 """
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path())
-@click.option("--complete", is_flag=True, help="Ask for a result of every cell of each suite, as installed.")
+@click.option("--complete", is_flag=True, help=(
+    "Ask for every cell and seed of each suite as it is installed, and for no other, as publish does."
+))  # fmt: skip
 def command(results: tuple[str, ...], complete: bool) -> int:
     """Check RESULTS (folders or files) before trusting them.
 
@@ -24,15 +26,10 @@ def command(results: tuple[str, ...], complete: bool) -> int:
     Exit status: 0 when nothing speaks against them, 1 otherwise. Notices are what tables will label.
     """
     from metabench.errors import RequestError
-    from metabench.publishing import suite_cells
-    from metabench.store import read_result
-    from metabench.verification import verify
+    from metabench.verification import verify, verify_whole
     from metabench.views import printable
 
-    found = verify(results)
-    if complete:
-        cells = (read_result(path).cell for path in found.files)
-        found = verify(results, suite_cells(sorted({f"{c.suite}-v{c.suite_version}" for c in cells})))
+    found = verify_whole(results) if complete else verify(results)
     if not found.files and not found.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
     for finding in found.findings:
