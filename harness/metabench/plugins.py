@@ -251,10 +251,11 @@ def fault(kind: str, cls: Any) -> str | None:
     """Why a class cannot be a component of this kind, or None."""
     if not isinstance(cls, type) or not issubclass(cls, KINDS[kind]):
         return f"is no subclass of metabench.{KINDS[kind].__name__}"
-    if not isinstance(getattr(cls, "name", None), str):
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
         return "has no `name: ClassVar[str]`"
-    if not NAME.fullmatch(cls.name):
-        return f"is called {cls.name!r}; a name is up to 64 letters, digits and . _ + -, the first not a sign"
+    if not NAME.fullmatch(name):
+        return f"is called {name!r}; a name is up to 64 letters, digits and . _ + -, the first not a sign"
     if "__dataclass_fields__" not in cls.__dict__ and any(
         isinstance(value, dataclasses.Field) for value in vars(cls).values()
     ):

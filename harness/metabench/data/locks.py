@@ -1,16 +1,18 @@
 """Locks between processes that would make or fetch the same file."""
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 NOTICE_SECONDS = 2.0  # of waiting, before it is said what is waited for
 
 log = logging.getLogger("metabench.data")
 
 
-def acquire(path: Path, work: str) -> AcquireReturnProxy:
+def acquire(path: Path, work: str) -> AbstractContextManager[Any]:
     """Holds the lock file at `path` until the `with` block ends; waits for whoever holds it, and says so.
 
     work: what the other process is doing, such as "fetches omniglot/a.zip". Raises OSError where the lock

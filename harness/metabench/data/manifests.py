@@ -54,8 +54,9 @@ class Manifest:
             "classes": list(self.classes),
         }
         text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+        arrays: dict[str, Any] = {"about": text, **self.arrays}
         with path.open("wb") as file:
-            np.savez_compressed(file, about=text, **self.arrays)
+            np.savez_compressed(file, **arrays)
 
     def difference(self, other: Manifest) -> str | None:
         """What first tells this manifest's tasks from another's, or None where they are the same."""
