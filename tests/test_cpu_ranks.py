@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from conftest import ROOT, Shell
+from made_results import made_cell
 from metabench.errors import SettingError
+from metabench.fallen import fallen
+from metabench.result import Result
 from metabench.settings import make
 from metabench_plugins.backends.cpu_ranks import CpuRanks
 from metabench_plugins.backends.torchrun import loopback
 
+TWO = """
+name = "two"
+version = 1
+[[cells]]
+algorithm = "reptile"
+network = "mlp"
+dataset = "sinusoid"
+test = {ways = 1, shots = 4, queries = 4}
+budget = {steps = 4, tasks = 4}
+evaluation = {tasks = 6}
+"""
+CELL = made_cell("maml", 0)
+SUMMARY = """
+Failures:
+[1]:
+  time      : 2026-11-24_10:00:01
+  host      : localhost
+  rank      : {second[0]} (local_rank: {second[0]})
+  exitcode  : {second[1]} (pid: 12)
+  error_file: <N/A>
+  traceback : …
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-24_10:00:00
+  host      : localhost
+  rank      : {first[0]} (local_rank: {first[0]})
+  exitcode  : {first[1]} (pid: 11)
+  error_file: <N/A>
+  traceback : …
+"""
+
 RANK = """
-import json, os, signal, sys, time
+import json, os, sys
 from pathlib import Path
 import torch
 from metabench.settings import make
 from metabench_plugins.backends.cpu_ranks import CpuRanks
 
-folder, settings, fate = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 with make(CpuRanks, settings).open() as device:
     Path(folder, f"{device.rank}.pid").write_text(str(os.getpid()))
     weights = torch.zeros(3, requires_grad=True)
@@ -35,20 +74,14 @@ with make(CpuRanks, settings).open() as device:
             "gathered": device.gather([device.rank]), "environment": device.environment(),
             "omp": os.environ["OMP_NUM_THREADS"]}
     Path(folder, f"{device.rank}.json").write_text(json.dumps(told))
-    if device.rank == 1 and fate == "raises":
-        raise ValueError("the words of rank one")
-    if device.rank == 1 and fate == "dies":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if device.rank == 1 and fate == "hangs":
-        time.sleep(1000)
     device.slowest(1.0)
 """
 
 
-def start(folder: Path, settings: dict[str, Any], fate: str = "ends") -> subprocess.Popen[str]:
+def start(folder: Path, settings: dict[str, Any]) -> subprocess.Popen[str]:
     """The ranks of this backend as `metabench run` would start them, with a script as their worker."""
     (folder / "rank.py").write_text(RANK)
-    arguments = [sys.executable, str(folder / "rank.py"), str(folder), json.dumps(settings), fate]
+    arguments = [sys.executable, str(folder / "rank.py"), str(folder), json.dumps(settings)]
     command, environment = make(CpuRanks, settings).command(arguments)
     return subprocess.Popen(
         command, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -60,9 +93,21 @@ def told(folder: Path, rank: int) -> Any:
 
 
 def left_over(folder: Path) -> list[int]:
-    """Ranks that still run."""
-    pids = [int(path.read_text()) for path in folder.glob("*.pid")]
-    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    """Processes that name something in this folder."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if any(str(folder) in word for word in process.info["cmdline"] or ()):
+            found.append(process.info["pid"])
+    return found
+
+
+def awaited(folder: Path, pattern: str) -> Path:
+    """The file that will be there."""
+    end = time.monotonic() + 120
+    while not (found := list(folder.glob(pattern))):
+        assert time.monotonic() < end, f"{folder} has no {pattern}"
+        time.sleep(0.1)
+    return found[0].resolve()
 
 
 def test_ranks_of_one_node_share_the_gradient_and_write_nothing(tmp_path: Path) -> None:
@@ -80,38 +125,90 @@ def test_ranks_of_one_node_share_the_gradient_and_write_nothing(tmp_path: Path) 
         assert (here["omp"], here["environment"]["threads"]) == ("1", 1)
 
 
-@pytest.mark.parametrize(
-    ("fate", "last_words"),
-    [
-        ("raises", "ValueError: the words of rank one"),
-        ("dies", "Signal 9 (SIGKILL) received by PID"),
-        ("hangs", "Timed out waiting 3000ms"),
-    ],
-)
-def test_rank_that_falls_ends_all_with_its_own_last_words(tmp_path: Path, fate: str, last_words: str) -> None:
-    process = start(tmp_path, {"ranks": 2, "timeout_seconds": 3.0, "oversubscribe": True}, fate)
-    log, _ = process.communicate(timeout=100)
+def test_rank_that_falls_is_named_with_its_own_last_lines_and_no_rank_is_left(shell: Shell) -> None:
+    fates = ("raise", "kill", "sleep")
+    head, _, _ = (ROOT / "tests/toy_package/toy_metabench/suites/mishaps.toml").read_text().partition("[[")
+    cells = (f'[[cells]]\nalgorithm = {{name = "mishap", how = "{how}", on_rank = 1}}\n' for how in fates)
+    (shell.folder / "fates.toml").write_text(head.replace('"mishaps"', '"fates"') + "".join(cells))
+    backend = "cpu-ranks:ranks=2,oversubscribe=true,timeout_seconds=5"
 
-    assert process.returncode == 1
-    root_cause = log[log.rindex("Root Cause") :]
-    assert last_words in root_cause
-    assert ("rank      : 0" if fate == "hangs" else "rank      : 1") in root_cause
-    assert left_over(tmp_path) == []
+    shell.run("run", "fates.toml", "--backend", backend, "--quiet", check=1)
+
+    found = {r.cell.algorithm.settings["how"]: r for r in shell.results("fates-v1")}
+    assert {how: r.status for how, r in found.items()} == dict.fromkeys(fates, "failed")
+    assert found["raise"].reason == "RuntimeError: the toy broke (rank 1)"
+    assert found["raise"].log_tail[-1] == "RuntimeError: the toy broke"
+    assert found["kill"].reason == "rank 1 was ended by SIGKILL"
+    assert found["kill"].signal == "SIGKILL"
+    assert found["kill"].log_tail == ("about to be killed",)
+    assert found["sleep"].reason.startswith("rank 1 did not answer: ")
+    assert "Timed out waiting 5000ms" in found["sleep"].reason
+    assert "falls asleep" in found["sleep"].log_tail
+    assert any("learners.py" in line and "in learn" in line for line in found["sleep"].log_tail)
+    assert all(r.environment["cores"] and r.started for r in found.values())
+    assert left_over(shell.folder) == []
 
 
-def test_two_agents_of_torchrun_meet_as_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_rank_after_one_that_raised_is_not_the_cause(tmp_path: Path) -> None:
+    raised = Result(CELL, "failed", "ValueError: broken", ("ValueError: broken",)).to_json()
+    (tmp_path / "failed-0.json").write_text(json.dumps({**raised, "rank": 0, "time": 1.0}))
+    log = SUMMARY.format(first=(0, 1), second=(1, -9))
+
+    found = fallen(tmp_path, log, ranks=2)
+
+    assert found is not None
+    assert (found.reason, found.signal) == ("ValueError: broken (rank 0)", None)
+
+
+def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
+    found = fallen(tmp_path, "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2)
+
+    assert found is not None
+    assert found.reason == "rank 1 ended with exit status 3 and left no result"
+    assert found.log_tail == ("last",)
+
+
+def test_several_ranks_that_do_not_answer_are_named(tmp_path: Path) -> None:
+    waited = Result(CELL, "failed", "RuntimeError: Timed out waiting 5000ms").to_json()
+    (tmp_path / "failed-1.json").write_text(json.dumps({**waited, "rank": 1, "time": 1.0}))
+
+    found = fallen(tmp_path, SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
+
+    assert found is not None
+    assert found.reason == "ranks 0, 2 did not answer: RuntimeError: Timed out waiting 5000ms (rank 1)"
+
+
+def test_two_machines_run_the_documented_commands(tmp_path: Path) -> None:
+    """Both machines are this one; the commands are those of docs/hardware.md, with other names filled in."""
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs/hardware.md").read_text(), flags=re.DOTALL)
+    first, second = (block.replace("\\\n", " ") for block in blocks if "nnodes=2" in block)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", loopback() or "")  # this machine's name may not resolve
-    settings = {"ranks": 2, "nnodes": 2, "rdzv_endpoint": f"127.0.0.1:{port}", "rdzv_id": "test"}
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    names = {"metabench run": "run", "quick --only group=scaling": "two.toml --timeout 200 --results .",
+             "first:29400": f"{endpoint},oversubscribe=true"}  # fmt: skip
+    for name, here in names.items():
+        assert name in first
+        first = first.replace(name, here)
+    (tmp_path / "two.toml").write_text(TWO)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # this machine's name may not resolve, for which the page names the interface
+    shell = Shell(tmp_path, os.environ | {"GLOO_SOCKET_IFNAME": loopback() or "", "PATH": path})
 
-    agents = [start(tmp_path, settings) for _ in range(2)]
-    logs = [agent.communicate(timeout=120)[0] for agent in agents]
+    with subprocess.Popen(
+        shell.argv(*shlex.split(first)), cwd=tmp_path, env=shell.environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as runner:  # fmt: skip
+        job = awaited(tmp_path / "two-v1/jobs", "*/job.json")
+        second = second.replace("RESULTS/SUITE-vN/jobs/CELL/job.json", str(job))
+        second = second.replace("first:29400", endpoint)
+        subprocess.run(second, shell=True, check=True, timeout=200, cwd=tmp_path, env=shell.environment)
+        said, _ = runner.communicate(timeout=60)
 
-    assert [agent.returncode for agent in agents] == [0, 0], logs
-    assert told(tmp_path, 0)["gradient"] == told(tmp_path, 1)["gradient"] == [1.5, 1.5, 1.5]
-    assert told(tmp_path, 0)["environment"]["nodes"] == 2
+    assert runner.returncode == 0, said
+    (result,) = shell.results("two-v1", ".")
+    assert result.status == "ok"
+    assert (result.environment["ranks"], result.environment["nodes"]) == (4, 2)
 
 
 def test_more_threads_than_cores_are_no_backend_unless_asked_for() -> None:

@@ -9,6 +9,7 @@ The exit status is 0 where a result was written, 1 where a rank failed.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -30,11 +31,14 @@ import torch  # noqa: E402
 
 from metabench import loop  # noqa: E402
 from metabench.allocation import keep_freed_memory  # noqa: E402
-from metabench.contracts import Algorithm, Backend, Dataset, Metric, Network  # noqa: E402
+from metabench.contracts import Algorithm, Backend, Dataset, Learner, Metric, Network  # noqa: E402
 from metabench.cost import flops_per_step  # noqa: E402
 from metabench.device import Device, out_of_memory  # noqa: E402
+from metabench.engine.lift import Lifted  # noqa: E402
 from metabench.environment import describe as describe_environment  # noqa: E402
 from metabench.errors import CellEnd, DataError  # noqa: E402
+from metabench.fallen import TAIL_LINES  # noqa: E402
+from metabench.gathered import Joules, summed  # noqa: E402
 from metabench.probe import look, marks  # noqa: E402
 from metabench.records import Cell, Spec, Workload  # noqa: E402
 from metabench.result import Result  # noqa: E402
@@ -42,7 +46,6 @@ from metabench.settings import make  # noqa: E402
 from metabench.store import write_json  # noqa: E402
 
 IMPORTED = time.time()
-TAIL_LINES = 20
 
 
 def main(argv: list[str]) -> int:
@@ -50,6 +53,9 @@ def main(argv: list[str]) -> int:
     job_file = Path(argv[0])
     job = json.loads(job_file.read_text(encoding="utf-8"))
     _end_with_parent()
+    if "RANK" in os.environ and hasattr(faulthandler, "register"):  # absent on Windows
+        # a rank that hangs shows where when torchrun ends it: the others have given it up
+        faulthandler.register(signal.SIGTERM, chain=True)
     work = _Work(job, job_file.parent)
     try:
         return work.run()
@@ -94,14 +100,20 @@ class _Work:
 
     def _measure(self, device: Device) -> None:
         run = self.loop_run = self._build(device)
-        energy = device.energy()
+        energy = Joules(device)
+        energy.resume()
         with device.numerics():
             loop.train(run)
-            self._note(training=run.training)
             scores = loop.evaluate(run)
-        used = {meter: joules - energy[meter] for meter, joules in device.energy().items() if meter in energy}
-        memory = _summed(device)
-        self._note(training=run.training, scores=scores, energy=used, memory=memory, cost=_cost(run))
+        energy.pause()
+        self._note(
+            training=run.training,
+            scores=scores,
+            path=_path(run.learner),
+            energy=energy.summed(),
+            memory=summed(device, device.peak_memory()),
+        )
+        self._note(cost=_cost(run))
 
     def _build(self, device: Device) -> loop.Run:
         cell = self.result.cell
@@ -121,7 +133,6 @@ class _Work:
         built = device.clock()
         self._note(
             setup={**self.result.setup, "data": loaded - started, "build": built - loaded},
-            path=learner.path,
             parameters=sum(p.numel() for p in learner.parameters()),
         )
         return loop.Run(cell, learner, source, metric, device, self.say)
@@ -144,11 +155,14 @@ class _Work:
 
     def fail(self, error: Exception) -> None:
         """Writes down how this rank fell, with everything that was measured before."""
-        if self.loop_run is not None and self.loop_run.training.steps:
-            self._note(training=self.loop_run.training)
+        run = self.loop_run
+        if run is not None:
+            self._note(path=_path(run.learner))
+            if run.training.steps:
+                self._note(training=run.training)
         status, reason = _status(error), _reason(error)
         tail: list[str] = []
-        if status == "failed":
+        if status not in ("skipped", "invalid"):  # these were foreseen, and their reason says it all
             text = "".join(traceback.format_exception(error))
             print(text, file=sys.stderr, flush=True)
             tail = text.rstrip().splitlines()[-TAIL_LINES:]
@@ -171,22 +185,23 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {first}"
 
 
+def _path(learner: Learner) -> str:
+    """The engine path, with the reason where a network did not run by its rules."""
+    parts = getattr(learner, "__dict__", {}).values()
+    reasons = [one.reason for one in parts if isinstance(one, Lifted) and one.reason]
+    return f"{learner.path} ({reasons[0].splitlines()[0]})" if reasons else learner.path
+
+
 def _cost(run: loop.Run) -> dict[str, float]:
-    """FLOPs of one meta-step over all ranks; absent where they cannot be counted."""
-    batch = loop.draw(run, 0)
+    """FLOPs of the last meta-step over all ranks; absent where they cannot be counted."""
+    last = max(0, run.training.steps - 1)
+    batch = loop.draw(run, last)
     if batch is None:
         return {}
     with run.device.numerics():
-        own = flops_per_step(run.learner, batch, 0, run.cell.budget.steps)
+        own = flops_per_step(run.learner, batch, last, run.cell.budget.steps)
     ranks = [values[0] for values in run.device.gather([own or 0.0])]
     return {"flops_per_step": sum(ranks)} if all(ranks) else {}
-
-
-def _summed(device: Device) -> dict[str, float]:
-    own = device.peak_memory()
-    names = sorted(own)
-    ranks = device.gather([own[name] for name in names])
-    return dict(zip(names, map(sum, zip(*ranks, strict=True)), strict=True))
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from metabench.errors import SettingError
+from metabench.fallen import RANK_PREFIX
 
 
 def torchrun(
@@ -30,7 +31,7 @@ def torchrun(
         options.append("--local-addr=127.0.0.1")  # a host name that does not resolve would cost seconds
     job = Path(argv[-1])
     if job.is_absolute() and job.suffix == ".json":  # else torchrun would leave a folder in the system's /tmp
-        options.append(f"--log-dir={job.parent / 'torchrun'}")
+        options += [f"--log-dir={job.parent / 'torchrun'}", "--tee=3"]  # each line with its rank before it
     python, *rest = argv
     if python == sys.executable:
         return [python, "-m", "torch.distributed.run", *options, *rest]
@@ -56,8 +57,12 @@ def loopback() -> str | None:
 
 
 def rank_environment(nnodes: int) -> dict[str, str]:
-    """Keeps the ranks of one machine on its loopback interface, and torch's own warnings out of the log."""
-    environment = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    """Keeps the ranks of one machine on its loopback interface, and names each line's rank in the log."""
+    environment = {
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": RANK_PREFIX,
+        "PYTHONUNBUFFERED": "1",  # else torchrun would hold a rank's last lines back
+    }
     name = loopback() if nnodes == 1 else None
     if name:
         environment["GLOO_SOCKET_IFNAME"] = environment["NCCL_SOCKET_IFNAME"] = name

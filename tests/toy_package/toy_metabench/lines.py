@@ -67,3 +67,26 @@ class ToyLinear(Network):
         module.features = nn.Identity()
         module.head = nn.Linear(input_shape[0], outputs or 1)
         return module
+
+
+class _Attention(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.query = nn.Linear(width, 4)
+        self.value = nn.Linear(width, 4)
+
+    def forward(self, x):
+        return torch.softmax(self.query(x), -1) * self.value(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyAttention(Network):
+    """Attention over hidden units, whose softmax the engine has no rule for."""
+
+    name = "toy-attention"
+
+    def build(self, input_shape, outputs):
+        module = nn.Sequential()
+        module.features = _Attention(input_shape[0])
+        module.head = nn.Linear(4, outputs)
+        return module

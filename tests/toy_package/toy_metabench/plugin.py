@@ -14,9 +14,9 @@ def metabench_algorithms():
 
 @hookimpl
 def metabench_networks():
-    from toy_metabench.lines import ToyLinear
+    from toy_metabench.lines import ToyAttention, ToyLinear
 
-    return [ToyLinear]
+    return [ToyAttention, ToyLinear]
 
 
 @hookimpl
