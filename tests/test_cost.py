@@ -57,13 +57,15 @@ def test_convolution_of_one_group_is_counted_as_torch_does(transposed: bool) -> 
     assert ours.get_total_flops() == theirs.get_total_flops() > 0
 
 
-def built(algorithm: str, network: str, dataset: str, protocol: Protocol) -> tuple[Learner, Any]:
+def built(
+    algorithm: str, network: str, dataset: str, protocol: Protocol, **settings: Any
+) -> tuple[Learner, Any]:
     registry, device = load(), Device(dtype=torch.float64)
     data = make(registry.find("dataset", dataset).cls)
     body = make(registry.find("network", network).cls)
     workload = Workload(data.describe(), protocol, protocol, 10, 3, 0)
     torch.manual_seed(0)
-    learner = make(registry.find("algorithm", algorithm).cls).build(workload, body, device)
+    learner = make(registry.find("algorithm", algorithm).cls, settings).build(workload, body, device)
     return learner, data.load(device).episodes("train", protocol, range(3), 0)
 
 
@@ -115,6 +117,15 @@ class Elsewhere(Learner):
         raise AssertionError(f"{name} of a captured step was asked for")
 
     parameters = learn = update = adapt = predict = state_dict = load_state_dict = __getattr__  # type: ignore[assignment]
+
+
+def test_compiled_step_is_counted_as_it_is_written() -> None:
+    protocol = Protocol(1, 5, 5)
+    eager, batch = built("maml", "mlp", "sinusoid", protocol)
+    compiled, _ = built("maml", "mlp", "sinusoid", protocol, execution="compiled")
+
+    assert flops_per_step(compiled, batch) == flops_per_step(eager, batch)
+    assert compiled.path == "batched, compiled"
 
 
 def test_step_that_cannot_be_seen_has_no_count() -> None:

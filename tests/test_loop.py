@@ -149,7 +149,7 @@ class Peeker(Follower):
         return super().predict(state, query_x) + query_x.mean(1, keepdim=True)
 
 
-class EqualScore(MeanSquaredError):
+class EqualScore(MeanSquaredError):  # noqa: N818 - a metric
     """Finds every prediction as good, so that one of infinity can be scored."""
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ Elementwise work, normalisation and linear solvers are not counted (a few per ce
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from math import prod
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from metabench.contracts import Episodes, Examples, Learner
+from metabench.engine.execution import Execution
 
 
 def flops_per_step(
@@ -22,13 +25,12 @@ def flops_per_step(
 ) -> float | None:
     """Floating point operations of one `learner.learn(batch, step, total)`, on this rank's batch.
 
-    None where they cannot be seen: a captured or compiled step calls no operation of torch. The learner
-    is left as it was, gradients included. Call it outside every timed part: it slows the step.
+    A step that runs compiled or captured calls no operation of torch, so it is counted as it is written.
+    None where that cannot be done. The learner is left as it was, gradients included. Call it outside every
+    timed part: it slows the step.
     """
-    if any(word in learner.path for word in ("graph", "compile")):
-        return None
     try:
-        with _unchanged(learner), counter() as counted:
+        with _unchanged(learner), _eager(learner), counter() as counted:
             learner.learn(batch, step, total)
     except Exception:  # a learner that cannot run under the counter keeps its result, without this column
         return None
@@ -67,6 +69,22 @@ def convolution_gradient_flops(
     """
     places = prod(x_shape[2:] if transposed else grad_shape[2:])
     return sum(output_mask[:2]) * 2 * x_shape[0] * places * prod(w_shape)
+
+
+@contextmanager
+def _eager(learner: Learner) -> Iterator[None]:
+    """Lets the learner run its meta-step operation by operation in the block."""
+    execution = getattr(learner, "execution", None)
+    if not isinstance(execution, Execution):
+        if any(word in learner.path for word in ("graph", "compile")):
+            raise ValueError(f"{type(learner).__name__} hides its operations")
+        yield
+        return
+    way, execution.way = execution.way, "eager"
+    try:
+        yield
+    finally:
+        execution.way = way
 
 
 class _unchanged:  # noqa: N801 - reads as a context: `with _unchanged(learner)`
