@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from metabench import stats
+from metabench.environment import WITH_GPUS
 from metabench.labels import labels
 from metabench.sections import (
     ABSENT,
@@ -109,7 +110,8 @@ def devices(table: Table) -> Section:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in table.cells:
         if line["ranks"] == 1 and line["device"]:
-            groups.setdefault((line["work"], line["machine"]), []).append(line | _layout(line))
+            host = line["machine"].partition(WITH_GPUS)[0]  # the name of a GPU's machine ends with the GPU's
+            groups.setdefault((line["work"], host), []).append(line | _layout(line))
     lines = []
     for series in groups.values():
         if len({line["device"] for line in series}) > 1:
