@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,8 +16,23 @@ from typing import Any
 
 TOLERANCE = 0.02
 
-STANDARD = {"split": "vinyals", "rotations": True}
-"""The settings of Omniglot under which the published figures were measured."""
+DATA: Mapping[str, Mapping[str, Any]] = {
+    "omniglot": {"split": "vinyals", "rotations": True, "size": 28},
+}
+"""The settings of a data set under which the published figures were measured."""
+
+NETWORKS: Sequence[tuple[str, str, Mapping[str, Any]]] = (
+    ("conv4", "conv4", {"width": 64}),
+    ("conv4-32", "conv4", {"width": 32}),
+    ("mlp", "mlp", {"hidden": [256, 128, 64, 64], "batch_norm": True}),
+    ("resnet12", "resnet12", {"width": 64}),
+    ("conv4", "l2l-omniglot-cnn", {"width": 64, "layers": 4}),
+    ("conv4", "l2l-cnn4", {"width": 64}),
+    ("conv4-32", "l2l-cnn4", {"width": 32}),
+    ("mlp", "l2l-omniglot-fc", {"hidden": [256, 128, 64, 64]}),
+    ("resnet12", "l2l-resnet12", {"avg_pool": True}),
+)
+"""What the networks of references.csv are here: its name for it, the component, and the settings."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +61,14 @@ class Reference:
 def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
     """The references of a row's data set, protocol, algorithm and network; papers first.
 
-    Only trained cells on a data set in its standard form have one. The library learn2learn's own
+    Only trained cells have one, whose data set and network have the settings that the figures were measured
+    with. First-order variants have names of their own (`fomaml`). The library learn2learn's own
     algorithms (`l2l-…`) are measured against the same papers.
     """
     data = json.loads(row["dataset_settings"])
     if row["metric"] != "accuracy" or not row["steps"] or not row["train"]:
         return ()
-    if any(data.get(name, usual) != usual for name, usual in STANDARD.items()):
+    if not _as_meant(data, DATA.get(row["dataset_name"], {})):
         return ()
     names = _algorithm(row["algorithm"], json.loads(row["algorithm_settings"]))
     network = _network(row["network_name"], json.loads(row["network_settings"]))
@@ -62,14 +78,19 @@ def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
 
 def _algorithm(name: str, settings: Mapping[str, Any]) -> str:
     name = name.removeprefix("l2l-")
-    if name == "maml" and settings.get("first_order"):
-        return "fomaml"
-    return name
+    return f"fo{name}" if settings.get("first_order") else name
 
 
 def _network(name: str, settings: Mapping[str, Any]) -> str:
-    width = settings.get("filters", settings.get("width", settings.get("channels")))
-    return "conv4-32" if name == "conv4" and width == 32 else name
+    """The network's name in references.csv, empty where its settings are not those of any."""
+    for known, component, meant in NETWORKS:
+        if component == name and _as_meant(settings, meant):
+            return known
+    return ""
+
+
+def _as_meant(settings: Mapping[str, Any], meant: Mapping[str, Any]) -> bool:
+    return all(settings.get(name, value) == value for name, value in meant.items())
 
 
 @cache
