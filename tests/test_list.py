@@ -152,3 +152,12 @@ def test_dependency_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "numpy>=999.1 is needed: pip install 'numpy>=999.1'" in old
     assert absent == "no-such-package is not installed: pip install 'no-such-package>=1'"
     assert doctor._numbers("2.10.1+cpu") > doctor._numbers("2.6")
+
+
+def test_show_gives_defaults_as_a_suite_file_has_them(shell: Shell) -> None:
+    rows = {
+        line.split()[0]: line.split() for line in shell.run("show", "imagefolder").stdout.splitlines() if line
+    }
+    assert rows["fractions"][4:7] == ["[0.64,", "0.16,", "0.2]"]
+    assert rows["splits"][2] == '""'
+    assert rows["colour"][2] == "true"

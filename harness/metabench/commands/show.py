@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import MISSING
 from typing import Any
 
@@ -65,7 +66,10 @@ def _component(entry: Entry) -> str:
 
 
 def _default(one: Setting) -> str:
-    return "required" if one.default is MISSING else repr(one.default).replace("None", "none")
+    """The default as a suite file would have it, which has no word for None."""
+    if one.default is MISSING:
+        return "required"
+    return "none" if one.default is None else json.dumps(one.default, ensure_ascii=False)
 
 
 def _bounds(one: Setting) -> str:
