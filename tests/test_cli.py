@@ -21,7 +21,8 @@ echo "status $?"
 "$@" --quiet --rerun
 echo "status $?"
 cat full/toy-v3/*.json
-find full -type f | sort
+echo
+find full -type f | LC_ALL=C sort
 """  # a file system of its own, which ends with the shell
 
 

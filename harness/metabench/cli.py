@@ -30,6 +30,10 @@ COMMANDS = {
 }
 
 
+UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What becomes of a path in the request that cannot be used."""
+
+
 class _Commands(click.Group):
     """Imports a command when it is used, so that `metabench --help` stays quick."""
 
@@ -61,7 +65,10 @@ def metabench() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits: 0 done, 1 a cell or a check failed, 2 a mistake in the request."""
+    """Runs one command and exits with its status.
+
+    0: done; 1: a cell or a check failed, or the disk is full; 2: a mistake in the request; 130: interrupted.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: Any = metabench.main(arguments, prog_name="metabench", standalone_mode=False)
@@ -77,6 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # mostly a path of the request that cannot be used
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _say(f"{where}{error.strerror or error}")
+        sys.exit(2 if isinstance(error, UNUSABLE) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
