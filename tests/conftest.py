@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +42,11 @@ def real_data() -> Path:
 
 @dataclass(frozen=True)
 class Shell:
-    """Runs the real command in a scratch folder, with the toy package installed beside metabench."""
+    """Runs the real command in a scratch folder."""
 
     folder: Path
     environment: dict[str, str]
+    python: str = sys.executable
 
     def run(self, *arguments: str, check: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
         """`metabench ARGUMENTS`; fails unless the exit status is `check` (None: any)."""
@@ -56,29 +59,53 @@ class Shell:
 
     def argv(self, *arguments: str) -> list[str]:
         """The command line of `metabench ARGUMENTS`."""
-        return [sys.executable, "-m", "metabench.cli", *arguments]
+        return [self.python, "-m", "metabench.cli", *arguments]
 
     def results(self, suite: str, results: str = "results/local") -> list[Result]:
         """The stored results of a suite, by name of the file."""
         return [read_result(path) for path in sorted((self.folder / results / suite).glob("*.json"))]
 
 
+def install(folder: Path, *packages: Path) -> str:
+    """A virtual environment with these packages, built and installed by pip; returns its interpreter.
+
+    It sees the packages of the environment that runs the tests, and needs no network.
+    """
+    home = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    python = str(home / "bin" / "python")
+    wheels = str(folder / "wheels")
+    for package in packages:
+        source = shutil.copytree(package, folder / "source" / package.name)  # pip builds in the source
+        _pip(python, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", wheels, str(source))
+        _pip(python, "install", "--no-index", "--find-links", wheels, package_name(package))
+    return python
+
+
+def _pip(python: str, *arguments: str) -> None:
+    pip = [python, "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def package_name(package: Path) -> str:
+    """The name of the distribution whose source lies in this folder."""
+    name: str = tomllib.loads((package / "pyproject.toml").read_text())["project"]["name"]
+    return name
+
+
 @pytest.fixture(scope="session")
-def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of site packages with the toy package, built and installed by pip."""
-    source = tmp_path_factory.mktemp("toy-source") / "toy"
-    shutil.copytree(ROOT / "tests" / "toy_package", source)
-    site = tmp_path_factory.mktemp("toy-site")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
-               "--disable-pip-version-check", "--target", str(site), str(source)]  # fmt: skip
-    subprocess.run(install, check=True, capture_output=True)
-    return site
+def toy_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of a virtual environment that has the toy package."""
+    return install(tmp_path_factory.mktemp("toy"), ROOT / "tests" / "toy_package")
 
 
 @pytest.fixture
-def shell(tmp_path: Path, toy_site: Path) -> Shell:
+def shell(tmp_path: Path, toy_python: str) -> Shell:
     """The real command, in a scratch folder, with the toy package installed."""
-    return Shell(tmp_path, shell_environment(toy_site))
+    return Shell(tmp_path, shell_environment(), toy_python)
 
 
 def shell_environment(*sites: Path) -> dict[str, str]:

@@ -15,27 +15,27 @@ requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
 
 [project]
-name = "toy-broken"
+name = "toy-worse"
 version = "0.4"
 
 [project.entry-points.metabench]
-absent = "toy_broken.absent"
-twin = "toy_broken.twin"
-wrong = "toy_broken.wrong"
+absent = "toy_worse.absent"
+twin = "toy_worse.twin"
+wrong = "toy_worse.wrong"
 
 [tool.setuptools]
-packages = ["toy_broken"]
+packages = ["toy_worse"]
 """,
-    "toy_broken/__init__.py": "",
-    "toy_broken/absent.py": "import no_such_module\n",
-    "toy_broken/wrong.py": """
+    "toy_worse/__init__.py": "",
+    "toy_worse/absent.py": "import no_such_module\n",
+    "toy_worse/wrong.py": """
 from metabench import hookimpl
 
 @hookimpl
 def metabench_networks(folder):
     return []
 """,
-    "toy_broken/twin.py": """
+    "toy_worse/twin.py": """
 from metabench import hookimpl
 
 @hookimpl
@@ -73,7 +73,7 @@ def test_third_party_package_is_listed_with_its_version_and_runs_its_suite(shell
 def broken_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The interpreter of an environment with the toy package and a broken one."""
     folder = tmp_path_factory.mktemp("broken")
-    package = folder / "toy-broken"
+    package = folder / "toy-worse"
     for name, text in BROKEN.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
@@ -87,17 +87,17 @@ def test_broken_package_is_named_with_its_remedies_and_the_rest_works(
     listed = shell.run("list")
     said = listed.stdout + listed.stderr
     for plugin, what, remedy in (
-        ("absent", "No module named 'no_such_module'", "pip install --force-reinstall toy-broken"),
+        ("absent", "No module named 'no_such_module'", "pip install --force-reinstall toy-worse"),
         ("twin", "'toy-mean' is already brought by plugin 'toy'", "Rename one of them"),
         ("wrong", "its hook metabench_networks has the argument 'folder'", "See the hooks in metabench"),
     ):
-        (line,) = [line for line in said.splitlines() if f"plugin '{plugin}' (toy_broken.{plugin})" in line]
-        assert "of toy-broken 0.4" in line
+        (line,) = [line for line in said.splitlines() if f"plugin '{plugin}' (toy_worse.{plugin})" in line]
+        assert "of toy-worse 0.4" in line
         assert what in line
         assert remedy in line
     assert "toy-linear" in listed.stdout
 
     said = shell.run("run", "toy", "--quiet").stderr
-    assert "toy_broken.absent" in said
+    assert "toy_worse.absent" in said
     (result,) = shell.results("toy-v3")
     assert (result.status, result.cell.plugins["algorithm"]) == ("ok", "toy-metabench 1.2.3")
