@@ -1,6 +1,7 @@
 """The published results in the repository: sound, complete, and every trained learner above its floors."""
 
 import math
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -10,8 +11,11 @@ import pytest
 from conftest import ROOT
 from metabench.result import Result
 from metabench.store import read_result
+from metabench.table import Table
 
 FLOORS = {"nearest-neighbour", "scratch"}
+BOARDS = ("sine", "glyphs-board", "omniglot-small", "head-to-head")
+"""Suites whose results are the project's own boards, with three seeds each."""
 PUBLISHED = sorted(p for p in (ROOT / "results").glob("*-v*/*") if p.is_dir())
 
 
@@ -21,6 +25,29 @@ def interval(results: list[Result]) -> tuple[float, float]:
     per_task = [fmean(seeds) for seeds in zip(*scores, strict=True)]
     half = 1.96 * stdev(per_task) / math.sqrt(len(per_task))
     return fmean(per_task) - half, fmean(per_task) + half
+
+
+@pytest.mark.parametrize("suite", BOARDS)
+def test_every_board_is_published_with_three_seeds_in_every_cell(suite: str, tmp_path: Path) -> None:
+    files = sorted((ROOT / "results").glob(f"{suite}-v*/*/*.json"))
+    if not files:
+        pytest.skip(f"{suite} is not published yet")
+
+    cells = Table.read(files, tmp_path).cells
+    assert cells
+    assert all(len(cell["seed_list"]) >= 3 for cell in cells)
+
+
+def test_boards_are_suites_that_exist_with_three_seeds() -> None:
+    for suite in BOARDS:
+        told = tomllib.loads((ROOT / "suites" / f"{suite}.toml").read_text(encoding="utf-8"))
+        assert len(told["defaults"]["seeds"]) >= 3, suite
+
+
+def test_the_boards_of_sine_waves_and_handwriting_are_published() -> None:
+    published = {path.parent.name.rpartition("-v")[0] for path in PUBLISHED}
+
+    assert {"quick", "sine", "omniglot-small"} <= published
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda p: p.parent.name)

@@ -26,13 +26,14 @@ def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     from metabench.index import for_good
     from metabench.plugins import load
     from metabench.table import Table, write_reports
+    from metabench.views import printable
 
     with for_good():
         table = Table.read(results)
     if not len(table):
         raise RequestError(f"{', '.join(results)}: no results in it, so there is nothing to show")
     for problem in table.problems[:20]:
-        click.echo(f"passed over: {problem}", err=True)
+        click.echo(printable(f"passed over: {problem}"), err=True)
     pages = write_reports(table, output, ["site"], load(), {"site": {"pictures": pictures}})
     click.echo(pages[0])
     return 0
