@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from metabench import Result
 from metabench.commands.leaderboard import command
 from metabench.errors import RequestError
 from test_reports import HOSTILE
+from test_sizes import sized
 
 pytest.importorskip("jinja2", reason="the site needs Jinja2: pip install 'metabench[site]'")
 
@@ -87,8 +89,9 @@ def wait(condition: Any, seconds: float = 10) -> Any:
 
 
 def column(browser: Any, field: str) -> list[str]:
-    cells = browser.find_elements("css selector", f'.tabulator-row [tabulator-field="{field}"]')
-    return [cell.text for cell in cells]
+    # read at once: between two calls the table may draw its rows anew
+    script = "return [...document.querySelectorAll(arguments[0])].map((cell) => cell.innerText.trim())"
+    return list(browser.execute_script(script, f'.tabulator-row [tabulator-field="{field}"]'))
 
 
 def scores(browser: Any) -> list[float]:
@@ -123,7 +126,12 @@ def test_the_page_of_a_suite_shows_tiers_intervals_references_and_labels(browser
     assert "transductive" in "".join(column(browser, "labels"))
     assert column(browser, "rank") == ["1", "1", "3", "1"]
     body = browser.find_element("tag name", "main").text
-    for words in ("@misc{metabench-made-v1", "Scaling", "metabench run made", "Tier: 1 +"):
+    for words in (
+        "@misc{metabench-made-v1",
+        "Strong scaling",
+        "metabench run made",
+        "Tier: in order",
+    ):
         assert words in body
 
 
@@ -154,11 +162,20 @@ def test_a_filter_narrows_the_rows_and_the_address_keeps_it(browser: Any, site: 
     assert filter_box(browser, "method").get_attribute("value") == "method1"
 
 
-def test_a_number_filter_asks_for_at_least(browser: Any, site: Path) -> None:
+def test_a_number_filter_asks_for_at_least_or_at_most(browser: Any, site: Path) -> None:
     opened(browser, site / "other-v1.html", "#f.score=79")
-
     wait(lambda: 0 < len(column(browser, "score")) < 5)
-    assert all(float(text.split()[0]) >= 79 for text in column(browser, "score"))
+    assert all(score >= 79 for score in scores(browser))
+
+    box = filter_box(browser, "score")
+    for asked in ("<=51.5", "≤ 51.5"):
+        box.clear()
+        box.send_keys(asked)
+        wait(lambda: 0 < len(column(browser, "score")) < 10 and max(scores(browser)) <= 51.5)
+    wait(lambda: "f.score=" in browser.current_url)
+    count = len(column(browser, "score"))
+    opened(browser, site / "other-v1.html", "#" + browser.current_url.partition("#")[2])
+    wait(lambda: len(column(browser, "score")) == count)
 
 
 def test_a_strange_address_breaks_nothing(browser: Any, site: Path) -> None:
@@ -179,6 +196,54 @@ def test_what_is_shown_is_downloaded_as_csv(browser: Any, site: Path) -> None:
     rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
     assert [row["method"] for row in rows] == column(browser, "method")
     assert len(rows) == 10
+
+
+@pytest.fixture(scope="module")
+def mixed_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of two metrics, with every table and a name that a spreadsheet would run."""
+    results = [made_result(made_cell("maml", s, label="=1+1", target=0.6, test_tasks=60)) for s in range(3)]
+    error = made_result(made_cell("cnp", dataset="sinusoid", ways=1, shots=10, test_tasks=60), 0.65)
+    assert error.scores is not None
+    squared = replace(error.scores, metric="mse", unit="", higher_is_better=False)
+    results.append(replace(error, scores=squared))
+    for backend, device in (("cpu", "cpu"), ("cuda", "cuda:0")):
+        one = made_result(made_cell("anil", backend=backend, test_tasks=60), exact=True)
+        results.append(replace(one, environment={**one.environment, "device": device}))
+    for ranks in (1, 2):
+        cell = made_cell("reptile", backend="cpu-ranks", ranks=ranks, tasks=8 * ranks, group="scaling-weak",
+                         test_tasks=60)  # fmt: skip
+        results.append(made_result(cell))
+    results += [sized(shots, shots < 5) for shots in (1, 5)]
+    return built(results, tmp_path_factory.mktemp("mixed"))
+
+
+def test_a_page_tells_metrics_apart_and_has_every_table(browser: Any, mixed_site: Path) -> None:
+    opened(browser, mixed_site / "made-v1.html")
+
+    assert {"accuracy", "mse"} <= set(column(browser, "metric"))
+    headings = [heading.text for heading in browser.find_elements("tag name", "h2")]
+    for title in ("Time to target", "Weak scaling", "Change of device", "Largest that fits", "Cost"):
+        assert title in headings
+
+
+def test_one_metric_needs_no_column(browser: Any, site: Path) -> None:
+    opened(browser, site / "other-v1.html")
+
+    assert column(browser, "metric") == []
+
+
+def test_a_download_runs_no_formula_and_has_the_interval(browser: Any, mixed_site: Path) -> None:
+    opened(browser, mixed_site / "made-v1.html")
+
+    browser.find_element("id", "csv").click()
+
+    file = browser.downloads / "made-v1.csv"
+    wait(file.exists)
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+    (row,) = [row for row in rows if "1+1" in row["method"]]
+    assert row["method"] == "'=1+1"
+    assert 0 < float(row["half of the 95 % interval"]) < 5
+    assert float(row["score"]) > 50
 
 
 def test_the_keyboard_reaches_and_sorts_the_table(browser: Any, site: Path) -> None:
@@ -307,7 +372,7 @@ def test_every_row_links_to_its_raw_results_and_the_command_that_repeats_them(si
         assert len(row["raw"]) == 3
         for _, file in row["raw"]:
             assert json.loads((site / file).read_text())["status"] == "ok"
-        assert row["reproduce"] == f"metabench reproduce {row['raw'][0][1]}"
+        assert re.fullmatch(r"metabench reproduce results/made-v1/[\w.-]+\.json", row["reproduce"])
 
 
 def test_every_local_link_leads_somewhere(site: Path) -> None:
@@ -339,13 +404,28 @@ def test_an_empty_folder_makes_no_site(tmp_path: Path) -> None:
         built([], tmp_path)
 
 
+def test_many_suites_have_a_picture_each(tmp_path: Path) -> None:
+    results = [made_result(made_cell(suite=f"s{i}", test_tasks=20)) for i in range(3)]
+
+    few = built(results, tmp_path / "few", "--pictures", "2")
+    none = built(results, tmp_path / "none", "--pictures", "0")
+
+    for i in range(3):
+        page = (few / f"s{i}-v1.html").read_text()
+        assert page.count("<img") == 1
+        assert "shows 1 picture at most" in page
+        assert "<img" not in (none / f"s{i}-v1.html").read_text()
+
+
 def test_a_broken_file_is_told_on_the_first_page(tmp_path: Path) -> None:
     (path, *_) = store(tmp_path / "results", made_board(test_tasks=60))
     (path.parent / "foreign.json").write_text("{")
 
     site = built(made_board(test_tasks=60), tmp_path, "--pictures", "0")
 
-    assert "foreign.json" in (site / "index.html").read_text()
+    text = (site / "index.html").read_text()
+    assert "<li>foreign.json: " in text
+    assert str(tmp_path) not in text
 
 
 def test_times_of_several_machines_are_not_shown_without_a_word(tmp_path: Path) -> None:
@@ -355,3 +435,14 @@ def test_times_of_several_machines_are_not_shown_without_a_word(tmp_path: Path) 
 
     assert "Several machines" not in (one / "made-v1.html").read_text()
     assert "Several machines" in (two / "made-v1.html").read_text()
+
+
+def test_the_name_of_a_foreign_file_cannot_move_the_terminal(tmp_path: Path) -> None:
+    (path,) = store(tmp_path / "results", [made_result()])
+    (path.parent / "foreign\x1b[2J.json").write_text("{}")
+
+    arguments = [str(tmp_path / "results"), "-o", str(tmp_path / "site"), "--pictures", "0"]
+    found = CliRunner().invoke(command, arguments, env={"METABENCH_CACHE": str(tmp_path / "c")})
+
+    assert "foreign [2J.json" in found.output
+    assert "\x1b" not in found.output

@@ -139,10 +139,13 @@ def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     x, y = zip(*((c["training_seconds"], c["mean"] * scale) for c in front[:MOST]), strict=True)
     axes.plot(x, y, drawstyle="steps-post", color="0.5", linewidth=1, zorder=0)
     axes.scatter(x, y, s=140, facecolors="none", edgecolors="0.4", label="Pareto front")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    axes.set_xlabel(_label(f"training time, s ({timed[0]['machine']})"))
+    times = [cell["training_seconds"] for cell in drawn]
+    if max(times) > 2 * min(times):  # over less than that a logarithmic axis has no ticks
+        wide = max(times) > 20 * min(times)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: "" if wide else f"{value:g}")
+    axes.set_xlabel(_label(f"training time, s ({timed[0]['machine']})", 72))
     axes.set_ylabel(label)
     return True
 
@@ -222,9 +225,9 @@ def _unit(cell: Cell) -> tuple[float, str]:
     return (100.0, f"{cell['metric']}, %") if share else (1.0, _label(cell["metric"]))
 
 
-def _label(value: str) -> str:
+def _label(value: str, most: int = 36) -> str:
     flat = printable(str(value)).replace("\n", " ")
-    return flat if len(flat) <= 36 else flat[:35] + "…"
+    return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
 def _slug(value: str) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,7 +16,7 @@ from metabench import Report, setting
 from metabench.errors import RequestError
 from metabench.labels import flags, reference_text
 from metabench.rows import task_text
-from metabench.sections import score_text
+from metabench.sections import Section, score_text, speed
 from metabench.summary import plain_cells
 from metabench.table import Table
 from metabench.views import SEVERAL_MACHINES, printable
@@ -25,12 +25,16 @@ from metabench_plugins.reports.plots import draw
 
 Record = Mapping[str, Any]
 
+MOST_LINES = 200  # of a plain table on a page
+
 COLUMNS: Sequence[tuple[str, str, str, str]] = (
     # field, title, kind, help
     ("rank", "tier", "number", "1 + the rows in better tiers; the rules say when a tier begins"),
     ("method", "method", "text", "algorithm, or what the suite calls it"),
     ("task", "task", "text", "data set, ways and shots"),
     ("score", "score", "number", "mean over seeds and tasks with half a 95 % interval"),
+    ("half", "half of the 95 % interval", "hidden", ""),
+    ("metric", "metric", "text", "what the score is"),
     ("network", "network", "text", ""),
     ("seeds", "seeds", "number", "training seeds"),
     ("tasks", "test tasks", "number", ""),
@@ -56,7 +60,9 @@ class Site(Report):
     """Leaderboards as a static site: a page per suite, failures, rules; nothing is fetched from anywhere."""
 
     name: ClassVar[str] = "site"
-    pictures: int = setting(24, "most pictures of all suites together, 0 for none", at_least=0)
+    pictures: int = setting(
+        24, "maximum pictures of all suites together, at least one of each (0 = none)", at_least=0
+    )
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -73,13 +79,14 @@ class Site(Report):
         if reason is not None:
             raise RequestError(reason)
         names = sorted({(row["suite"], row["version"]) for row in table.rows})
-        each = self.pictures // len(names) if names else 0
-        suites = [_suite(table.suite(s, v), s, v, folder, each) for s, v in names]
+        each = max(self.pictures // len(names), 1) if names and self.pictures else 0
+        root = _root(table)
+        suites = [_suite(table.suite(s, v), s, v, folder, each, root) for s, v in names]
         failures = [_shown(row) for row in table.rows if row["status"] != "ok"]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
             ("index.html", "index.html.jinja",
-             {"title": "Leaderboards", "problems": [printable(str(p)) for p in table.problems]}),
+             {"title": "Leaderboards", "problems": _problems(table, root)}),
             ("failures.html", "failures.html.jinja", {"title": "Failures", "failures": failures}),
             ("rules.html", "rules.html.jinja", {"title": "Rules"}),
             *((s["file"], "suite.html.jinja", {"title": s["name"], "suite": s}) for s in suites),
@@ -89,6 +96,16 @@ class Site(Report):
             (folder / file).write_text(render(template, {**shared, **told}), encoding="utf-8")
         _copy_static(folder / "static")
         return [folder / file for file, _, _ in pages]
+
+
+def _problems(table: Table, root: str) -> list[str]:
+    return [printable(str(problem).replace(f"{root}{os.sep}", "")) for problem in table.problems]
+
+
+def _root(table: Table) -> str:
+    """The folder that all results lie in: addresses are told from there on, not from the builder's root."""
+    files = [*(str(row["file"]) for row in table.rows if row["file"]), *(p.file for p in table.problems)]
+    return os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
 
 
 def _renderer() -> Any:
@@ -111,20 +128,21 @@ def _copy_static(target: Path) -> None:
                 shutil.copyfile(file, target / file.name)
 
 
-def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) -> dict[str, Any]:
+def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int, root: str) -> dict[str, Any]:
     name = f"{suite} v{version}"
     slug = _slug(f"{suite}-v{version}")
     # scaling cells have a table of their own; a suite of nothing else shows them here
     cells = sorted(
         plain_cells(table), key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6)
     )
-    lines = [_line(cell, slug, folder) for cell in cells]
+    lines = [_line(cell, slug, folder, root) for cell in cells]
+    if len({line["metric"] for line in lines}) == 1:
+        lines = [line | {"metric": None} for line in lines]
     write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
     told = list(table.accuracy().shown()[2])
     if len({cell["machine"] for cell in cells}) > 1:
         told.append(SEVERAL_MACHINES)
-    scaling = table.scaling()
-    columns, body, notes = scaling.shown()
+    made = _pictures(table, folder, pictures)
     return {
         "name": printable(name),
         "file": f"{slug}.html",
@@ -135,19 +153,43 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int) 
         "machines": sorted({row["machine"] for row in table.rows}),
         "date": max((row["date"] for row in table.rows), default=""),
         "notes": [printable(note) for note in told],
-        "scaling": None
-        if not scaling
-        else {"headers": [c.header for c in columns], "lines": body, "notes": notes},
-        "pictures": _pictures(table, folder, pictures),
+        "tables": [_plain_table(section) for section in _more(table) if section],
+        "pictures": made,
+        "cut": pictures if 0 < pictures <= len(made) else 0,
         "commands": sorted({printable(row["command"]) for row in table.rows if row["command"]})[:50],
         "citation": _citation(suite, version, table),
         "data": {"name": slug, "rows": lines,
-                 "columns": [{"field": f, "title": t, "kind": k, "number": k == "number", "help": h or t}
-                             for f, t, k, h in COLUMNS if any(line[f] is not None for line in lines)]},
+                 "columns": [{"field": field, "title": title, "kind": kind, "help": help or title,
+                              "number": kind in ("number", "hidden")}
+                             for field, title, kind, help in COLUMNS
+                             if any(line[field] is not None for line in lines)]},
     }  # fmt: skip
 
 
-def _line(cell: Record, slug: str, folder: Path) -> dict[str, Any]:
+def _more(table: Table) -> list[Section]:
+    """The tables that stand beneath the leaderboard."""
+    return [table.time_to_target(), table.scaling(), table.weak_scaling(), table.devices(), table.largest(),
+            table.cost()]  # fmt: skip
+
+
+def _plain_table(section: Section) -> dict[str, Any]:
+    """A table without scripts, cut where a page would become too long to read."""
+    left_out = max(len(section.records) - MOST_LINES, 0)
+    columns, lines, notes = replace(section, records=section.records[:MOST_LINES]).shown()
+    if left_out:
+        notes.insert(0, f"{left_out} more lines: metabench report RESULTS --table {section.name} --lines 0")
+    return {
+        "title": section.title,
+        "headers": [(printable(column.header), column.right) for column in columns],
+        "lines": [
+            [(printable(cell), column.right) for cell, column in zip(line, columns, strict=True)]
+            for line in lines
+        ],
+        "notes": [printable(note) for note in notes],
+    }
+
+
+def _line(cell: Record, slug: str, folder: Path, root: str) -> dict[str, Any]:
     share = 100.0 if cell["unit"] == "share" else 1.0
     raw = [_raw(file, slug, cell["machine"], folder) for file in cell["files"] if file]
     labels = flags(cell)
@@ -158,6 +200,7 @@ def _line(cell: Record, slug: str, folder: Path) -> dict[str, Any]:
         "score": cell["mean"] * share,
         "_score": score_text(cell["mean"], cell["half_width"], cell["unit"]),
         "half": None if cell["half_width"] is None else round(cell["half_width"] * share, 4),
+        "metric": printable(cell["metric"]),
         "network": printable(cell["network"]),
         "seeds": cell["seeds"],
         "tasks": cell["tasks"],
@@ -166,16 +209,26 @@ def _line(cell: Record, slug: str, folder: Path) -> dict[str, Any]:
         "published": printable(reference_text(cell)) if cell["references"] else None,
         "training": _rounded(cell["training_seconds"]),
         "speed": _rounded(cell["tasks_per_second"]),
+        "_speed": speed().show(cell),
         "adaptation": _rounded(cell["adapt_seconds"], 1000),
         "memory": _rounded(cell["memory_host"], 1 / 2**20),
-        "steps": cell["steps"],
+        "steps": cell["steps"] if cell["train"] else None,
         "backend": printable(cell["backend"]) + (f" × {cell['ranks']}" if cell["ranks"] > 1 else ""),
         "hardware": printable(cell["hardware"] or cell["machine"]),
         "date": printable(cell["date"]),
         "plugin": printable(cell["plugin"]),
-        "reproduce": f"metabench reproduce {raw[0][1]}" if raw else None,
+        "reproduce": f"metabench reproduce {printable(_published(cell['files'][0], root))}" if raw else None,
         "raw": raw or None,
     }
+
+
+def _published(file: str, root: str) -> str:
+    """The path of a result in a checkout: from its folder `results` on, or else from `root`."""
+    parts = Path(file).parts
+    if "results" in parts:
+        at = len(parts) - 1 - parts[::-1].index("results")
+        return Path(*parts[at:]).as_posix()
+    return Path(os.path.relpath(file, root)).as_posix()
 
 
 def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:

@@ -17,6 +17,25 @@
   };
   const shown = (cell) => document.createTextNode(cell.getData()["_" + cell.getField()] ?? cell.getValue() ?? "");
 
+  // "≥ 3" (or just "3"), "≤ 3", "= 3"; what is no number filters nothing.
+  const limits = /^\s*(>=|<=|[≥≤><=])?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*$/i;
+  const within = (asked, value) => {
+    const found = limits.exec(asked);
+    if (!found) return true;
+    if (value === null || value === undefined) return false;
+    const limit = Number(found[2]);
+    switch (found[1]) {
+      case "<=": case "≤": return value <= limit;
+      case "<": return value < limit;
+      case ">": return value > limit;
+      case "=": return value === limit;
+      default: return value >= limit;
+    }
+  };
+
+  // A spreadsheet would run text that begins so as a formula.
+  const inert = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : value);
+
   const columns = told.columns.map((column) => ({
     title: column.title,
     field: column.field,
@@ -25,11 +44,14 @@
     sorterParams: { alignEmptyValues: "bottom" },
     headerSort: column.kind !== "link",
     headerFilter: column.kind === "link" ? false : "input",
-    headerFilterPlaceholder: column.number ? "min" : "contains",
-    headerFilterFunc: column.number ? ">=" : "like",
+    headerFilterPlaceholder: column.number ? "≥ or ≤" : "contains",
+    headerFilterFunc: column.number ? within : "like",
     headerTooltip: column.help,
     formatter: column.kind === "link" ? link : shown,
+    minWidth: column.number ? 84 : 40,
+    visible: column.kind !== "hidden",
     download: column.kind !== "link",
+    accessorDownload: inert,
     widthGrow: 1,
     maxWidth: column.kind === "link" ? undefined : 420,
   }));
@@ -84,7 +106,7 @@
       const title = column.getElement().querySelector(".tabulator-col-title");
       const filter = column.getElement().querySelector("input");
       if (filter) filter.setAttribute("aria-label", `filter by ${column.getDefinition().title}`);
-      if (!column.getDefinition().headerSort) continue;
+      if (!column.getDefinition().headerSort || !title) continue;
       title.tabIndex = 0;
       title.setAttribute("role", "button");
       title.addEventListener("keydown", (event) => {
