@@ -237,4 +237,7 @@ class Report(Component, ABC):
 
     @abstractmethod
     def write(self, table: Table, folder: Path) -> list[Path]:
-        """Writes the report into `folder` and returns the files; everything in `table` is untrusted."""
+        """Writes the report into `folder` and returns the files; everything in `table` is untrusted.
+
+        `table.sections()` gives the tables that were chosen for it, in the order that was asked for.
+        """
