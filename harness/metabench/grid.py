@@ -101,7 +101,8 @@ def score(cell: Record) -> str:
 
 def marks(cell: Record) -> str:
     """The labels of a cell as letters; MARKS says what they mean."""
-    return "t" * cell["transductive"] + "b" * cell["budget_limited"] + "u" * cell["unstable"]
+    letters = {"t": "transductive", "b": "budget_limited", "u": "unstable"}
+    return "".join(letter for letter, name in letters.items() if cell[name])
 
 
 def marked(cell: Record) -> str:
