@@ -90,8 +90,9 @@ __all__ = [
 def run(suite: str, **options: Any) -> "pd.DataFrame":
     """Runs a suite (a name or a path) as `metabench run` does; returns one row per result.
 
-    options: those of `metabench.runner.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1],
-    results="results/local", quiet=True.
+    Results and reports are stored as the command does it; its warnings are Python's. options: those of
+    `metabench.runner.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local",
+    quiet=True.
     """
     from metabench.runner import run_suite
 
