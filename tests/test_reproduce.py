@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,14 +48,50 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_result_is_reproduced_from_nothing_but_its_file(ran: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "anything.json"
-    alone.write_bytes(ran.read_bytes())
+    alone = edited(ran, tmp_path, plugins={"algorithm": "metabench 0.0.9"})
 
     found = reproduce(alone, tmp_path / "again", quiet=True)
 
     assert found.agrees
-    assert found.lines[0] == "every task scores exactly as before"
+    assert found.lines[0] == "algorithm 'maml': made with metabench 0.0.9, here is metabench 0.1.0"
+    assert found.lines[1] == "every task scores exactly as before"
+    assert found.new.cell.plugins == read_result(ran).cell.plugins  # of the code that ran, in the same order
+    assert found.new.environment["suite_digest"] == found.old.environment["suite_digest"]
     assert (tmp_path / "again" / "waves-v1" / ran.name).exists()
+
+
+def edited(ran: Path, folder: Path, **changed: Any) -> Path:
+    """A file with that result, some fields of whose cell are changed."""
+    told = json.loads(ran.read_text())
+    for name, value in changed.items():
+        both = isinstance(value, dict) and isinstance(told["cell"][name], dict)
+        told["cell"][name] = {**told["cell"][name], **value} if both else value
+    path = folder / "edited.json"
+    path.write_text(json.dumps(told))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"suite": "../x"}, "its suite '../x' cannot be the name of a folder"),
+        ({"suite": 3}, "its suite 3 cannot"),
+        ({"suite_version": "1/../../x"}, "its suite_version is '1/../../x'"),
+        ({"seed": "../../x"}, "its seed is '../../x'"),
+        ({"test": {"shots": "../x"}}, "'shots'"),
+        ({"backend": {"settings": {"ranks": "/../x"}}}, "cannot be the name of a file"),
+        ({"algorithm": {"settings": {"stepz": 1}}}, "'maml' has no setting 'stepz'"),
+        ({"algorithm": {"name": ["maml"]}}, "edited.json"),
+        ({"suite": "\x1b[2J"}, "its suite"),
+    ],
+)
+def test_a_cell_that_makes_no_sense_runs_and_writes_nothing(
+    ran: Path, tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RequestError, match=re.escape(said)) as caught:
+        reproduce(edited(ran, tmp_path, **changed), tmp_path / "deep" / "again", quiet=True)
+    assert "\x1b" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["edited.json"]
 
 
 def test_a_cell_of_a_plugin_that_is_not_here_says_what_to_install(ran: Path, tmp_path: Path) -> None:

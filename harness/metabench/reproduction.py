@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,17 @@ import numpy as np
 from metabench import stats
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
-from metabench.records import Cell
+from metabench.records import Budget, Cell, Evaluation, Protocol, Spec
 from metabench.result import Result
-from metabench.runner import Plan, execute, silence
+from metabench.runner import Plan, Warn, execute, silence
 from metabench.scaling import PARITY_RELATIVE, PARITY_SHARE
+from metabench.settings import fill, make
 from metabench.store import Store, read_result
 from metabench.suite import Suite
+from metabench.views import printable
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")
 
 
 @dataclass(frozen=True)
@@ -29,28 +35,33 @@ class Reproduction:
     lines: tuple[str, ...]
 
 
-def reproduce(path: Path, results: Path, quiet: bool = False) -> Reproduction:
+def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None = None) -> Reproduction:
     """Runs the cell of the result in `path` and stores the new result in `results`.
 
-    Raises RequestError where the file holds no result, or a component of the cell is not installed.
+    The new result names the plugins that made it, and the suite file of the old one. Raises RequestError
+    where the file holds no result, a component of its cell is not installed, or the cell makes no sense.
     """
     try:
         old = read_result(path)
     except StoreError as error:
-        raise RequestError(str(error)) from error
+        raise RequestError(printable(str(error))) from error
     registry = load()
-    _require(registry, old.cell)
-    cell = old.cell
+    try:
+        cell = _installed(registry, _checked(old.cell))
+    except (RequestError, TypeError, AttributeError) as error:  # the latter: a field of another type
+        raise RequestError(printable(f"{path}: {error}")) from error
     suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", path, (cell,))
     store = Store(results / suite.folder)
-    if store.path(cell).absolute() == path.absolute():
+    if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
     if quiet:
         silence(registry)
-    outcome = execute(Plan(registry, suite, store, (cell,), {}, "local", None))
+    digest = str(old.environment.get("suite_digest", ""))
+    outcome = execute(Plan(registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest), warn)
     new = outcome.results[0]
     agrees, lines = compare(old, new)
-    return Reproduction(old, new, agrees, (*_versions(registry, cell), *lines))
+    told = (*_versions(old.cell, new.cell), *lines)
+    return Reproduction(old, new, agrees, tuple(map(printable, told)))
 
 
 def compare(old: Result, new: Result) -> tuple[bool | None, tuple[str, ...]]:
@@ -85,25 +96,53 @@ def _times(old: Result, new: Result) -> str:
     return f"training took {seconds[0]:.3g} s before, {seconds[1]:.3g} s now ({where}, not side by side)"
 
 
-def _require(registry: Registry, cell: Cell) -> None:
-    for kind in ("algorithm", "network", "dataset", "backend"):
-        spec = getattr(cell, kind)
-        if spec is not None:
-            try:
-                registry.find(kind, spec.name)
-            except RequestError as error:
-                source = cell.plugins.get(kind, "a plugin")
-                raise RequestError(f"{error}; the result was made with {source}: install it") from error
+def _checked(cell: Cell) -> Cell:
+    """The cell, if its numbers are numbers and its names can be names of files; raises RequestError."""
+    for name, value in (("suite_version", cell.suite_version), ("seed", cell.seed)):
+        if type(value) is not int or value < 0:
+            raise RequestError(f"its {name} is {value!r}, no whole number")
+    for name, cls in (
+        ("test", Protocol),
+        ("train", Protocol),
+        ("budget", Budget),
+        ("evaluation", Evaluation),
+    ):
+        record = getattr(cell, name)
+        if isinstance(record, cls):
+            make(cls, vars(record))
+    if not isinstance(cell.suite, str) or not FOLDER_NAME.fullmatch(cell.suite):
+        raise RequestError(f"its suite {cell.suite!r} cannot be the name of a folder")
+    if not FILE_NAME.fullmatch(cell.id):
+        raise RequestError(f"its cell {cell.id!r} cannot be the name of a file")
+    return cell
 
 
-def _versions(registry: Registry, cell: Cell) -> Sequence[str]:
-    told = []
-    for kind, source in cell.plugins.items():
-        spec = cell.evaluation.metric if kind == "metric" else getattr(cell, kind, None)
-        name = spec if isinstance(spec, str) else getattr(spec, "name", None)
-        if name is None or name not in registry.entries(kind):
-            continue
-        here = registry.find(kind, name).source
-        if here != source:
-            told.append(f"{kind} {name!r}: made with {source}, here is {here}")
-    return told
+def _installed(registry: Registry, cell: Cell) -> Cell:
+    """The cell with the plugins that bring its components here; raises RequestError where one is absent."""
+    plugins: dict[str, str] = {}
+    for kind, spec in _specs(cell).items():
+        try:
+            entry = registry.find(kind, spec.name)
+        except RequestError as error:
+            source = cell.plugins.get(kind, "a plugin")
+            raise RequestError(f"{error}; the result was made with {source}: install it") from error
+        if kind != "metric":
+            fill(entry.cls, spec.settings)
+        plugins[kind] = entry.source
+    return replace(
+        cell, plugins={kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
+    )
+
+
+def _specs(cell: Cell) -> dict[str, Spec]:
+    specs = {"algorithm": cell.algorithm, "network": cell.network, "dataset": cell.dataset,
+             "backend": cell.backend, "metric": Spec(cell.evaluation.metric)}  # fmt: skip
+    return {kind: spec for kind, spec in specs.items() if spec is not None}
+
+
+def _versions(old: Cell, new: Cell) -> Sequence[str]:
+    return [
+        f"{kind} {spec.name!r}: made with {old.plugins.get(kind, 'an unknown plugin')}, here is {source}"
+        for kind, spec in _specs(new).items()
+        if (source := new.plugins[kind]) != old.plugins.get(kind)
+    ]

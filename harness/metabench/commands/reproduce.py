@@ -14,7 +14,7 @@ Example:
 """
 )
 @click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results/local/again"),
+@click.option("--results", type=click.Path(path_type=Path), default=Path("reproduced"),
               show_default=True, help="Folder that the new result is stored in.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(result: Path, results: Path, quiet: bool) -> int:
@@ -24,8 +24,12 @@ def command(result: Path, results: Path, quiet: bool) -> int:
     request.
     """
     from metabench.reproduction import reproduce
+    from metabench.views import printable
 
-    found = reproduce(result, results, quiet)
+    def warn(text: str) -> None:
+        click.echo(f"warning: {printable(text)}", err=True)
+
+    found = reproduce(result, results, quiet, warn)
     for line in found.lines:
         click.echo(line)
     verdict = {True: "reproduced", False: "not reproduced", None: "undecided"}[found.agrees]
