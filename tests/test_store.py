@@ -55,6 +55,23 @@ def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path:
     assert read_result(store.path(CELL)).reason == "later"
 
 
+@pytest.mark.parametrize("status", ["skipped", "invalid"])
+def test_result_of_a_cell_that_was_never_measured_is_replaced_in_place(tmp_path: Path, status: str) -> None:
+    store = Store(tmp_path)
+    store.put(Result(CELL, status, "no GPU"))
+    store.put(full_result())
+    assert store.get(CELL) == full_result()
+    assert not (tmp_path / "aside").exists()
+
+
+def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path(CELL).write_text("[]")
+    store.put(full_result())
+    (old,) = (tmp_path / "aside").iterdir()
+    assert old.read_text() == "[]"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [('{"cell": {"su', "truncated"), ("[]", "no result"), ('{"schema": 99}', "schema 99"), ("", "truncated")],
@@ -80,6 +97,21 @@ def test_full_disk_says_so_and_keeps_the_earlier_file(
         write_json(path, {"new": 1})
     assert path.read_text() == '{"old":1}'
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_full_disk_leaves_the_earlier_result_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    path = store.put(full_result())
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.put(full_result())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_id_is_a_file_name_and_differs_with_any_setting() -> None:
