@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -153,15 +154,20 @@ class Nvml:
 
     def _violations(self) -> dict[int, tuple[float, float]]:
         """Per policy that the GPU counts: the host's clock, and how long it held the GPU back; seconds."""
+
+        def read(policy: int) -> float:
+            return float(self._library.nvmlDeviceGetViolationStatus(self._handle, policy).violationTime)
+
         told = {}
         for policy in THROTTLE_POLICIES:
-            found = self._ask(lambda p=policy: self._library.nvmlDeviceGetViolationStatus(self._handle, p))
-            if found is not None:
-                told[policy] = (time.monotonic(), found.violationTime / 1e9)
+            nanoseconds = self._ask(partial(read, policy))
+            if nanoseconds is not None:
+                told[policy] = (time.monotonic(), nanoseconds / 1e9)
         return told
 
     def _millijoules(self) -> int | None:
-        return self._ask(lambda: int(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)))
+        told = self._ask(lambda: self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        return None if told is None else int(told)
 
     def _ask(self, read: Callable[[], Any]) -> Any:
         """What NVIDIA's library answers; None without it, or where it, its binding or the GPU cannot tell."""

@@ -40,7 +40,7 @@ class CudaDevice(Device):
 
     def moment(self) -> Any:
         """An event in the GPU's queue: work that is queued before it is done when it happens."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch does not type it
         event.record()
         return event
 
