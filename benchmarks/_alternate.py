@@ -45,10 +45,12 @@ def alternate(
     blocks: int,
     block_seconds: float = 0.5,
     synchronize: Callable[[], object] = lambda: None,
+    between: Callable[[], object] = lambda: None,
 ) -> Timing:
     """Times `blocks` pairs of blocks; each block repeats its call for about `block_seconds`.
 
-    synchronize: waits until everything queued on the device has run. Both calls are warmed up first, by
+    synchronize: waits until everything queued on the device has run; between: called after each pair of
+    blocks, for what is to be measured at the same moments. Both calls are warmed up first, by
     two calls and then as many as tell how long one takes.
     """
     pair = ours, theirs
@@ -57,6 +59,7 @@ def alternate(
     for block in range(blocks):
         for which in (0, 1) if block % 2 == 0 else (1, 0):
             seconds[which].append(_timed(pair[which], calls[which], synchronize))
+        between()
     return Timing(tuple(seconds[0]), tuple(seconds[1]), (calls[0], calls[1]))
 
 
