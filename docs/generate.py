@@ -43,6 +43,7 @@ from metabench import (
 from metabench.cli import COMMANDS, metabench
 from metabench.device import Device
 from metabench.jobs import Job, Outcome
+from metabench.plugins import load
 from metabench.settings import explain
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -91,6 +92,7 @@ def pages() -> dict[str, str]:
         "results.md": _results(),
         "commands.md": _commands(),
         "testing.md": _testing(),
+        "algorithms.md": _algorithms(),
     }
 
 
@@ -116,9 +118,9 @@ def command_lines() -> list[tuple[str, click.Command]]:
 
 
 def help_of(line: str, command: click.Command) -> str:
-    """What `--help` prints."""
-    context = click.Context(command, info_name=line, max_content_width=100, terminal_width=100)
-    return command.get_help(context)
+    """What `--help` prints on a terminal of 100 columns."""
+    settings = {**metabench.context_settings, "max_content_width": 100, "terminal_width": 100}
+    return command.get_help(click.Context(command, info_name=line, **settings))
 
 
 def _hooks() -> str:
@@ -255,7 +257,11 @@ def _results() -> str:
 
 
 def _commands() -> str:
-    parts = ["# Commands", "Exit status: 0 done, 1 a cell or a check failed, 2 a mistake in the request."]
+    parts = ["# Commands"]
+    parts.append(_prose(
+        "Exit status: 0 done, 1 a cell or a check failed or the disk is full, 2 a mistake in the request "
+        "(also a path in it that cannot be read or written), 130 interrupted by Ctrl-C or SIGTERM."
+    ))  # fmt: skip
     parts.append(f"## `metabench`\n\n```text\n{help_of('metabench', metabench)}\n```")
     for line, command in command_lines():
         parts.append(f"## `{line}`\n\n```text\n{help_of(line, command)}\n```")
@@ -281,6 +287,30 @@ def _testing() -> str:
             parts.append(f"## {name}\n\n{_doc(member)}")
         else:
             parts.append(f"## {name}\n\n`{member!r}`")
+    return _page(parts)
+
+
+def _algorithms() -> str:
+    """The catalogue, from the registry; the algorithms over learn2learn have a page of their own."""
+    registry = load()
+    names = [name for name in registry.names("algorithm") if not name.startswith("l2l-")]
+    classes = {name: registry.find("algorithm", name).cls for name in names}
+    intro = (
+        "Every built-in algorithm but those [over learn2learn](../learn2learn.md), which have a page of "
+        "their own. Where predictions may depend on the other queries of a task, evaluation is transductive: "
+        "here that is so with a network that has batch norm, and the setting in the last column ends it. "
+        "The harness checks each learner's claim by permuting and splitting the queries, and a result says "
+        "what it found."
+    )
+    rows = ["| algorithm | learns from | network | transductive | not transductive with |",
+            "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    for name, cls in classes.items():
+        queries = any(one.name == "queries" for one in dataclasses.fields(cls))
+        answers = ("with batch norm", '`queries = "alone"`') if queries else ("never", "any settings")
+        network = "needed" if cls.needs_network else "none"
+        rows.append(f"| `{name}` | {', '.join(sorted(cls.kinds))} | {network} | {' | '.join(answers)} |")
+    parts = ["# Algorithms", _prose(intro), "\n".join(rows)]
+    parts += [f"## {name}\n\n{_doc(cls)}\n\n{_settings(cls)}" for name, cls in classes.items()]
     return _page(parts)
 
 
