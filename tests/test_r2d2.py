@@ -10,7 +10,6 @@ from buried import (
     NORMED,
     PLAIN,
     Buried,
-    accuracy,
     assert_adapting_changes_nothing,
     assert_gradient_is,
     assert_reads_support_labels_only,
@@ -107,18 +106,6 @@ def test_training_goes_on_from_a_saved_state_as_before() -> None:
     batch = Buried(FLOAT64).episodes("train", TEST, range(4), seed=0)
 
     assert_restores(learner_of(R2D2()), batch)
-
-
-def test_it_learns() -> None:
-    algorithm = R2D2(train_ways=10)
-    source = Buried(FLOAT64)
-    learner = build(algorithm, PLAIN, EASY, device=FLOAT64)
-    untrained = accuracy(learner, source, EASY)
-
-    train(learner, algorithm, source, EASY, steps=100)
-
-    assert untrained < 0.5
-    assert accuracy(learner, source, EASY) > 0.75
 
 
 def test_the_solver_keeps_its_precision_where_the_network_computes_in_bfloat16() -> None:
