@@ -210,6 +210,7 @@ def _scaling(table: Table, axes: Axes) -> bool:
             ranks, [line["speedup"] for line in lines], "o-", label=_label(f"{method} {network} {dataset}")
         )
     axes.plot([1, most], [1, most], "--", color="0.5", label="ideal")
+    axes.set_xticks(sorted({line["ranks"] for lines in series.values() for line in lines}))
     axes.set_xlabel("ranks")
     axes.set_ylabel("speed-up")
     return most > 1
