@@ -15,7 +15,7 @@ import torch
 from metabench import loop
 from metabench.device import Device
 from metabench.plugins import load
-from metabench.records import Batches, Protocol, Workload
+from metabench.records import Batches, Budget, Cell, Evaluation, Protocol, Spec, Workload
 from metabench.settings import explain, make
 from ranked import on_ranks
 
@@ -73,7 +73,7 @@ def meta_gradients(device: Device, algorithms: list[str], network: str, dataset:
     return told
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize("world_size", [2, 3, 4])
 @pytest.mark.parametrize(
     ("algorithms", "network", "dataset"),
     [(["maml", "reptile"], "mlp", "sinusoid"), (["maml", "protonet", "baseline"], "conv4", "glyphs")],
@@ -108,6 +108,50 @@ def check_meta_gradients(algorithms: list[str], network: str, dataset: str, worl
         np.testing.assert_allclose(together, losses, rtol=1e-12, err_msg=name)
 
 
+TRAINED = [("maml", "sinusoid", "mse"), ("protonet", "glyphs", "nll"), ("simpleshot", "glyphs", "nll")]
+"""SimpleShot trains on batches and computes the mean feature of meta-train before it is scored."""
+
+
+def trained(device: Device) -> list[tuple[list[float], list[float]]]:
+    """The test scores and the losses of fifty steps, with a validation on the way, for each of TRAINED."""
+    registry, told = load(), []
+    for name, dataset, metric in TRAINED:
+        data = make(registry.find("dataset", dataset).cls)
+        facts = data.describe()
+        test = POINTS if facts.kind == "regression" else WAYS
+        algorithm = gentle(registry.find("algorithm", name).cls)
+        train = algorithm.train_protocol(test)
+        tasks = TASKS
+        if isinstance(train, Batches):
+            tasks = TASKS * train.micro
+            train = Batches(tasks, train.micro)
+        cell = Cell(
+            suite="parity", suite_version=1, algorithm=Spec(name), network=Spec("mlp"), dataset=Spec(dataset),
+            test=test, train=train, budget=Budget(50, tasks, validate_every=25, validation_tasks=5),
+            evaluation=Evaluation(tasks=9, batch=2, metric=metric), backend=Spec("cpu"), seed=0, plugins={},
+        )  # fmt: skip
+        torch.manual_seed(0)
+        network = make(registry.find("network", "mlp").cls, SMALL["mlp"])
+        learner = algorithm.build(Workload(facts, train, test, 50, tasks, 0), network, device)
+        run = loop.Run(cell, learner, data.load(device), make(registry.find("metric", metric).cls), device)
+        loop.train(run)
+        told.append((list(loop.evaluate(run).per_task), [loss for _, loss in run.training.losses]))
+    return told
+
+
+def test_scores_after_fifty_steps_are_those_of_one_rank_on_two_three_and_four() -> None:
+    alone = trained(Device(dtype=torch.float64))
+    assert all(len(set(scores)) > 1 for scores, _ in alone)
+
+    for world_size in (2, 3, 4):
+        for rank in on_ranks(world_size, trained):
+            for (name, *_), (scores, losses), (wanted, wanted_losses) in zip(
+                TRAINED, rank, alone, strict=True
+            ):
+                np.testing.assert_allclose(scores, wanted, rtol=1e-9, atol=1e-9, err_msg=name)
+                np.testing.assert_allclose(losses, wanted_losses, rtol=1e-9, err_msg=name)
+
+
 SUITE = """
 name = "parity"
 version = 1
@@ -130,7 +174,7 @@ backend = [
 @pytest.mark.parametrize(
     ("network", "dataset", "ways", "metric"), [("mlp", "sinusoid", 1, "mse"), ("conv4", "glyphs", 3, "nll")]
 )
-def test_scores_after_fifty_steps_are_those_of_one_rank(
+def test_scores_of_the_command_on_two_ranks_are_those_of_one(
     network: str, dataset: str, ways: int, metric: str, tmp_path: Path
 ) -> None:
     suite = tmp_path / "parity.toml"
