@@ -75,6 +75,9 @@ class _Grief(_Mean):
         if self.plan.how == "sleep":
             print("falls asleep", flush=True)
             time.sleep(600)
+        if self.plan.how == "nan":
+            print("about to diverge", flush=True)
         if self.plan.how == "memory":
+            print("about to run out of memory", flush=True)
             torch.empty(1 << 50)
         return losses * float("nan") if self.plan.how == "nan" else losses
