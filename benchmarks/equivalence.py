@@ -4,7 +4,8 @@
     python benchmarks/equivalence.py results/local/head-to-head-v1
 
 Two one-sided tests (Schuirmann 1987) of the paired difference over crossed seeds and tasks: "equal" means
-that a difference of the margin or more, in either direction, is rejected at 5 %. Prints a Markdown table.
+that a difference of the margin or more, in either direction, is rejected at 5 %. As in `metabench compare`,
+the spread between seeds is pooled over the pairs as far as they are alike. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from metabench.errors import MetabenchError
 from metabench.index import files
 from metabench.result import Result, Scores
-from metabench.stats import Estimate, difference
+from metabench.stats import Estimate, differences
 from metabench.store import read_result
 
 LEVEL = 0.05
 SHARED = ("suite", "suite_version", "network", "dataset", "test", "train", "budget", "evaluation", "backend")
 """What the cells of a pair must have in common, beside the settings that both algorithms have."""
 
+Points = NDArray[np.float64]
 Side = Mapping[int, Result]
 """The results of one algorithm, by seed."""
 
@@ -44,7 +47,11 @@ def command(folders: tuple[Path, ...], margin: float) -> None:
     rivals = [name for name in algorithms if name.startswith("l2l-")]
     if not rivals:
         raise click.ClickException("no results of l2l-* here; make some with: metabench run head-to-head")
-    rows = [row(rival, algorithms, margin) for rival in rivals]
+    pairs = [pair(rival, algorithms) for rival in rivals]
+    rows = [
+        row(rival.removeprefix("l2l-"), *sides_of, found, margin)
+        for rival, sides_of, found in zip(rivals, pairs, differences(pairs), strict=True)
+    ]
     heads = ["algorithm", "metabench, %", "learn2learn, %", "difference, points (90 % interval)", "p",
              f"within ± {margin:g}", "seeds × tasks"]  # fmt: skip
     click.echo(tabulate(rows, heads, tablefmt="github", disable_numparse=True))
@@ -64,21 +71,28 @@ def sides(results: Iterable[Result]) -> dict[str, dict[int, Result]]:
     return dict(sorted(found.items()))
 
 
-def row(rival: str, algorithms: Mapping[str, Side], margin: float) -> list[str]:
-    """One line of the table; raises ClickException where the two sides cannot be compared."""
+def pair(rival: str, algorithms: Mapping[str, Side]) -> tuple[Points, Points]:
+    """Ours and theirs, [seeds, tasks] each; raises ClickException where they cannot be compared."""
     name = rival.removeprefix("l2l-")
     if name not in algorithms:
         raise click.ClickException(f"{rival} has no counterpart: there is no result of {name}")
     ours, theirs = algorithms[name], algorithms[rival]
     check_pair(name, ours, theirs)
-    mine, other = (100 * np.array([scores(side[seed]).per_task for seed in sorted(ours)])
-                   for side in (ours, theirs))  # fmt: skip
-    found: Estimate = difference(mine, other)
+    return points(ours), points(theirs)
+
+
+def points(side: Side) -> Points:
+    """The scores of each test task in points, seeds in order: [seeds, tasks]."""
+    return 100 * np.array([scores(side[seed]).per_task for seed in sorted(side)])
+
+
+def row(name: str, ours: Points, theirs: Points, found: Estimate, margin: float) -> list[str]:
+    """One line of the table; found: the difference of the two sides."""
     p = float(found.p_equal(margin))
-    return [name, f"{mine.mean():.2f}", f"{other.mean():.2f}",
+    return [name, f"{ours.mean():.2f}", f"{theirs.mean():.2f}",
             f"{float(found.mean):+.2f} ± {float(found.half_width(1 - 2 * LEVEL)):.2f}",
             "< 0.0001" if p < 1e-4 else f"{p:.4f}", "yes" if p < LEVEL else "not shown",
-            f"{mine.shape[0]} × {mine.shape[1]}"]  # fmt: skip
+            f"{ours.shape[0]} × {ours.shape[1]}"]  # fmt: skip
 
 
 def check_pair(name: str, ours: Side, theirs: Side) -> None:
