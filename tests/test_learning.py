@@ -84,7 +84,7 @@ TRIALS = {
     "r2d2": Trial(GLYPHS, CONV, 60, 2),
     "simpleshot": Trial(GLYPHS, CONV, 200, 64, {"rate": 0.005}),
     "baseline": Trial(GLYPHS, CONV, 200, 64, {"rate": 0.005}),
-    "baseline++": Trial(GLYPHS, CONV, 200, 64, {"rate": 0.005}),
+    "baseline++": Trial(GLYPHS, CONV, 500, 64, {"rate": 0.005}),
 }
 SLOW = {"maml++", "imaml", "metalstm"}  # 10 to 30 s each
 

@@ -170,7 +170,10 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(
     stamp = before.stat().st_mtime_ns
     shutil.rmtree(jobs)  # so that the wait below is for the second run's log
 
-    second = subprocess.Popen(run, cwd=shell.folder, env=shell.environment, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(
+        run, cwd=shell.folder, env=shell.environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )  # fmt: skip
     request.addfinalizer(second.kill)
     wait_until(asleep, 120)
     second.send_signal(signal.SIGINT)
