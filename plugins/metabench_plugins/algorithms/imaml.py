@@ -24,9 +24,10 @@ class Imaml(GradientAlgorithm):
 
     A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019,
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
-    descent, and their number is fixed, 8 here (16 in the authors' code for 5-way Omniglot). That code also
-    solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L; here `damping` alone is added to λ,
-    and 0 is the paper's equation. The solver stops where the system turns out not to be positive.
+    descent, and their number is fixed, 8 here (16 in the authors' code for 5-way Omniglot). That code
+    solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L. Here its 10 alone is added to λ as
+    `damping`; 0 is the paper's equation, with which training was seen to diverge on sine waves. The solver
+    stops where the system turns out not to be positive.
     With batch norm the evaluation is transductive unless `queries` is "alone".
     """
 
@@ -35,7 +36,7 @@ class Imaml(GradientAlgorithm):
     inner_rate: float = setting(0.1, "step size of adaptation", above=0)
     steps: int = setting(8, "inner steps in training", at_least=1)
     proximal: float = setting(2.0, "weight of the pull towards the starting point, λ", above=0)
-    damping: float = setting(0.0, "added to λ in the linear system alone; 0: the paper", at_least=0)
+    damping: float = setting(10.0, "added to λ in the linear system alone; 0: the paper", at_least=0)
     solver_steps: int = setting(5, "steps of conjugate gradient", at_least=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ImamlLearner":
