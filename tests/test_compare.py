@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from made_results import made_cell, made_result, store
 from metabench import Result, Spec, pairing
-from metabench.commands.compare import command
+from metabench.cli import metabench
 from metabench.comparison import Comparison, compare
 from metabench.errors import RequestError
 from metabench.records import Cell
@@ -167,7 +167,7 @@ def test_many_equal_cells_rarely_shut_the_gate() -> None:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(command, arguments, standalone_mode=False)
+    found = CliRunner().invoke(metabench, ["compare", *arguments], standalone_mode=False)
     if found.exception is not None:
         raise found.exception
     return int(found.return_value), found.output

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from made_results import made_board, made_cell, made_result, store
 from metabench import Result
-from metabench.commands.leaderboard import command
+from metabench.cli import metabench
 from metabench.errors import RequestError
 from test_reports import HOSTILE
 from test_sizes import sized
@@ -30,7 +30,10 @@ def built(results: list[Result], folder: Path, *options: str) -> Path:
     store(folder / "results", results)
     arguments = [str(folder / "results"), "-o", str(folder / "site"), *options]
     found = CliRunner().invoke(
-        command, arguments, standalone_mode=False, env={"METABENCH_CACHE": str(folder / "c")}
+        metabench,
+        ["leaderboard", *arguments],
+        standalone_mode=False,
+        env={"METABENCH_CACHE": str(folder / "c")},
     )
     if found.exception is not None:
         raise found.exception
@@ -442,7 +445,9 @@ def test_the_name_of_a_foreign_file_cannot_move_the_terminal(tmp_path: Path) -> 
     (path.parent / "foreign\x1b[2J.json").write_text("{}")
 
     arguments = [str(tmp_path / "results"), "-o", str(tmp_path / "site"), "--pictures", "0"]
-    found = CliRunner().invoke(command, arguments, env={"METABENCH_CACHE": str(tmp_path / "c")})
+    found = CliRunner().invoke(
+        metabench, ["leaderboard", *arguments], env={"METABENCH_CACHE": str(tmp_path / "c")}
+    )
 
     assert "foreign [2J.json" in found.output
     assert "\x1b" not in found.output

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from made_results import made_board, made_cell, made_result, store
 from metabench import Result
-from metabench.commands.report import command
+from metabench.cli import metabench
 from metabench.errors import MetabenchError, RequestError
 from metabench.plugins import Registry, load
 from metabench.table import Table, render, write_reports
@@ -220,7 +220,7 @@ def test_times_of_different_machines_share_no_picture(registry: Registry, tmp_pa
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(command, arguments, standalone_mode=False)
+    found = CliRunner().invoke(metabench, ["report", *arguments], standalone_mode=False)
     if found.exception is not None:
         raise found.exception
     return int(found.return_value), found.output

@@ -172,7 +172,7 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(
 
     second = subprocess.Popen(
         run, cwd=shell.folder, env=shell.environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
     )  # fmt: skip
     request.addfinalizer(second.kill)
     wait_until(asleep, 120)

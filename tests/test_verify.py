@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from made_results import made_cell, made_result, store
 from metabench import Result, Spec, verification
-from metabench.commands.publish import command as publish_command
-from metabench.commands.verify import command as verify_command
+from metabench.cli import metabench
 from metabench.completeness import Standard
 from metabench.errors import RequestError
 from metabench.publishing import publish, readme, stale, write_readme
@@ -285,8 +284,8 @@ def test_short_training_is_a_notice(tmp_path: Path) -> None:
     assert [one.check for one in found.findings] == ["trained enough"]
 
 
-def run(command: Any, *arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(command, arguments, standalone_mode=False)
+def run(command: str, *arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(metabench, [command, *arguments], standalone_mode=False)
     if found.exception is not None:
         raise found.exception
     return int(found.return_value), found.output
@@ -294,10 +293,10 @@ def run(command: Any, *arguments: str) -> tuple[int, str]:
 
 def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path]) -> None:
     folder = str(stored_results[0].parent)
-    assert run(verify_command, folder)[0] == 0
+    assert run("verify", folder)[0] == 0
 
     edited(stored_results[2], lambda told: told.update(mean=0.9))
-    code, text = run(verify_command, folder)
+    code, text = run("verify", folder)
 
     assert code == 1
     assert f"error: {stored_results[2]}: seal" in text
@@ -305,7 +304,7 @@ def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path])
 
 def test_an_empty_folder_is_a_mistake_in_the_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no results in it"):
-        run(verify_command, str(tmp_path))
+        run("verify", str(tmp_path))
 
 
 def test_what_is_published_lies_by_suite_and_machine_and_stays(
@@ -325,7 +324,7 @@ def test_what_is_published_lies_by_suite_and_machine_and_stays(
 def test_publishing_refuses_what_verify_refuses(stored_results: list[Path], tmp_path: Path) -> None:
     edited(stored_results[0], lambda told: told.update(mean=0.9))
 
-    code, _ = run(publish_command, str(stored_results[0].parent), "--to", str(tmp_path / "published"))
+    code, _ = run("publish", str(stored_results[0].parent), "--to", str(tmp_path / "published"))
 
     assert code == 1
     assert not (tmp_path / "published").exists()
@@ -345,17 +344,17 @@ def test_a_part_of_a_suite_is_published_on_request_and_labelled(
     monkeypatch.setattr(verification, "standards", lambda names: made_standard(made_cell("cnp")))
     source, target = str(stored_results[0].parent), tmp_path / "published"
 
-    code, text = run(publish_command, source, "--to", str(target))
+    code, text = run("publish", source, "--to", str(target))
     assert code == 1
     assert "1 of 7 cells lack a result" in text
     assert not target.exists()
 
-    assert run(publish_command, source, "--to", str(target), "--partial")[0] == 0
+    assert run("publish", source, "--to", str(target), "--partial")[0] == 0
     assert "Partial (made-machine-2-cores): 1 of 7 cells lack a result" in (target / "README.md").read_text()
     assert not verify([target], made_standard(made_cell("cnp"))).errors
 
     store(tmp_path / "results", [made_result(made_cell("cnp"))])
-    assert run(publish_command, source, "--to", str(target))[0] == 0
+    assert run("publish", source, "--to", str(target))[0] == 0
     assert "Partial" not in (target / "README.md").read_text()
 
 
@@ -392,13 +391,13 @@ def test_the_page_of_published_results_is_stale_until_made_anew(
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
     target = tmp_path / "published"
 
-    code, _ = run(publish_command, str(stored_results[0].parent), "--to", str(target))
+    code, _ = run("publish", str(stored_results[0].parent), "--to", str(target))
     assert code == 0
     assert "| protonet" in (target / "README.md").read_text()
-    assert run(publish_command, "--check", "--to", str(target))[0] == 0
+    assert run("publish", "--check", "--to", str(target))[0] == 0
     next((target / "made-v1").rglob("*.json")).unlink()
     assert stale(target)
-    assert run(publish_command, "--check", "--to", str(target))[0] == 1
+    assert run("publish", "--check", "--to", str(target))[0] == 1
     write_readme(target)
     assert not stale(target)
 
