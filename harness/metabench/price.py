@@ -21,12 +21,14 @@ DERIVED = ("flops to target", "money per step", "money of training", "money to t
 def cost(table: Table) -> Section:
     """Parameters, operations, memory, energy and money, means over seeds, as far as they were measured."""
     lines = []
+    names: dict[str, None] = {}
     for line in table.cells:
-        told = _figures([table.rows[i] for i in line["positions"]], line, table.price_per_hour)
-        if told:
-            lines.append(line | told)
-    more = list(dict.fromkeys(name for line in lines for name in line if name.startswith("cost ")))
-    meters = sorted({name for line in lines for name in line if name.startswith("energy ")})
+        figures = _figures([table.rows[i] for i in line["positions"]], line, table.price_per_hour)
+        if figures:
+            lines.append(line | figures)
+            names |= dict.fromkeys(figures)
+    more = [name for name in names if name.startswith("cost ")]
+    meters = sorted(name for name in names if name.startswith("energy "))
     derived = [name for name in DERIVED if any(line.get(name) is not None for line in lines)]
     columns = [
         *AXIS_COLUMNS,
