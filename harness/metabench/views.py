@@ -47,7 +47,7 @@ PROTOCOL = ("suite", "version", "dataset", "ways", "shots", "metric")
 
 def accuracy(table: Table) -> Section:
     """Scores with intervals and tiers, best first within data set and protocol; scaling cells left out."""
-    cells = sorted(plain_cells(table), key=_best_first)
+    cells = sorted(plain_cells(table), key=best_first)
     columns = [
         *AXIS_COLUMNS,
         Column("score", score, right=True, key="mean"),
@@ -184,7 +184,8 @@ def printable(value: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
 
 
-def _best_first(cell: Record) -> tuple[Any, ...]:
+def best_first(cell: Record) -> tuple[Any, ...]:
+    """The key that orders cells by what they solve, and then by their scores."""
     best = -cell["mean"] if cell["higher_is_better"] else cell["mean"]
     return (*(cell[name] for name in PROTOCOL), best)
 

@@ -19,7 +19,7 @@ from metabench.rows import task_text
 from metabench.sections import Section, score_text, speed
 from metabench.summary import plain_cells
 from metabench.table import Table
-from metabench.views import SEVERAL_MACHINES, printable
+from metabench.views import SEVERAL_MACHINES, best_first, printable
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
@@ -132,9 +132,7 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int, 
     name = f"{suite} v{version}"
     slug = _slug(f"{suite}-v{version}")
     # scaling cells have a table of their own; a suite of nothing else shows them here
-    cells = sorted(
-        plain_cells(table), key=lambda c: (c["dataset"], c["ways"], c["shots"], c["rank"] or 10**6)
-    )
+    cells = sorted(plain_cells(table), key=best_first)
     lines = [_line(cell, slug, folder, root) for cell in cells]
     if len({line["metric"] for line in lines}) == 1:
         lines = [line | {"metric": None} for line in lines]
