@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
@@ -63,7 +62,8 @@ class ProtoMamlLearner(GradientLearner):
 
 def head_of_prototypes(features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
     """The head that scores as −‖f − c‖² does, up to ‖f‖²: features [T, n, d], y [T, n]."""
-    member = F.one_hot(y, ways).to(features.dtype)  # [T, n, ways]
+    classes = torch.arange(ways, device=y.device)
+    member = (y.unsqueeze(2) == classes).to(features.dtype)  # [T, n, ways]; one_hot cannot be compiled
     c = (member / member.sum(1, keepdim=True).clamp(min=1)).mT @ features
     return {"prototype.weight": 2 * c, "prototype.bias": -c.square().sum(2)}
 
