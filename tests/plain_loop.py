@@ -16,6 +16,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metabench import Episodes
+from metabench.engine.implicit import LEAST_CURVATURE
 
 Weights = dict[str, Tensor]
 
@@ -199,7 +200,7 @@ def imaml_gradient(
     x, r, p = torch.zeros_like(b), b, b
     for step in range(solver_steps):
         along = matrix(p)
-        if p @ along <= 0:  # not positive: what there is by now
+        if p @ along <= LEAST_CURVATURE * (p @ p):  # not safely positive: what there is by now
             return unflat(x if step else b)
         alpha = (r @ r) / (p @ along)
         x, before = x + alpha * p, r

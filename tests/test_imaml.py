@@ -26,6 +26,16 @@ def test_conjugate_gradient_solves_each_tasks_own_system() -> None:
     assert torch.allclose(found, torch.linalg.solve(matrix, b), rtol=1e-8)
 
 
+def test_conjugate_gradient_ends_before_a_system_that_is_almost_singular() -> None:
+    b = torch.tensor([[0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    matrix = torch.tensor([2.0, 1e-9], dtype=torch.float64)
+
+    (found,) = conjugate_gradient(lambda v: [matrix * v[0]], [b], 8)
+
+    assert torch.equal(found[0], b[0])
+    assert found.abs().max() < 10
+
+
 def test_enough_solver_steps_give_the_exact_implicit_gradient() -> None:
     imaml = Imaml(inner_rate=0.1, steps=3, solver_steps=60, proximal=2.0, damping=0.0)
     learner = built(imaml, network=Mlp(hidden=(3,)), dtype=torch.float64)

@@ -72,7 +72,7 @@ TRIALS = {
     "metasgd": Trial(SINE, MLP, 800, 25, INNER),
     "reptile": Trial(SINE, MLP, 1000, 25),
     "maml++": Trial(SINE, MLP, 1000, 25, {**INNER, "steps": 2}),
-    "imaml": Trial(SINE, MLP, 1500, 16, {**INNER, "proximal": 2.0}),
+    "imaml": Trial(GLYPHS, CONV, 200, 8, {"rate": 0.005}),
     "metalstm": Trial(
         SINE, Spec("mlp", {"hidden": (20, 20)}), 1000, 16, {"inner_rate": 0.02, "rate": 0.01, "steps": 3}
     ),

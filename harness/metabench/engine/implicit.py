@@ -11,6 +11,10 @@ from metabench.engine.adapt import TaskWeights, gradients
 
 Loss = Callable[[TaskWeights], Tensor]
 
+LEAST_CURVATURE = 0.1
+"""Below this part of pᵀp, pᵀ A p ends a task's solver. A is I and more where the support loss is convex, so
+that nothing ends there; close to singular, a step of 1 / pᵀ A p would carry x off to infinity."""
+
 
 def implicit_loss(
     query: Loss, support: Loss, adapted: TaskWeights, start: TaskWeights, stiffness: float, steps: int
@@ -47,8 +51,8 @@ def conjugate_gradient(
 ) -> list[Tensor]:
     """x with A x ≈ b after `steps` steps from 0, each task on its own: b a list of [T, …].
 
-    A task ends where it is solved, or where A turns out not to be positive (pᵀ A p ≤ 0); its x is what it
-    had by then, b if that was at the first step.
+    A task ends where it is solved, or where A turns out not to be safely positive (`LEAST_CURVATURE`); its
+    x is what it had by then, b if that was at the first step.
     """
     x = [torch.zeros_like(one) for one in b]
     r = p = b
@@ -58,7 +62,7 @@ def conjugate_gradient(
     for _ in range(steps):
         ap = matrix(p)
         curvature = _dot(p, ap)
-        going = going & (curvature > 0) & (rr > 0)
+        going = going & (curvature > LEAST_CURVATURE * _dot(p, p)) & (rr > 0)
         begun = begun | going
         alpha = torch.where(going, rr / curvature, 0)
         x = [xi + _times(alpha, pi) for xi, pi in zip(x, p, strict=True)]

@@ -26,8 +26,9 @@ class Imaml(GradientAlgorithm):
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
     descent, and their number is fixed, 8 here (16 in the authors' code for 5-way Omniglot). That code
     solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L. Here its 10 alone is added to λ as
-    `damping`; 0 is the paper's equation, with which training was seen to diverge on sine waves. The solver
-    stops where the system turns out not to be positive.
+    `damping`; 0 is the paper's equation. The solver stops where the system is not safely positive. The
+    method takes adaptation for the optimum: where inner steps end far from it, as on sine waves, training
+    was seen to diverge.
     With batch norm the evaluation is transductive unless `queries` is "alone".
     """
 
