@@ -26,6 +26,7 @@ from metabench.stats import Estimate, differences
 from metabench.store import read_result
 
 LEVEL = 0.05
+USUAL = Path("results/local/head-to-head-v1")
 SHARED = ("suite", "suite_version", "network", "dataset", "test", "train", "budget", "evaluation", "backend")
 """What the cells of a pair must have in common, beside the settings that both algorithms have."""
 
@@ -35,12 +36,15 @@ Side = Mapping[int, Result]
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--margin", default=2.0, show_default=True, help="Points of accuracy that count as equal.")
 def command(folders: tuple[Path, ...], margin: float) -> None:
-    """Tests each l2l-* algorithm in these folders of results against metabench's own of the same name."""
+    """Tests each l2l-* algorithm in these FOLDERS of results against metabench's own of the same name.
+
+    Where none is named, it is the folder that `metabench run head-to-head` writes.
+    """
     try:
-        results = [read_result(path) for path in files(folders)]
+        results = [read_result(path) for path in files(folders or [USUAL])]
     except MetabenchError as error:
         raise click.ClickException(str(error)) from error
     algorithms = sides(one for one in results if one.status == "ok" and one.scores is not None)
