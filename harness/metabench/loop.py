@@ -179,7 +179,7 @@ class _BlockClock:
     def __init__(self, run: Run, steps: int, warmup: int) -> None:
         self.run, self.steps, self.warmup = run, steps, warmup
         self.losses: list[torch.Tensor] = []
-        self.moments: list[Any] = []  # when a block began, and when each part of each step ended
+        self.moments: list[Any] = []  # when each step began, and when each of its parts ended
         self.moment = run.device.moment
         self.count = 0
         self.block_start = 0.0
@@ -188,7 +188,8 @@ class _BlockClock:
     def start(self) -> None:
         if self.count == 0:
             self.block_start = self.run.device.clock()
-            self.moments = [self.moment()]
+            self.moments = []
+        self.moments.append(self.moment())  # what lies before it, since the last step, is the loop's own
 
     def lap(self) -> None:
         self.moments.append(self.moment())
@@ -208,7 +209,7 @@ class _BlockClock:
         run, device = self.run, self.run.device
         loss = torch.cat(self.losses)
         laps = device.seconds_between(self.moments)
-        parts = [sum(laps[part :: len(PARTS)]) for part in range(len(PARTS))]
+        parts = [sum(laps[part :: len(PARTS) + 1]) for part in range(len(PARTS))]
         # one exchange a block: seconds, the parts, the sum of the losses and how many there are
         told = [seconds, *parts, float(loss.double().sum()), float(loss.numel())]
         ranks = device.gather(told)
