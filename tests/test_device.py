@@ -146,14 +146,24 @@ def test_condition_sees_what_other_processes_take() -> None:
     assert told["others_cores"] > 0.1
 
 
-def test_reference_kernel_reads_the_median_of_what_comes_after_the_warm_up(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("rounds", "told"),
+    [
+        ([[9.0, 9.0, 9.0, 0.4, 0.1, 0.2]] * 2, 0.2),  # the median of what comes after the warm-up
+        ([[0.5] * 6, [0.2] * 6, [0.2] * 6], 0.2),  # a neighbour's burst goes by
+        ([[0.5, 0.5, 0.5, 0.7, 0.6, 0.5], [0.5] * 6, [0.7] * 6, [0.49] * 6], 0.49),  # until two agree
+        ([[0.1 * n] * 6 for n in range(9, 3, -1)], 0.4),  # at most six rounds
+    ],
+)
+def test_reference_kernel_gives_the_quickest_median_once_two_agree(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[list[float]], told: float
 ) -> None:
-    durations = [9.0, 9.0, 9.0, 0.4, 0.1, 0.2]
-    ticks = iter([tick for d in durations for tick in (100.0, 100.0 + d)])
-    monkeypatch.setattr("metabench.probe.time.perf_counter", lambda: next(ticks))
+    ticks = [tick for durations in rounds for d in durations for tick in (100.0, 100.0 + d)]
+    monkeypatch.setattr("metabench.probe.time.perf_counter", lambda: ticks.pop(0))
+    monkeypatch.setattr("metabench.probe.time.sleep", lambda seconds: None)
 
-    assert probe.reference_seconds(repeats=3) == pytest.approx(0.2)
+    assert probe.reference_seconds(repeats=3) == pytest.approx(told)
+    assert not ticks
 
 
 @pytest.mark.parametrize(
