@@ -76,6 +76,11 @@ def test_fakes_keep_the_contracts_themselves() -> None:
         ("PicklesState", "reading state_dict() back as tensors and plain values"),
         ("NewParameters", "parameters() gives other tensors at the second call"),
         ("OtherType", "call .to(device.torch, device.dtype)"),
+        ("StaysOnCpu", "on a GPU it would fail: learners.py, line"),
+        ("StaysOnCpu", "a tensor of the CPU, (3,), meets one of the device"),
+        ("AnswersOnCpu", "predict gives a tensor on cpu where the device is lazy"),
+        ("DrawsOnCpu", "draws on the device from a generator of the CPU"),
+        ("Counts", "a tensor of the device is asked for as numpy array; call .cpu() on it first"),
         ("TrainsNothing", "nothing is trained, but parameters() is not empty"),
         ("OddProtocol", "train_protocol gives '5-way'; it gives a Protocol, Batches, or None"),
         ("NeedsNoNetwork", "build without a network raised AssertionError"),
@@ -111,6 +116,7 @@ def test_fault_of_a_learner_is_told(fault: str, said: str) -> None:
         ("no batches", "batch raises Invalid (none), but meta-train has a finite number of classes"),
         ("batch", "a micro-batch is a pure function of its number and the seed"),
         ("mute manifest", "is the same for different tasks"),
+        ("stray index", "index is torch.int64 (6,) on cpu; it is torch.int64 (6,) on lazy"),
         ("tensors", "manifest gives something else than names with numpy arrays"),
     ],
 )
@@ -130,6 +136,7 @@ def test_fault_of_a_dataset_is_told(fault: str, said: str) -> None:
         ("unused", "have no part in the output"),
         ("narrow", "it gives [batch, outputs]"),
         ("flat", "has no .features"),
+        ("stray constant", "or register it as a buffer of the module"),
         ("keeps head", "give nn.Identity() as the head"),
     ],
 )
@@ -146,6 +153,8 @@ def test_fault_of_a_network_is_told(fault: str, said: str) -> None:
         ("over tasks", "reduce over queries only, never over tasks"),
         ("order", "the score changes with the order of the queries"),
         ("in place", "score changes its arguments in place"),
+        ("stray weights", "on a GPU it would fail: metrics.py, line"),
+        ("on the cpu", "score gives a tensor on cpu for predictions on lazy"),
         ("praises nan", "predictions that are not a number score [1.0"),
     ],
 )

@@ -13,6 +13,7 @@ same checks.
 
 from metabench.testing.backends import check_backend
 from metabench.testing.datasets import check_dataset
+from metabench.testing.elsewhere import elsewhere
 from metabench.testing.executors import check_executor
 from metabench.testing.failure import ContractError
 from metabench.testing.fakes import (
@@ -42,5 +43,6 @@ __all__ = [
     "check_metric",
     "check_network",
     "check_report",
+    "elsewhere",
     "tiny_results",
 ]

@@ -16,6 +16,7 @@ from metabench.contracts import Dataset, Episodes, Examples, Source
 from metabench.device import Device
 from metabench.errors import CellEnd, DataError, Invalid, MetabenchError
 from metabench.records import SPLITS, Batches, Facts, Protocol, Split
+from metabench.testing.elsewhere import check_no_strays
 from metabench.testing.failure import Subject, begin
 
 TASKS = 6
@@ -29,7 +30,7 @@ def check_dataset(
     tasks: int = 24,
     device: Device | None = None,
 ) -> None:
-    """Checks a data set against its whole contract; loads it twice.
+    """Checks a data set against its whole contract; loads it three times.
 
     test: the shape of the tasks to draw, 3-way 1-shot with 2 queries or 5 points and 5 by default; tasks:
     how many of each split are searched for examples that another split has; device: another one than the
@@ -65,6 +66,14 @@ def check_dataset(
         "loaded twice, it draws other tasks: a task is a pure function of (data set, split, protocol, seed, "
         "number); make keys with metabench.data.draws and sort what a folder lists",
     )
+
+    def draw_there(device: Device) -> None:
+        there = _Bench(subject, facts, dataset.load(device), protocol, device)
+        for split in splits:
+            there.check_shapes(split)
+        there.check_batches()
+
+    check_no_strays(subject, draw_there, device.dtype)
 
 
 def _check_missing(dataset: Dataset, subject: Subject) -> str | None:

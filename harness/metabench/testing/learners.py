@@ -16,6 +16,7 @@ from metabench.errors import CellEnd, Invalid, MetabenchError
 from metabench.learning import some_tasks
 from metabench.records import Batches, Protocol
 from metabench.testing.bench import STEPS, TASKS, Bench, apart_by, flat, same_state, snapshot
+from metabench.testing.elsewhere import check_no_strays
 from metabench.testing.failure import Subject, begin
 from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork
 
@@ -321,6 +322,24 @@ def _compare(bench: Bench, one: Learner, other: Learner, what: str) -> None:
         bench.same(a.detach(), b.detach(), what)
 
 
+def check_places(bench: Bench) -> None:
+    """On another device than the CPU, every tensor is made there: what a GPU would refuse is found here."""
+    check_no_strays(bench.subject, lambda device: go_round(bench, device), bench.device.dtype)
+
+
+def go_round(bench: Bench, device: Device) -> None:
+    """Everything that a learner does, once, on this device."""
+    there = dataclasses.replace(bench, device=device)
+    learner = there.learner()
+    if there.trained:
+        there.train(learner, 1)
+    there.finish(learner)
+    place = there.predict(learner, there.tasks()).device.type
+    bench.subject.require(
+        place == device.torch.type, f"predict gives a tensor on {place} where the device is {device.torch}"
+    )
+
+
 def check_errors(bench: Bench) -> None:
     """What cannot be built is refused with a reason, before training: each error path of the contract."""
     subject, algorithm = bench.subject, bench.algorithm
@@ -386,7 +405,7 @@ def check_finite_differences(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_transduction, check_state, check_errors,
+    check_labels, check_transduction, check_state, check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_transduction)
 """What batch norm can change: the rest was seen with the first network."""

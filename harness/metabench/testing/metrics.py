@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Metric
+from metabench.device import Device
+from metabench.testing.elsewhere import check_no_strays
 from metabench.testing.failure import Subject, begin
 
 TASKS, QUERIES, WAYS = 4, 30, 3
@@ -83,3 +85,12 @@ def _check(metric: Metric, subject: Subject, kind: str, dtype: torch.dtype) -> N
         f"predictions that are not a number score {lost.tolist()}, better than wrong ones "
         f"({worst.tolist()}): give nan, or the worst score",
     )
+
+    def score_there(device: Device) -> None:
+        found = metric.score(mixed.to(device.torch), target.to(device.torch))
+        subject.require(
+            found.device.type == device.torch.type,
+            f"score gives a tensor on {found.device} for predictions on {device.torch}",
+        )
+
+    check_no_strays(subject, score_there, dtype)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Network
+from metabench.device import Device
 from metabench.errors import Invalid
+from metabench.testing.elsewhere import check_no_strays
 from metabench.testing.failure import ContractError, Subject, begin
 
 SHAPES = ((8,), (1, 28, 28), (3, 32, 32))
@@ -40,6 +42,7 @@ def check_network(
         _check_parts(subject, network, module, shape)
         _check_chance(subject, network, module, shape)
         _check_tasks(subject, module, shape)
+        _check_places(subject, network, shape)
     if len(refused) == len(input_shapes):
         raise ContractError(
             f"{subject.title}: it refuses every input shape ({'; '.join(refused)}): name one that fits with "
@@ -144,3 +147,11 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
         "run over two tasks at once by metabench.engine.lift it gives something else than one at a time: "
         "keep to operations on whole tensors, with no state outside of parameters and buffers",
     )
+
+
+def _check_places(subject: Subject, network: Network, shape: tuple[int, ...]) -> None:
+    def run(device: Device) -> None:
+        module = built(network, shape, OUTPUTS).to(device.torch)
+        module(_inputs(shape, 4).to(device.torch)).square().sum().backward()
+
+    check_no_strays(subject, run, torch.float64)

@@ -1,0 +1,20 @@
+"""Components with one fault each, and sound ones beside them: what the contract checks must tell apart."""
+
+from broken.backends import FaultyBackend, FaultyDevice
+from broken.datasets import FaultyDataset
+from broken.executors import FaultyExecutor
+from broken.learners import FaultyAlgorithm
+from broken.metrics import FaultyMetric
+from broken.networks import FaultyNetwork
+from broken.reports import FaultyReport
+
+__all__ = [
+    "FaultyAlgorithm",
+    "FaultyBackend",
+    "FaultyDataset",
+    "FaultyDevice",
+    "FaultyExecutor",
+    "FaultyMetric",
+    "FaultyNetwork",
+    "FaultyReport",
+]
