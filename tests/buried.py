@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ CONV = Conv4(width=4)
 NORMED = Mlp(hidden=(32, 16), batch_norm=True)
 PLAIN = Mlp(hidden=(32, 16))
 FLOAT64 = Device(dtype=torch.float64)
+TEST = Protocol(5, 2, 3)
+EASY = Protocol(5, 1, 5)
+L = TypeVar("L", bound=Learner)
 
 
 class Buried(Source):
@@ -122,6 +125,17 @@ def build(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return algorithm.build(workload, network, device or Device())
+
+
+def builder_of(cls: type[L]) -> Callable[..., L]:
+    """How the tests of this learner make one: `learner_of(algorithm, test=TEST)`, in float64."""
+
+    def learner_of(algorithm: Algorithm, test: Protocol = TEST) -> L:
+        learner = build(algorithm, NORMED, test, device=FLOAT64)
+        assert isinstance(learner, cls)
+        return learner
+
+    return learner_of
 
 
 def train(

@@ -7,26 +7,19 @@ from torch.nn import functional as F
 
 from buried import (
     FLOAT64,
-    NORMED,
+    TEST,
     Buried,
     assert_adapting_changes_nothing,
     assert_reads_support_labels_only,
     assert_restores,
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
-    build,
+    builder_of,
 )
-from metabench import Batches, Protocol
+from metabench import Batches
 from metabench_plugins.algorithms.baseline import Baseline, BaselineLearner
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: Baseline, test: Protocol = TEST) -> BaselineLearner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, BaselineLearner)
-    return learner
+learner_of = builder_of(BaselineLearner)
 
 
 def test_the_heads_are_those_of_torch_s_own_sgd_per_task() -> None:

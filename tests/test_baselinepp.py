@@ -6,25 +6,18 @@ from torch.nn import functional as F
 
 from buried import (
     FLOAT64,
-    NORMED,
+    TEST,
     Buried,
     assert_adapting_changes_nothing,
     assert_restores,
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
-    build,
+    builder_of,
 )
-from metabench import Batches, Protocol
+from metabench import Batches
 from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus, BaselinePlusPlusLearner, CosineHead
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: BaselinePlusPlus, test: Protocol = TEST) -> BaselinePlusPlusLearner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, BaselinePlusPlusLearner)
-    return learner
+learner_of = builder_of(BaselinePlusPlusLearner)
 
 
 def test_a_cosine_head_scores_directions_only() -> None:

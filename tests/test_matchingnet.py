@@ -6,9 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from buried import (
+    EASY,
     FLOAT64,
-    NORMED,
     PLAIN,
+    TEST,
     Buried,
     accuracy,
     assert_adapting_changes_nothing,
@@ -18,19 +19,13 @@ from buried import (
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
     build,
+    builder_of,
     train,
 )
-from metabench import Episodes, Protocol
+from metabench import Episodes
 from metabench_plugins.algorithms.matchingnet import Context, MatchingNet, MatchingNetLearner
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: MatchingNet, test: Protocol = TEST) -> MatchingNetLearner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, MatchingNetLearner)
-    return learner
+learner_of = builder_of(MatchingNetLearner)
 
 
 def plain_context(context: Context, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:

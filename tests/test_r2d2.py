@@ -6,9 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from buried import (
+    EASY,
     FLOAT64,
-    NORMED,
     PLAIN,
+    TEST,
     Buried,
     assert_adapting_changes_nothing,
     assert_gradient_is,
@@ -17,20 +18,14 @@ from buried import (
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
     build,
+    builder_of,
     train,
 )
 from metabench import Episodes, Protocol
 from metabench.device import Device
 from metabench_plugins.algorithms.r2d2 import R2D2, R2D2Learner, ridge
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: R2D2, test: Protocol = TEST) -> R2D2Learner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, R2D2Learner)
-    return learner
+learner_of = builder_of(R2D2Learner)
 
 
 @pytest.mark.parametrize("examples", [3, 9, 30], ids=["fewer than features", "as many", "more"])

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from buried import (
+    EASY,
     FLOAT64,
-    NORMED,
+    TEST,
     Buried,
     accuracy,
     assert_adapting_changes_nothing,
@@ -15,20 +16,13 @@ from buried import (
     assert_restores,
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
-    build,
+    builder_of,
     train,
 )
-from metabench import Episodes, Protocol
+from metabench import Episodes
 from metabench_plugins.algorithms.relationnet import RelationNet, RelationNetLearner
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: RelationNet, test: Protocol = TEST) -> RelationNetLearner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, RelationNetLearner)
-    return learner
+learner_of = builder_of(RelationNetLearner)
 
 
 def test_the_gradient_is_that_of_a_plain_loop_over_pairs() -> None:

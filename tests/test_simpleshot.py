@@ -5,9 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from buried import (
+    EASY,
     FACTS,
     FLOAT64,
     NORMED,
+    TEST,
     Buried,
     accuracy,
     assert_adapting_changes_nothing,
@@ -16,20 +18,14 @@ from buried import (
     assert_shards_add_up,
     assert_transduction_is_as_claimed,
     build,
+    builder_of,
     micro_batches,
     train,
 )
-from metabench import Batches, Facts, Invalid, Protocol
+from metabench import Batches, Facts, Invalid
 from metabench_plugins.algorithms.simpleshot import SimpleShot, SimpleShotLearner
 
-TEST = Protocol(5, 2, 3)
-EASY = Protocol(5, 1, 5)
-
-
-def learner_of(algorithm: SimpleShot, test: Protocol = TEST) -> SimpleShotLearner:
-    learner = build(algorithm, NORMED, test, device=FLOAT64)
-    assert isinstance(learner, SimpleShotLearner)
-    return learner
+learner_of = builder_of(SimpleShotLearner)
 
 
 def test_it_trains_on_labelled_examples_of_all_classes() -> None:

@@ -7,23 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench import Episodes, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.learning import mean_gradient, task_losses
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
+    EmbeddingAlgorithm,
     EmbeddingLearner,
     class_means,
-    embedding,
     feature_width,
     full_precision,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cnp(Algorithm):
+class Cnp(EmbeddingAlgorithm):
     """Sums a task's support set up in one vector, from which a decoder answers every query.
 
     M. Garnelo et al.: Conditional Neural Processes, ICML 2018, equations 1 to 4. Regression: the decoder
@@ -39,8 +36,6 @@ class Cnp(Algorithm):
 
     width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "CnpLearner":
         """The learner of the embedding, the encoder and the decoder."""
@@ -50,7 +45,7 @@ class Cnp(Algorithm):
                 f"cnp decodes a fixed number of ways: training with {train.ways} ways does not fit "
                 f"a test with {workload.test.ways}; give both the same ways"
             )
-        module = embedding(self.name, workload, network, device)
+        module = self.embedding(workload, network, device)
         features = feature_width(module, workload, device)
         regression = workload.facts.kind == "regression"
         seen = workload.outputs if regression else 0  # an encoder of classification reads one class at a time
@@ -66,14 +61,7 @@ class CnpLearner(EmbeddingLearner):
     """r = mean of h(xᵢ, yᵢ), answers g(x, r)."""
 
     def __init__(self, settings: Cnp, module: nn.Module, process: nn.ModuleDict, workload: Workload) -> None:
-        super().__init__(
-            module,
-            workload,
-            queries=settings.queries,
-            rate=settings.rate,
-            halve_every=settings.halve_every,
-            beside=[process],
-        )
+        super().__init__(settings, module, workload, [process])
         self.encoder, self.decoder = process["encoder"], process["decoder"]
         self.regression = workload.facts.kind == "regression"
 

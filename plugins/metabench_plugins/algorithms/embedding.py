@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Episodes, Examples, Invalid, Network, Workload
+from metabench import Algorithm, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.engine import lift
 from metabench.learning import ModuleLearner, mean_gradient, task_losses
@@ -22,6 +24,32 @@ JOINED_HELP = (
 HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingAlgorithm(Algorithm):
+    """The settings that algorithms have in common which train an embedding."""
+
+    rate: float = setting(1e-3, "learning rate of Adam", above=0)
+    halve_every: int = setting(0, HALVING_HELP, at_least=0)
+    queries: str = setting("together", JOINED_HELP, choices=JOINED)
+
+    def embedding(self, workload: Workload, network: Network | None, device: Device) -> nn.Module:
+        """The network without its head, on the device; raises Invalid where the cell names no network."""
+        if network is None:
+            raise Invalid(f"{self.name} embeds with a network: name one in the cell, e.g. network = 'conv4'")
+        return network.build(workload.facts.input_shape, None).to(device.torch, device.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodicAlgorithm(EmbeddingAlgorithm):
+    """One that learns from tasks, which may have ways of their own in training."""
+
+    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
+
+    def train_protocol(self, test: Protocol) -> Protocol:
+        """The test's protocol with this algorithm's own ways."""
+        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+
+
 class Kept(NamedTuple):
     """An adapted state: the support set, and what was fitted to it (None where that needs the queries)."""
 
@@ -32,29 +60,30 @@ class Kept(NamedTuple):
 class EmbeddingLearner(ModuleLearner):
     """Trains an embedding of inputs, and whatever compares embedded examples; write `fit` and `score`.
 
-    module: a torch module with `.features`; queries: one of JOINED, in training and test alike; beside:
-    further modules that are trained along with it. The optimizer is Adam, whose rate is halved every
-    `halve_every` steps (0: never). Without batch norm, `queries` changes nothing and no query sees another.
+    module: a torch module with `.features`; beside: further modules that are trained along with it. The
+    optimizer is Adam. `queries` holds in training and test alike; without batch norm it changes nothing and
+    no query sees another.
     """
 
     def __init__(
         self,
+        settings: EmbeddingAlgorithm,
         module: nn.Module,
         workload: Workload,
-        *,
-        queries: str,
-        rate: float,
-        halve_every: int = 0,
         beside: Iterable[nn.Module] = (),
     ) -> None:
         trained = nn.ModuleList([module, *beside])
-        optimizer = torch.optim.Adam(trained.parameters(), rate)
-        halving = torch.optim.lr_scheduler.StepLR(optimizer, halve_every, 0.5) if halve_every else None
+        optimizer = torch.optim.Adam(trained.parameters(), settings.rate)
+        halving = (
+            torch.optim.lr_scheduler.StepLR(optimizer, settings.halve_every, 0.5)
+            if settings.halve_every
+            else None
+        )
         super().__init__(trained, optimizer, halving)
         self.ways = workload.test.ways
         self.lifted = lift(module)
-        self.queries = queries if self.lifted.batch_statistics else "together"
-        self.transductive = self.lifted.batch_statistics and queries != "alone"
+        self.queries = settings.queries if self.lifted.batch_statistics else "together"
+        self.transductive = self.lifted.batch_statistics and settings.queries != "alone"
 
     @property
     def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
@@ -124,16 +153,12 @@ class EmbeddingLearner(ModuleLearner):
         return embedded[:, :n], embedded[:, n:]
 
 
-def full_precision(features: Tensor) -> torch.autocast:
+def full_precision(features: Tensor) -> AbstractContextManager[Any]:
     """A context without autocast: differences of distances, and solvers, need more than 8 bits."""
-    return torch.autocast(features.device.type, enabled=False)
-
-
-def embedding(algorithm: str, workload: Workload, network: Network | None, device: Device) -> nn.Module:
-    """The network without its head, on the device; raises Invalid where the cell names no network."""
-    if network is None:
-        raise Invalid(f"{algorithm} embeds with a network: name one in the cell, e.g. network = 'conv4'")
-    return network.build(workload.facts.input_shape, None).to(device.torch, device.dtype)
+    kind = features.device.type
+    if not torch.amp.is_autocast_available(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def feature_width(module: nn.Module, workload: Workload, device: Device) -> int:

@@ -7,21 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench import Network, Workload, setting
 from metabench.device import Device
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
     EmbeddingLearner,
+    EpisodicAlgorithm,
     cosines,
-    embedding,
     feature_width,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingNet(Algorithm):
+class MatchingNet(EpisodicAlgorithm):
     """Classifies by attention over the support set: each example votes for its class by cosine similarity.
 
     O. Vinyals et al.: Matching Networks for One Shot Learning, NeurIPS 2016; `context` turns on its full
@@ -36,18 +33,10 @@ class MatchingNet(Algorithm):
     context: bool = setting(False, "full context embeddings: a BiLSTM over the support, an attending LSTM")
     reads: int = setting(4, "steps of the attending LSTM over a query (K), with `context`", at_least=1)
     sharpness: float = setting(10.0, "factor of the cosines inside the softmax", above=0)
-    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
-    rate: float = setting(1e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
-
-    def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MatchingNetLearner":
         """The learner of an embedding, and of its context where that is on."""
-        module = embedding(self.name, workload, network, device)
+        module = self.embedding(workload, network, device)
         context = None
         if self.context:
             context = Context(feature_width(module, workload, device), self.reads)
@@ -68,14 +57,7 @@ class MatchingNetLearner(EmbeddingLearner):
     def __init__(
         self, settings: MatchingNet, module: nn.Module, context: "Context | None", workload: Workload
     ) -> None:
-        super().__init__(
-            module,
-            workload,
-            queries=settings.queries,
-            rate=settings.rate,
-            halve_every=settings.halve_every,
-            beside=[] if context is None else [context],
-        )
+        super().__init__(settings, module, workload, [] if context is None else [context])
         self.sharpness = settings.sharpness
         self.context = context
 

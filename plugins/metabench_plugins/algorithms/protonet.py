@@ -5,21 +5,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench import Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
     EmbeddingLearner,
+    EpisodicAlgorithm,
     class_means,
-    embedding,
     squared_distances,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProtoNet(Algorithm):
+class ProtoNet(EpisodicAlgorithm):
     """Classifies by the nearest class mean in a learned embedding.
 
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
@@ -32,11 +29,7 @@ class ProtoNet(Algorithm):
 
     name: ClassVar[str] = "protonet"
 
-    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
     train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
-    rate: float = setting(1e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """The test's protocol with this algorithm's own ways and queries."""
@@ -44,13 +37,7 @@ class ProtoNet(Algorithm):
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoNetLearner":
         """The learner of an embedding: the network without its head."""
-        return ProtoNetLearner(
-            embedding(self.name, workload, network, device),
-            workload,
-            queries=self.queries,
-            rate=self.rate,
-            halve_every=self.halve_every,
-        )
+        return ProtoNetLearner(self, self.embedding(workload, network, device), workload)
 
 
 class ProtoNetLearner(EmbeddingLearner):

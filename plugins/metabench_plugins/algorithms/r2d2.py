@@ -7,19 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench import Network, Workload, setting
 from metabench.device import Device
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
     EmbeddingLearner,
-    embedding,
+    EpisodicAlgorithm,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class R2D2(Algorithm):
+class R2D2(EpisodicAlgorithm):
     """Solves each task by ridge regression on a learned embedding, and learns through the solution.
 
     L. Bertinetto et al.: Meta-learning with differentiable closed-form solvers, ICLR 2019, equations 3 to
@@ -34,31 +31,18 @@ class R2D2(Algorithm):
     penalty: float = setting(1.0, "the ridge penalty λ at the start of training", above=0)
     scale: float = setting(1.0, "the factor α of the scores at the start of training", above=0)
     rate: float = setting(5e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
-
-    def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "R2D2Learner":
         """The learner of an embedding, of the penalty and of the calibration."""
         solver = Ridge(self.penalty, self.scale).to(device.torch, device.dtype)
-        return R2D2Learner(self, embedding(self.name, workload, network, device), solver, workload)
+        return R2D2Learner(self, self.embedding(workload, network, device), solver, workload)
 
 
 class R2D2Learner(EmbeddingLearner):
     """Ridge regression of one-hot classes on embedded examples."""
 
     def __init__(self, settings: R2D2, module: nn.Module, solver: "Ridge", workload: Workload) -> None:
-        super().__init__(
-            module,
-            workload,
-            queries=settings.queries,
-            rate=settings.rate,
-            halve_every=settings.halve_every,
-            beside=[solver],
-        )
+        super().__init__(settings, module, workload, [solver])
         self.solver = solver
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:

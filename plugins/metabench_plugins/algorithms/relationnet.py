@@ -7,21 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench import Network, Workload, setting
 from metabench.device import Device
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
     EmbeddingLearner,
+    EpisodicAlgorithm,
     class_sums,
-    embedding,
     feature_width,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelationNet(Algorithm):
+class RelationNet(EpisodicAlgorithm):
     """Scores a query against each class by a learned relation module, trained to give 1 or 0.
 
     F. Sung et al.: Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018, equations 1
@@ -34,18 +31,10 @@ class RelationNet(Algorithm):
     name: ClassVar[str] = "relationnet"
 
     hidden: int = setting(128, "width of the relation module's hidden layer", at_least=1)
-    train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
-    rate: float = setting(1e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
-
-    def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "RelationNetLearner":
         """The learner of an embedding and of the relation module."""
-        module = embedding(self.name, workload, network, device)
+        module = self.embedding(workload, network, device)
         width = feature_width(module, workload, device)
         relation = nn.Sequential(nn.Linear(2 * width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
         return RelationNetLearner(self, module, relation.to(device.torch, device.dtype), workload)
@@ -57,14 +46,7 @@ class RelationNetLearner(EmbeddingLearner):
     def __init__(
         self, settings: RelationNet, module: nn.Module, relation: nn.Module, workload: Workload
     ) -> None:
-        super().__init__(
-            module,
-            workload,
-            queries=settings.queries,
-            rate=settings.rate,
-            halve_every=settings.halve_every,
-            beside=[relation],
-        )
+        super().__init__(settings, module, workload, [relation])
         self.relation = relation
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metabench import Algorithm, Batches, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench import Batches, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.learning import mean_gradient, task_losses
 from metabench_plugins.algorithms.embedding import (
-    HALVING_HELP,
+    EmbeddingAlgorithm,
     EmbeddingLearner,
-    embedding,
     feature_width,
 )
 
@@ -24,11 +23,10 @@ QUERIES_HELP = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedAlgorithm(Algorithm):
+class SupervisedAlgorithm(EmbeddingAlgorithm):
     """The settings of supervised training on the classes of meta-train."""
 
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
-    halve_every: int = setting(0, HALVING_HELP, at_least=0)
     micro: int = setting(16, "labelled examples that share batch norm's statistics in training", at_least=2)
     queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
 
@@ -46,7 +44,7 @@ class SupervisedAlgorithm(Algorithm):
                 f"{self.name} classifies all classes of meta-train at once, and this data set has "
                 f"{'endlessly many' if classes == 0 else classes}; it needs a finite number above one"
             )
-        module = embedding(self.name, workload, network, device)
+        module = self.embedding(workload, network, device)
         return module, feature_width(module, workload, device), classes
 
 
@@ -59,14 +57,7 @@ class SupervisedLearner(EmbeddingLearner):
     def __init__(
         self, settings: SupervisedAlgorithm, module: nn.Module, classifier: nn.Module, workload: Workload
     ) -> None:
-        super().__init__(
-            module,
-            workload,
-            queries=settings.queries,
-            rate=settings.rate,
-            halve_every=settings.halve_every,
-            beside=[classifier],
-        )
+        super().__init__(settings, module, workload, [classifier])
         self.classifier = classifier
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
