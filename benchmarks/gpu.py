@@ -19,20 +19,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import speed
 import torch
 from _alternate import alternate
+from _loops import has_learn2learn, loop_of
+from _rows import ROWS, episodes_of, learner_of, network_of
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from metabench import Episodes, Examples, Facts, Learner, Protocol, Workload
+from metabench import Episodes, Examples
 from metabench.cost import flops_per_step
 from metabench.device import Device
 from metabench.settings import make
-from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.backends.cuda import Cuda
-from metabench_plugins.networks.conv4 import Conv4
-from metabench_plugins.networks.mlp import Mlp
 
 EXECUTIONS = ("eager", "cuda-graph", "compiled")
 TASKS, LARGE = 32, 256
@@ -77,7 +75,7 @@ def executions(device: Device, quick: bool) -> None:
             found = profiled(step, device, 2 if quick else 10)
             seconds = seconds_of(step, device, 5 if quick else 50)
             print(
-                f"{speed.ROWS[name].title:44s} {execution:10s} {found.kernels:7.0f} kernels, "
+                f"{ROWS[name].title:44s} {execution:10s} {found.kernels:7.0f} kernels, "
                 f"{found.launches:6.0f} launches a meta-step, {TASKS / seconds:9.0f} tasks/s",
                 flush=True,
             )
@@ -87,7 +85,9 @@ def large(device: Device, quick: bool) -> None:
     """The share of the step's time in kernels, and of the float32 peak, at 256 tasks of conv4."""
     peak = matrix_peak(device)
     copies = LARGE // TASKS
-    flops = flops_per_step(learner_of("conv-1shot", "eager", device), tasks_of("conv-1shot", device, copies))
+    flops = flops_per_step(
+        learner_of(ROWS["conv-1shot"], "eager", device), tasks_of("conv-1shot", device, copies)
+    )
     for execution in EXECUTIONS:
         step = step_of("conv-1shot", execution, device, copies)
         found = profiled(step, device, 2 if quick else 10)
@@ -101,15 +101,15 @@ def large(device: Device, quick: bool) -> None:
 
 def ratios(device: Device, quick: bool) -> None:
     """How many times faster than the loop over tasks."""
-    loop = "learn2learn" if speed.has_learn2learn() else "a plain loop of the same operations"
+    loop = "learn2learn" if has_learn2learn() else "a plain loop of the same operations"
     for name in ("conv-1shot", "sine-maml"):
-        row = speed.ROWS[name]
+        row = ROWS[name]
         for execution in EXECUTIONS:
-            learner, episodes = learner_of(name, execution, device), tasks_of(name, device)
-            module = copy.deepcopy(speed.network_of(learner))
+            learner, episodes = learner_of(ROWS[name], execution, device), tasks_of(name, device)
+            module = copy.deepcopy(network_of(learner))
             timing = alternate(
                 lambda: learner.learn(episodes, 0, 10),  # noqa: B023 - called before the loop goes on
-                lambda: speed.loop_of(row)(module, episodes, row),  # noqa: B023 - the same
+                lambda: loop_of(row)(module, episodes, row),  # noqa: B023 - the same
                 blocks=3 if quick else 15,
                 synchronize=device.synchronize,
             )
@@ -122,32 +122,20 @@ def ratios(device: Device, quick: bool) -> None:
             )
 
 
-def learner_of(name: str, execution: str, device: Device) -> Learner:
-    """MAML as the row of benchmarks/speed.py has it, run in this way."""
-    row = speed.ROWS[name]
-    sine = name == "sine-maml"
-    facts = Facts("regression", (1,), 1) if sine else Facts("classification", (1, 28, 28))
-    protocol = Protocol(1 if sine else speed.WAYS, row.shots, row.shots)
-    algorithm = Maml(inner_rate=row.rate, steps=row.steps, execution=execution)
-    torch.manual_seed(0)
-    workload = Workload(facts, protocol, protocol, 10, TASKS)
-    return algorithm.build(workload, Mlp() if sine else Conv4(), device)
-
-
 def tasks_of(name: str, device: Device, copies: int = 1) -> Episodes:
     """The row's tasks on the device, so many times over."""
 
     def placed(one: torch.Tensor) -> torch.Tensor:
         return torch.cat([one] * copies).to(device.torch)
 
-    given = speed.episodes_of(speed.ROWS[name])
+    given = episodes_of(ROWS[name])
     support, query = (Examples(placed(some.x), placed(some.y)) for some in (given.support, given.query))
     return Episodes(support, query, placed(given.classes), placed(given.index))
 
 
 def step_of(name: str, execution: str, device: Device, copies: int = 1) -> Step:
     """One meta-step on the device, already compiled or captured."""
-    learner, episodes = learner_of(name, execution, device), tasks_of(name, device, copies)
+    learner, episodes = learner_of(ROWS[name], execution, device), tasks_of(name, device, copies)
 
     def step() -> Any:
         learner.learn(episodes, 0, 10)

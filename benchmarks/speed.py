@@ -14,120 +14,27 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib.util
 import json
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import psutil
 import torch
 from _alternate import alternate
-from torch import Tensor, nn
-from torch.nn import functional as F
+from _loops import has_learn2learn, loop_of
+from _rows import ROWS, Row, episodes_of, learner_of, network_of
 
-from metabench import Episodes, Examples, Facts, Learner, Network, Protocol, Workload
 from metabench.allocation import keep_freed_memory
 from metabench.cost import counter
 from metabench.device import Device
-from metabench_plugins.algorithms.maml import Maml
-from metabench_plugins.algorithms.protonet import ProtoNet
-from metabench_plugins.algorithms.reptile import Reptile
-from metabench_plugins.learn2learn.library import learn2learn
-from metabench_plugins.networks.conv4 import Conv4
-from metabench_plugins.networks.mlp import Mlp
-from metabench_plugins.networks.resnet12 import ResNet12
 
-WAYS = 5
 MEMORY_LIMIT_MIB = 250
 Step = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what is learned, and the ratios wanted at least and aimed at."""
-
-    title: str
-    algorithm: str
-    network: str
-    shots: int
-    steps: int
-    first_order: bool
-    at_least: float
-    aim: float
-    tasks: int = 32
-
-    @property
-    def regression(self) -> bool:
-        """Whether the tasks are sinusoids; else they are images of five classes."""
-        return self.network == "mlp"
-
-    @property
-    def rate(self) -> float:
-        """The inner rate, small enough for a stable repetition."""
-        return 0.01 if self.regression else 0.1
-
-
-ROWS = {
-    "sine-maml": Row("sine MLP, 5 steps, second order", "maml", "mlp", 10, 5, False, 16, 30),
-    "sine-reptile": Row("sine MLP, Reptile", "reptile", "mlp", 10, 5, True, 18, 30),
-    "conv-1shot": Row("Conv4 5-way 1-shot, 1 step, second order", "maml", "conv4", 1, 1, False, 1.7, 2.5),
-    "conv-1shot-first": Row(
-        "Conv4 5-way 1-shot, 5 steps, first order", "maml", "conv4", 1, 5, True, 2.0, 2.8
-    ),
-    "conv-5shot": Row("Conv4 5-way 5-shot, 1 step, second order", "maml", "conv4", 5, 1, False, 1.0, 1.5),
-    "protonet": Row(
-        "ProtoNet, 5-way 1-shot, per-task statistics", "protonet", "conv4", 1, 0, False, 1.0, 1.5
-    ),
-    "skips": Row("a stranger's network, skips, second order", "maml", "skips", 1, 1, False, 1.0, 1.5),
-    "resnet12": Row("ResNet-12 (16), 1-shot, second order", "maml", "resnet12", 1, 1, False, 1.0, 1.5, 8),
-}
-
-
-class Skips(nn.Module):
-    """A third party's residual network, as such code is written."""
-
-    def __init__(self, channels: int, outputs: int, width: int = 32) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(channels, width, 3, stride=2, padding=1)
-        self.first, self.second = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(2))
-        self.head = nn.Linear(width, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, height, width] → [n, outputs]."""
-        x = F.max_pool2d(F.relu(self.stem(x)), 2)
-        x = x + F.relu(self.norms[0](self.first(x)))
-        x = x + F.relu(self.norms[1](self.second(x)))
-        y: Tensor = self.head(x.mean((2, 3)))
-        return y
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkipNetwork(Network):
-    """`Skips` as a network of a cell."""
-
-    name: ClassVar[str] = "skips"
-
-    def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The module for images of so many channels."""
-        assert outputs is not None
-        return Skips(input_shape[0], outputs)
-
-
-NETWORKS: dict[str, Network] = {
-    "mlp": Mlp(),
-    "conv4": Conv4(),
-    "resnet12": ResNet12(width=16),
-    "skips": SkipNetwork(),
-}
 
 
 def main() -> int:
@@ -191,7 +98,7 @@ def measured(name: str, quick: bool, compiled: bool) -> dict[str, Any]:
 
 def prepared(row: Row, compiled: bool = False) -> tuple[Step, Step]:
     """One meta-step of ours and one of the loop, on equal weights and tasks, checked to be equal."""
-    learner = learner_of(row, compiled)
+    learner = learner_of(row, "compiled" if compiled else "eager")
     episodes = episodes_of(row)
     module = copy.deepcopy(network_of(learner))
     ours: Step = lambda: learner.learn(episodes, 0, 10)  # noqa: E731  # two closures over the same episodes
@@ -209,158 +116,6 @@ def prepared(row: Row, compiled: bool = False) -> tuple[Step, Step]:
             f"{row.title}: the two differ by {error:.1e} of the largest entry; not the same work"
         )
     return ours, loop
-
-
-def learner_of(row: Row, compiled: bool = False) -> Learner:
-    """The learner that the harness would build."""
-    sine = row.regression
-    facts = Facts("regression", (1,), 1) if sine else Facts("classification", (1, 28, 28))
-    protocol = Protocol(1, row.shots, row.shots) if sine else Protocol(WAYS, row.shots, row.shots)
-    workload = Workload(facts, protocol, protocol, 10, row.tasks)
-    execution = "compiled" if compiled else "eager"
-    algorithm = {
-        "maml": lambda: Maml(
-            inner_rate=row.rate, steps=row.steps, first_order=row.first_order, execution=execution
-        ),
-        "reptile": lambda: Reptile(inner_rate=row.rate, steps=row.steps),
-        "protonet": lambda: ProtoNet(
-            queries="joined"
-        ),  # one batch of support and queries, as the loop has it
-    }[row.algorithm]()
-    torch.manual_seed(0)
-    return algorithm.build(workload, NETWORKS[row.network], Device())
-
-
-def network_of(learner: Any) -> nn.Module:
-    """The module that a learner lifts over tasks."""
-    module: nn.Module = (learner.network if hasattr(learner, "network") else learner.lifted).module
-    return module
-
-
-def episodes_of(row: Row) -> Episodes:
-    """Sinusoids, or noisy images of random classes."""
-    chance = torch.Generator().manual_seed(1)
-    if row.regression:
-        amplitude = torch.rand(row.tasks, 1, 1, generator=chance) * 4.9 + 0.1
-        phase = torch.rand(row.tasks, 1, 1, generator=chance) * torch.pi
-        x = torch.rand(row.tasks, 2 * row.shots, 1, generator=chance) * 10 - 5
-        y = amplitude * torch.sin(x - phase)
-        n = row.shots
-        support, query = Examples(x[:, :n].contiguous(), y[:, :n].contiguous()), Examples(x[:, n:], y[:, n:])
-        query = Examples(query.x.contiguous(), query.y.contiguous())
-    else:
-        y = torch.arange(WAYS).repeat_interleave(row.shots).expand(row.tasks, -1).contiguous()
-        means = torch.randn(row.tasks, WAYS, 1, 28, 28, generator=chance).repeat_interleave(row.shots, 1)
-        support, query = (
-            Examples(means + 0.5 * torch.randn(means.shape, generator=chance), y.clone()) for _ in range(2)
-        )
-    return Episodes(support, query, torch.zeros(row.tasks, WAYS), torch.arange(row.tasks))
-
-
-def loop_of(row: Row) -> Callable[[nn.Module, Episodes, Row], None]:
-    """The loop over tasks that does a row's work."""
-    if row.algorithm == "maml":
-        return learn2learn_maml if has_learn2learn() else plain_maml
-    return plain_reptile if row.algorithm == "reptile" else plain_protonet
-
-
-def has_learn2learn() -> bool:
-    """Whether learn2learn is installed."""
-    return importlib.util.find_spec("learn2learn") is not None
-
-
-def loss_of(prediction: Tensor, y: Tensor) -> Tensor:
-    """Squared error or cross entropy."""
-    return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
-
-
-def tasks_of(episodes: Episodes) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Each task's support x, y and query x, y."""
-    yield from zip(*episodes.support, *episodes.query, strict=True)
-
-
-def learn2learn_maml(module: nn.Module, episodes: Episodes, row: Row) -> None:
-    """The loop of learn2learn's examples; it wraps the module itself, so gradients land in it."""
-    maml = learn2learn().algorithms.MAML(module, lr=row.rate, first_order=row.first_order)
-    module.zero_grad()
-    for xs, ys, xq, yq in tasks_of(episodes):
-        learner = maml.clone()
-        for _ in range(row.steps):
-            learner.adapt(loss_of(learner(xs), ys))
-        error = loss_of(learner(xq), yq)
-        error.backward()
-        error.item()
-    averaged(module, row.tasks)
-
-
-def plain_maml(module: nn.Module, episodes: Episodes, row: Row) -> None:
-    """The same operations as learn2learn's loop: clone the module, step its weights, backward per task."""
-    module.zero_grad()
-    for xs, ys, xq, yq in tasks_of(episodes):
-        learner = cloned(module)
-        for _ in range(row.steps):
-            slots = [(m, n, p) for m in learner.modules() for n, p in m._parameters.items() if p is not None]
-            second = not row.first_order
-            found = torch.autograd.grad(
-                loss_of(learner(xs), ys), [p for *_, p in slots], retain_graph=second, create_graph=second
-            )
-            for (owner, name, p), slope in zip(slots, found, strict=True):
-                owner._parameters[name] = p - row.rate * slope  # type: ignore[assignment]  # as learn2learn
-        error = loss_of(learner(xq), yq)
-        error.backward()  # type: ignore[no-untyped-call]  # torch's own
-        error.item()
-    averaged(module, row.tasks)
-
-
-def cloned(module: nn.Module) -> nn.Module:
-    """A copy whose parameters are clones with a graph to the originals."""
-    copied = module.__new__(type(module))
-    copied.__dict__ = module.__dict__.copy()
-    copied._parameters = {n: None if p is None else p.clone() for n, p in module._parameters.items()}  # type: ignore[misc]
-    copied._modules = {n: None if m is None else cloned(m) for n, m in module._modules.items()}
-    return copied
-
-
-def averaged(module: nn.Module, tasks: int) -> None:
-    """Sums over tasks become means."""
-    for p in module.parameters():
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-        p.grad.mul_(1 / tasks)
-
-
-def plain_reptile(module: nn.Module, episodes: Episodes, row: Row) -> None:
-    """Reptile as its users write it: copy the network, train it, add up the differences."""
-    moved = [torch.zeros_like(p) for p in module.parameters()]
-    for xs, ys, xq, yq in tasks_of(episodes):
-        learner = copy.deepcopy(module)
-        optimizer = torch.optim.SGD(learner.parameters(), row.rate)
-        x, y = torch.cat([xs, xq]), torch.cat([ys, yq])
-        for _ in range(row.steps):
-            optimizer.zero_grad()
-            loss_of(learner(x), y).backward()  # type: ignore[no-untyped-call]  # torch's own
-            optimizer.step()
-        with torch.no_grad():
-            loss_of(learner(xq), yq).item()
-            for total, p, q in zip(moved, module.parameters(), learner.parameters(), strict=True):
-                total.add_(p - q)
-    for total, p in zip(moved, module.parameters(), strict=True):
-        p.grad = total / row.tasks
-
-
-def plain_protonet(module: nn.Module, episodes: Episodes, row: Row) -> None:
-    """One task after the other: embed support and queries, class means, distances, backward."""
-    module.zero_grad()
-    embed: Any = module.features
-    for xs, ys, xq, yq in tasks_of(episodes):
-        n = len(xs)
-        features = embed(torch.cat([xs, xq]))
-        means = torch.stack([features[:n][ys == way].mean(0) for way in range(WAYS)])
-        distance = (features[n:, None] - means).square().sum(2)
-        error = F.cross_entropy(-distance, yq)
-        error.backward()  # type: ignore[no-untyped-call]  # torch's own
-        error.item()
-    averaged(module, row.tasks)
 
 
 def seconds_of(step: Step, repeats: int = 1) -> float:
@@ -405,22 +160,7 @@ def print_peak() -> None:
     base = psutil.Process().memory_info().rss
     for _ in range(3):
         learner.learn(episodes, 0, 10)
-    print(peak_bytes() - base)
-
-
-def peak_bytes() -> int:
-    """The most that this process has had resident. Linux counts a parent's peak into getrusage: not used."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        assert found is not None
-        return int(found[1]) * 1024
-    information = psutil.Process().memory_info()
-    if hasattr(information, "peak_wset"):
-        return int(information.peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if psutil.MACOS else 1024)
+    print(int(Device().peak_memory()["host"]) - base)
 
 
 if __name__ == "__main__":

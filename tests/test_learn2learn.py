@@ -19,7 +19,7 @@ from metabench.learning import mean_gradient, task_losses
 from metabench.settings import make
 from metabench_plugins.learn2learn import algorithms, networks
 from metabench_plugins.learn2learn.adapter import CloneAdapt
-from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 from metabench_plugins.networks.mlp import Mlp
 
 needs_library = pytest.mark.skipif(
@@ -111,7 +111,7 @@ def test_list_shows_absent_names_with_the_command_that_installs_them() -> None:
 def test_gym_is_silent_and_every_other_warning_is_not() -> None:
     ended = run_python(
         "import sys, warnings\n"
-        "from metabench_plugins.learn2learn.library import learn2learn\n"
+        "from metabench_plugins.learn2learn.importing import learn2learn\n"
         "learn2learn()\n"
         "assert 'gym' in sys.modules\n"
         "warnings.warn('mine')\n"
@@ -127,7 +127,7 @@ def test_gym_is_silent_and_every_other_warning_is_not() -> None:
 def test_the_notices_of_other_versions_of_gym_stay() -> None:
     ended = run_python(
         "from gym_notices.notices import notices\n"
-        "from metabench_plugins.learn2learn.library import learn2learn\n"
+        "from metabench_plugins.learn2learn.importing import learn2learn\n"
         "before = set(notices)\n"
         "learn2learn()\n"
         "print(*before - set(notices))\n"

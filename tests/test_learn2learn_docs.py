@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Shell, shell_environment
+from metabench_plugins.learn2learn.importing import INSTALL, FromLibrary
 from metabench_plugins.learn2learn.install import REQUIREMENTS
-from metabench_plugins.learn2learn.library import INSTALL, FromLibrary
 
 PAGE = (ROOT / "docs" / "learn2learn.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -12,7 +12,7 @@ from metabench.device import Device
 from metabench.settings import make
 from metabench_plugins.datasets.glyphs import Glyphs
 from metabench_plugins.datasets.sinusoid import Sinusoid
-from metabench_plugins.learn2learn.library import FromLibrary
+from metabench_plugins.learn2learn.importing import FromLibrary
 from metabench_plugins.learn2learn.networks import OmniglotCnn
 from metabench_plugins.networks.conv4 import Conv4
 from metabench_plugins.networks.mlp import Mlp

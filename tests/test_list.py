@@ -13,7 +13,7 @@ import pytest
 import metabench
 import metabench_plugins
 from conftest import Shell, shell_environment
-from metabench_plugins.learn2learn.library import INSTALL
+from metabench_plugins.learn2learn.importing import INSTALL
 
 ODD = """
 from dataclasses import dataclass

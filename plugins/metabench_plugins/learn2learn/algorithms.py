@@ -11,7 +11,7 @@ from torch import nn
 from metabench import Algorithm, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner, built
-from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 FIRST_ORDER_HELP = "take the inner gradients for constants"
 

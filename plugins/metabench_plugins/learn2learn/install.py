@@ -134,7 +134,7 @@ def install(wheels: Iterable[Path], force: bool = False) -> None:
     named = [f"{one.name}=={one.version}" for one in SOURCES]
     again = ["--force-reinstall"] if force else []
     _pip("install", "--quiet", "--no-deps", "--no-index", *again, *folders, *named)
-    _python("-c", "from metabench_plugins.learn2learn.library import learn2learn; learn2learn()")
+    _python("-c", "from metabench_plugins.learn2learn.importing import learn2learn; learn2learn()")
 
 
 def check_digest(path: Path, wanted: str) -> None:

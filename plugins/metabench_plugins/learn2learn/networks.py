@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metabench import Invalid, Network, setting
 from metabench_plugins.learn2learn.adapter import drop_running_statistics
-from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 
 class LibraryModel(nn.Module):

@@ -23,7 +23,7 @@ from metabench import Batches, DataError, Dataset, Episodes, Examples, Invalid, 
 from metabench.data import draws
 from metabench.device import Device
 from metabench_plugins.learn2learn.chance import global_seed
-from metabench_plugins.learn2learn.library import FromLibrary, learn2learn
+from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 
 @dataclass(frozen=True, kw_only=True)
