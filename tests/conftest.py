@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from made_results import store
 from metabench.result import Result
 from metabench.store import read_result
+from submissions import honest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -112,3 +114,9 @@ def shell_environment(*sites: Path) -> dict[str, str]:
     """The environment of a command that sees these folders of site packages too."""
     paths = [*map(str, sites), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def stored_results(tmp_path: Path) -> list[Path]:
+    """The files of a small set of honest results."""
+    return store(tmp_path / "results", honest())

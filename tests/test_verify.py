@@ -1,54 +1,21 @@
-"""`metabench verify` and `publish`: what is wrong with a submission is named, file by file."""
+"""`metabench verify`: what is wrong with a submission is named, file by file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-from click.testing import CliRunner
 
-from conftest import ROOT
 from made_results import made_cell, made_result, store
-from metabench import Result, Spec, verification
-from metabench.cli import metabench
-from metabench.completeness import Standard
+from metabench import Result, Spec
 from metabench.errors import RequestError
-from metabench.publishing import publish, readme, stale, write_readme
-from metabench.records import Cell, digest_of
-from metabench.result import SCHEMA
-from metabench.schema import schema, stored
-from metabench.store import read_result
-from metabench.table import Table
-from metabench.upgrade import upgrade
-from metabench.verification import Finding, verify, verify_whole
+from metabench.verification import verify
+from submissions import edited, errors, honest, made_standard, run
 from test_index import spoiled
-
-
-def honest(seeds: Sequence[int] = (0, 1, 2), methods: Sequence[str] = ("maml", "protonet")) -> list[Result]:
-    return [made_result(made_cell(m, s), 0.7) for m in methods for s in seeds]
-
-
-@pytest.fixture
-def stored_results(tmp_path: Path) -> list[Path]:
-    return store(tmp_path / "results", honest())
-
-
-def errors(path: Path) -> list[Finding]:
-    return verify([path]).errors
-
-
-def edited(path: Path, change: Callable[[dict[str, Any]], None], seal: bool = False) -> None:
-    """Changes a stored file as a person with an editor would; seal: and forges the seal."""
-    told = json.loads(path.read_text())
-    change(told)
-    if seal:
-        told["seal"] = digest_of({k: v for k, v in told.items() if k != "seal"})
-    path.write_text(json.dumps(told))
 
 
 def test_an_honest_set_passes(stored_results: list[Path]) -> None:
@@ -131,12 +98,6 @@ def test_a_missing_seed_is_found(stored_results: list[Path]) -> None:
     assert found.check == "complete"
     assert "protonet" in found.what
     assert "seed 1" in found.what
-
-
-def made_standard(*more: Cell) -> dict[str, Standard]:
-    cells = [result.cell for result in honest()]
-    digest = str(honest()[0].environment["suite_digest"])
-    return {"made-v1": Standard([*cells, *more], digest)}
 
 
 def test_a_missing_cell_is_found_where_the_suite_is_known(stored_results: list[Path]) -> None:
@@ -284,13 +245,6 @@ def test_short_training_is_a_notice(tmp_path: Path) -> None:
     assert [one.check for one in found.findings] == ["trained enough"]
 
 
-def run(command: str, *arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(metabench, [command, *arguments], standalone_mode=False)
-    if found.exception is not None:
-        raise found.exception
-    return int(found.return_value), found.output
-
-
 def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path]) -> None:
     folder = str(stored_results[0].parent)
     assert run("verify", folder)[0] == 0
@@ -305,161 +259,3 @@ def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path])
 def test_an_empty_folder_is_a_mistake_in_the_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no results in it"):
         run("verify", str(tmp_path))
-
-
-def test_what_is_published_lies_by_suite_and_machine_and_stays(
-    stored_results: list[Path], tmp_path: Path
-) -> None:
-    target = tmp_path / "published"
-    made = publish(verify([stored_results[0].parent]), target)
-
-    assert {path.parent for path in made} == {target / "made-v1" / "made-machine-2-cores"}
-    assert {path.name for path in made} == {path.name for path in stored_results}
-    assert publish(verify([stored_results[0].parent]), target) == []  # again: nothing new
-    made[0].write_text("{}")
-    with pytest.raises(RequestError, match="published results stay"):
-        publish(verify([stored_results[0].parent]), target)
-
-
-def test_publishing_refuses_what_verify_refuses(stored_results: list[Path], tmp_path: Path) -> None:
-    edited(stored_results[0], lambda told: told.update(mean=0.9))
-
-    code, _ = run("publish", str(stored_results[0].parent), "--to", str(tmp_path / "published"))
-
-    assert code == 1
-    assert not (tmp_path / "published").exists()
-
-
-def test_a_machine_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    store(tmp_path, [made_result(machine="../../elsewhere")])
-
-    with pytest.raises(RequestError, match="cannot be the name of a folder"):
-        publish(verify([tmp_path]), tmp_path / "published")
-
-
-def test_a_part_of_a_suite_is_published_on_request_and_labelled(
-    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verification, "standards", lambda names: made_standard(made_cell("cnp")))
-    source, target = str(stored_results[0].parent), tmp_path / "published"
-
-    code, text = run("publish", source, "--to", str(target))
-    assert code == 1
-    assert "1 of 7 cells lack a result" in text
-    assert not target.exists()
-
-    assert run("publish", source, "--to", str(target), "--partial")[0] == 0
-    assert "Partial (made-machine-2-cores): 1 of 7 cells lack a result" in (target / "README.md").read_text()
-    assert not verify([target], made_standard(made_cell("cnp"))).errors
-
-    store(tmp_path / "results", [made_result(made_cell("cnp"))])
-    assert run("publish", source, "--to", str(target))[0] == 0
-    assert "Partial" not in (target / "README.md").read_text()
-
-
-def test_results_of_another_text_of_a_published_suite_are_refused(
-    stored_results: list[Path], tmp_path: Path
-) -> None:
-    publish(verify([stored_results[0].parent]), tmp_path / "published")
-    (other,) = honest([7], ["maml"])
-    other = replace(other, environment={**other.environment, "suite_digest": "d" * 64, "machine": "mine"})
-    store(tmp_path / "mine", [other])
-
-    with pytest.raises(RequestError, match="another text of its suite"):
-        publish(verify([tmp_path / "mine"]), tmp_path / "published")
-
-
-def test_every_table_that_has_a_line_stands_on_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    targets = [made_result(made_cell("maml", s, target=0.6)) for s in range(3)]
-    publish(verify([store(tmp_path / "results", targets)[0].parent]), tmp_path / "published")
-
-    page = readme(tmp_path / "published")
-
-    titles = [section.title for section in Table.read([tmp_path / "published"]).sections()]
-    assert {"Accuracy", "Wall time", "Time to target", "Cost"} <= set(titles)
-    assert all(f"## {title}\n" in page for title in titles)
-    assert "No published counterpart" in page
-
-
-def test_the_page_of_published_results_is_stale_until_made_anew(
-    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    target = tmp_path / "published"
-
-    code, _ = run("publish", str(stored_results[0].parent), "--to", str(target))
-    assert code == 0
-    assert "| protonet" in (target / "README.md").read_text()
-    assert run("publish", "--check", "--to", str(target))[0] == 0
-    next((target / "made-v1").rglob("*.json")).unlink()
-    assert stale(target)
-    assert run("publish", "--check", "--to", str(target))[0] == 1
-    write_readme(target)
-    assert not stale(target)
-
-
-def test_the_page_of_this_repository_is_up_to_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path))
-
-    assert (ROOT / "results" / "README.md").read_text() == readme(ROOT / "results"), "run: metabench publish"
-
-
-def test_what_is_published_in_this_repository_verifies() -> None:
-    folders = [p for p in (ROOT / "results").iterdir() if p.is_dir() and p.name != "local"]
-    if not folders:
-        pytest.skip("nothing is published yet")
-
-    assert not verify_whole(folders).errors
-
-
-def test_the_shipped_schema_is_that_of_the_records() -> None:
-    assert stored() == schema(), "run: python -m metabench.schema"
-
-
-def test_the_schema_accepts_results_and_refuses_others() -> None:
-    validator = jsonschema.Draft202012Validator(stored())
-    jsonschema.Draft202012Validator.check_schema(stored())
-    told = honest([0], ["maml"])[0].to_json()
-
-    assert validator.is_valid(told)
-    assert not validator.is_valid({**told, "started": 7})
-    assert not validator.is_valid({k: v for k, v in told.items() if k != "cell"})
-
-
-def test_older_results_are_upgraded_step_by_step() -> None:
-    def second(told: dict[str, Any]) -> dict[str, Any]:
-        return {**told, "notes": [told["note"]]}
-
-    def third(told: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in told.items() if k != "note"}
-
-    steps = {1: second, 2: third}
-    assert upgrade({"schema": 1, "note": "a"}, 3, steps) == {"schema": 3, "notes": ["a"]}
-    with pytest.raises(ValueError, match="schema 9; this metabench reads up to 3; upgrade metabench"):
-        upgrade({"schema": 9}, 3, steps)
-    with pytest.raises(ValueError, match="schema None"):
-        upgrade({}, 3, steps)
-
-
-def test_a_result_of_schema_1_is_read_and_its_seal_holds() -> None:
-    (path,) = (ROOT / "tests" / "golden" / "schema-1").glob("*.json")
-
-    training = read_result(path).training
-
-    assert errors(path) == []
-    assert len(Table.read([path]).cells) == 1
-    assert training is not None
-    assert training.tasks == 4 * 32  # labelled examples; schema 1 counted the 8 micro-batches
-    assert training.energy == training.target_energy == {}
-
-
-def test_a_stored_result_of_this_schema_reads_back_as_it_was(tmp_path: Path) -> None:
-    (result,) = honest([0], ["maml"])
-    (path,) = store(tmp_path, [result])
-
-    assert json.loads(path.read_text())["schema"] == SCHEMA
-    assert read_result(path) == result
