@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,8 @@ def result_of(
         reason = f"what its worker left cannot be read: {error}"
         return replace(here, reason=reason, log_tail=_tail(outcome.job.log), **ended)
     signal = result.signal or ended["signal"]  # of a rank, or of the command
-    result = replace(result, cell=cell, **{**ended, "signal": signal})
+    told = tuple(without_homes(line) for line in result.log_tail)
+    result = replace(result, cell=cell, log_tail=told, **{**ended, "signal": signal})
     return result if result.environment else replace(result, environment=here.environment)
 
 
@@ -78,3 +80,21 @@ def _tail(log: Path) -> tuple[str, ...]:
             return tuple(file.read().decode(errors="replace").rstrip().splitlines()[-TAIL_LINES:])
     except OSError:
         return ()
+
+
+def without_homes(line: str) -> str:
+    """A line of a log whose file names begin with their package: results are published, homes are private.
+
+    >>> without_homes('  File "/home/me/venv/lib/python3.11/site-packages/torch/_ops.py", line 1, in f')
+    '  File "torch/_ops.py", line 1, in f'
+    """
+    line = re.sub(r'(?<=File ")/[^"]+(?=")', lambda found: _in_package(found[0]), line)
+    home = str(Path.home())
+    return line.replace(home, "~") if len(home) > 1 else line
+
+
+def _in_package(path: str) -> str:
+    parts = Path(path).parts[1:]
+    roots = [n for n, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
+    roots = roots or [n for n, part in enumerate(parts) if re.fullmatch(r"python3\.\d+t?", part)]
+    return "/".join(parts[roots[-1] + 1 :] if roots else parts[-3:])
