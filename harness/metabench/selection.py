@@ -12,18 +12,26 @@ from metabench.records import Cell
 
 
 def parse_spec(text: str) -> dict[str, Any]:
-    """`cpu-ranks:ranks=2,threads=1` from the command line, as the table that stands for it in a suite."""
+    """`cpu:threads=2,affinity=[0,1]` from the command line, as the table that stands for it in a suite."""
     name, _, rest = text.partition(":")
     table: dict[str, Any] = {"name": name}
-    for part in filter(None, rest.split(",")):
-        key, equals, value = part.partition("=")
+    parts = [part for part in rest.split(",") if part]
+    while parts:
+        key, equals, value = parts.pop(0).partition("=")
         if not equals:
-            raise RequestError(f"{text!r}: {part!r} is no setting; write NAME:setting=value,setting=value")
-        try:
-            table[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[key] = value
+            raise RequestError(f"{text!r}: {key!r} is no setting; write NAME:setting=value,setting=value")
+        while value.startswith(("[", '"')) and not _is_toml(value) and parts:
+            value += f",{parts.pop(0)}"  # a comma inside of a list or a text
+        table[key] = tomllib.loads(f"value = {value}")["value"] if _is_toml(value) else value
     return table
+
+
+def _is_toml(value: str) -> bool:
+    try:
+        tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
 
 
 def select(cells: Sequence[Cell], only: Sequence[str], skip: Sequence[str]) -> list[Cell]:
