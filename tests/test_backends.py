@@ -106,7 +106,7 @@ HOST = {"machine": "amd-epyc-2-cores", "processor": "AMD EPYC", "cores": 2}
 
 def test_machines_with_other_gpus_are_other_machines() -> None:
     def name(gpu: dict[str, Any], host: dict[str, Any] = HOST) -> Any:
-        return environment.describe(host, {"device": "cuda:0", **gpu})["machine"]
+        return environment.describe({"machine": "login"}, host, {"device": "cuda:0", **gpu})["machine"]
 
     assert name({}) == "amd-epyc-2-cores"
     assert name({"gpu": "NVIDIA H100", "gpus": 1}) == "amd-epyc-2-cores-with-1-nvidia-h100"

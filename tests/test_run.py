@@ -72,6 +72,9 @@ def test_each_mishap_gives_one_typed_result_and_the_run_goes_on(shell: Shell) ->
     assert "about to be killed" in found["kill"].log_tail[-1]
     assert found["raise"].reason == "RuntimeError: the toy broke"
     assert any("the toy broke" in line for line in found["raise"].log_tail)
+    files = [line for line in found["raise"].log_tail if line.lstrip().startswith("File ")]
+    assert files
+    assert not [line for line in files if 'File "/' in line]  # results are published
     assert "nan" in found["nan"].reason
     assert found["nan"].training is not None  # what was measured before is kept
     assert "timeout of 20 s" in found["sleep"].reason
@@ -281,7 +284,7 @@ def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) 
         (["run", "toy", "--only", "algorithm=tooy"], "no cell has algorithm 'tooy'"),
         (["run", "toy", "--backend", "gpu"], "no backend is called 'gpu'"),
         (["run", "toy", "--seeds", "a"], "'a' is no list of whole numbers"),
-        (["run", "toy", "--executor", "slurm"], "no executor is called 'slurm'"),
+        (["run", "toy", "--executor", "moon"], "no executor is called 'moon'"),
         (["run", "toy", "--executor", "local:grace=1"], "'local' has no setting 'grace'"),
         (["run", "no/such.toml"], "no suite file 'no/such.toml'"),
         (["show", "mamml"], "did you mean 'maml'?"),

@@ -207,6 +207,11 @@ class Backend(Component, ABC):
         """How many ranks the cell's tasks are shared out to."""
         return 1
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a cell needs on each machine, for batch systems."""
+        return 0
+
     def available(self) -> str | None:
         """None where this hardware is here, else the reason why not; must not import torch for long."""
         return None
@@ -221,7 +226,12 @@ class Backend(Component, ABC):
 
 
 class Executor(Component, ABC):
-    """Where cells are sent: this machine, a batch system, …"""
+    """Where cells are sent: this machine, a batch system, …
+
+    remote: whether jobs wait for other machines; each then finds out there whether its hardware is present.
+    """
+
+    remote: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,25 @@ class _Running:
 
 
 class Jobs:
-    """The jobs of one run; provenance: what every result says of where it was made."""
+    """The jobs of one run.
+
+    provenance: what a result says of where it was asked for; remote: whether jobs may wait, and run on
+    other machines.
+    """
 
     def __init__(
-        self, registry: Registry, store: Store, timeout: float | None, provenance: Mapping[str, Any]
+        self,
+        registry: Registry,
+        store: Store,
+        timeout: float | None,
+        provenance: Mapping[str, Any],
+        remote: bool = False,
     ) -> None:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
+        self.remote = remote
         self.running: dict[str, _Running] = {}
         self.lock = threading.Lock()
+        self.observing = threading.Lock()  # observers are called by one thread at a time
         self.stop = threading.Event()
 
     def prepared(self, cells: Sequence[Cell]) -> Iterator[Job]:
@@ -55,10 +66,13 @@ class Jobs:
             folder = self.store.job_folder(cell)
             job_file = (folder / "job.json").resolve()
             job = self._job(cell, folder, job_file)
-            write_json(job_file, self._description(cell))
+            write_json(job_file, {**self._description(cell), "argv": job.argv})
+            if self.remote:
+                job = replace(job, argv=(sys.executable, "-m", "metabench.preflight", str(job_file)))
             with self.lock:
                 self.running[cell.id] = _Running(cell, job, now())
-            self._observe(cell, {"kind": "start", "number": number, "of": len(cells)})
+            told = {"kind": "start", "number": number, "of": len(cells), "remote": self.remote}
+            self._observe(cell, told)
             yield job
 
     def _job(self, cell: Cell, folder: Path, job_file: Path) -> Job:
@@ -71,7 +85,7 @@ class Jobs:
         except Exception as error:
             what = f"backend {entry.name!r}: its command raised {error!r}"
             raise PluginError(f"{entry.plugin}: {what}") from error
-        resources = {"ranks": backend.world_size, **cell.backend.settings}
+        resources = {"ranks": backend.world_size, "gpus": backend.gpus, **cell.backend.settings}
         return Job(cell.id, folder, tuple(argv), extra, self.timeout, resources)
 
     def _description(self, cell: Cell) -> dict[str, Any]:
@@ -84,7 +98,7 @@ class Jobs:
             "components": {kind: self.registry.find(kind, name).path for kind, name in names.items()},
             "provenance": self.provenance,
             "command": environment.command_line(),
-            "launched": time.time(),
+            "launched": None if self.remote else time.time(),
         }
 
     def ended(self, outcome: Outcome) -> Result | None:
@@ -130,7 +144,8 @@ class Jobs:
                     self._observe(one.cell, event)
 
     def _observe(self, cell: Cell, event: Mapping[str, Any]) -> None:
-        self.registry.observe("metabench_progress", cell=cell, event=event)
+        with self.observing:
+            self.registry.observe("metabench_progress", cell=cell, event=event)
 
 
 def _events(path: Path, start: int) -> Iterator[tuple[Mapping[str, Any], int]]:

@@ -23,7 +23,12 @@ PACKAGES = ("metabench", "torch", "numpy", "learn2learn")
 
 
 def provenance() -> dict[str, Any]:
-    """What is the same for every cell of a run, read once in the parent process."""
+    """What the process that asks for a run says of its results: where it runs itself, and the git state."""
+    return {**host(), "git": _git_state()}
+
+
+def host() -> dict[str, Any]:
+    """Versions, processor, memory and name of the machine that this process runs on."""
     return {
         "packages": _versions(PACKAGES),
         "python": platform.python_version(),
@@ -32,21 +37,22 @@ def provenance() -> dict[str, Any]:
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "machine": machine(),
-        "git": _git_state(),
     }
 
 
-def describe(provenance: Mapping[str, Any], device: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of one result: the run's provenance, what the device says, and the load.
+def describe(
+    provenance: Mapping[str, Any], host: Mapping[str, Any], device: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The environment of one result: the run's provenance, but the worker's own host, its device, the load.
 
     Where the device is a GPU, the machine's name has the GPUs in it ("…-16-cores-with-1-nvidia-h100"): other
     GPUs make another machine. A name that METABENCH_MACHINE gave stays as it is.
     """
-    told = {**provenance, **device}
+    told = {**provenance, **host, **device}
     told["load_at_start"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    host = provenance.get("machine")
-    if device.get("gpu") and host == _machine(provenance.get("processor"), provenance.get("cores")):
-        told["machine"] = host + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
+    name = host.get("machine")
+    if device.get("gpu") and name == _machine(host.get("processor"), host.get("cores")):
+        told["machine"] = name + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
     return told
 
 

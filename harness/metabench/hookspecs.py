@@ -82,12 +82,12 @@ def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
     """Observes a running cell: when it starts and ends, and in between about twice a second.
 
     event: "kind" and what belongs to that kind:
-    "start": "number", "of" (which cell of how many); "setup": nothing more;
+    "start": "number", "of" (which cell of how many), "remote"; "setup": nothing more;
     "train": "step", "steps", "loss", "tasks_per_second", "seconds_left";
     "validation": "step", "mean", "half_width"; "evaluate": "done", "tasks" (of rank 0);
     "end": "status", "reason", "seconds", and where tasks were scored "mean", "metric".
-    Called from the main thread or from one that watches workers, never from two at once for one cell. An
-    exception here is reported once and never ends the run.
+    "remote" says that the cell was sent to wait for another machine. Called from the main thread or from one
+    that watches workers, never from two at once. An exception here is reported once and never ends the run.
     """
 
 

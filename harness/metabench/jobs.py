@@ -12,7 +12,8 @@ class Job:
 
     folder: the job's own folder, shared with the machine that runs it; argv: the command, already
     wrapped by the backend; environment: variables to add; timeout: seconds, None for no limit;
-    resources: "ranks" and every setting of the backend (such as "threads"), for batch systems.
+    resources: "ranks", "gpus" (on each machine) and every setting of the backend (such as "threads"), for
+    batch systems.
     The command's output goes to `folder / "log"`.
     """
 

@@ -175,11 +175,12 @@ def _run(plan: Plan, warn: Warn) -> dict[str, Result]:
     """Runs the cells; gives their results by digest of the cell."""
     provenance = environment.provenance() | {"suite_digest": plan.suite_digest}
     here: dict[str, Any] = {"environment": provenance, "command": environment.command_line()}
-    jobs = Jobs(plan.registry, plan.store, plan.timeout, provenance)
+    remote = plan.registry.find("executor", plan.executor.name).cls.remote
+    jobs = Jobs(plan.registry, plan.store, plan.timeout, provenance, remote)
     fresh: dict[str, Result] = {}
     runnable = []
     for cell in plan.to_run:
-        reason = _why_not(plan.registry, cell)
+        reason = _why_not(plan.registry, cell, remote)
         if reason is None:
             runnable.append(cell)
         else:
@@ -221,6 +222,9 @@ def _ends(plan: Plan, jobs: Jobs, cells: Sequence[Cell], warn: Warn) -> Generato
 def _executor(registry: Registry, text: str) -> Spec:
     told = parse_spec(text)
     entry = registry.find("executor", told.pop("name"))
+    reason = entry.cls.unavailable()
+    if reason is not None:
+        raise RequestError(f"executor {entry.name!r}: {reason}")
     return Spec(entry.name, fill(entry.cls, told))
 
 
@@ -292,13 +296,15 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _why_not(registry: Registry, cell: Cell) -> str | None:
-    """Why this cell cannot run here: a missing package or absent hardware."""
+def _why_not(registry: Registry, cell: Cell, remote: bool) -> str | None:
+    """Why this cell cannot run: a missing package, or absent hardware where it would run here."""
     for kind in ("algorithm", "network", "dataset", "backend"):
         spec = getattr(cell, kind)
         reason: str | None = registry.find(kind, spec.name).cls.unavailable() if spec else None
         if reason is not None:
             return f"{kind} {spec.name!r}: {reason}"
+    if remote:
+        return None
     backend: Backend = make(registry.find("backend", cell.backend.name).cls, cell.backend.settings)
     reason = backend.available()
     return None if reason is None else f"backend {cell.backend.name!r}: {reason}"

@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +28,19 @@ STARTED = time.time()
 import psutil  # noqa: E402 - the clock above starts before the imports
 import torch  # noqa: E402
 
-from metabench import loop  # noqa: E402
+from metabench import environment, loop  # noqa: E402
 from metabench.allocation import keep_freed_memory  # noqa: E402
 from metabench.contracts import Algorithm, Backend, Dataset, Learner, Metric, Network  # noqa: E402
 from metabench.cost import flops_per_step  # noqa: E402
 from metabench.device import Device, out_of_memory  # noqa: E402
 from metabench.engine.lift import Lifted  # noqa: E402
-from metabench.environment import describe as describe_environment  # noqa: E402
 from metabench.errors import CellEnd, DataError  # noqa: E402
 from metabench.fallen import TAIL_LINES  # noqa: E402
 from metabench.gathered import Joules, summed  # noqa: E402
+from metabench.preflight import component  # noqa: E402
 from metabench.probe import look, marks  # noqa: E402
 from metabench.records import Cell, Spec, Workload  # noqa: E402
 from metabench.result import Result  # noqa: E402
-from metabench.settings import make  # noqa: E402
 from metabench.store import write_json  # noqa: E402
 
 IMPORTED = time.time()
@@ -69,8 +67,10 @@ class _Work:
 
     def __init__(self, job: Mapping[str, Any], folder: Path) -> None:
         self.job, self.folder = job, folder
+        self.host = environment.host()  # before a backend binds this process to some of its cores
         cell = Cell.from_json(job["cell"])
-        start = max(0.0, STARTED - job["launched"])
+        launched = job["launched"] or psutil.Process().create_time()
+        start = max(0.0, STARTED - launched)
         self.result = Result(
             cell=cell,
             status="failed",
@@ -86,7 +86,8 @@ class _Work:
         backend: Backend = self._component("backend", self.result.cell.backend)
         with backend.open() as device:
             self.rank = device.rank
-            self._note(environment=describe_environment(self.job["provenance"], device.environment()))
+            told = environment.describe(self.job["provenance"], self.host, device.environment())
+            self._note(environment=told)
             before = look(device)
             self._measure(device)
             after = look(device)
@@ -138,11 +139,7 @@ class _Work:
         return loop.Run(cell, learner, source, metric, device, self.say)
 
     def _component(self, kind: str, spec: Spec) -> Any:
-        module, _, name = self.job["components"][kind].partition(":")
-        found: Any = import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return make(found, spec.settings)
+        return component(self.job, kind, spec)
 
     def say(self, event: Mapping[str, Any]) -> None:
         """Adds an event to the progress file, which the parent reads."""

@@ -1,4 +1,4 @@
-"""Live progress of a run: a moving line per cell in a terminal, plain lines elsewhere."""
+"""Live progress of a run: a moving line per running cell in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ class _Plain:
     def __init__(self, cell: Cell, start: Mapping[str, Any]) -> None:
         self.console = _console()
         self.title = f"[{start['number']}/{start['of']}] {title(cell)}"
+        self.remote = start.get("remote", False)
         self.validation = ""
         self.spoke = time.monotonic()
         self.open()
 
     def open(self) -> None:
         """Says that the cell starts."""
-        self.print(f"{self.title}: starts")
+        self.print(f"{self.title}: {'is sent' if self.remote else 'starts'}")
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Shows one event of the cell."""
@@ -73,25 +74,79 @@ class _Live(_Plain):
 
     def open(self) -> None:
         """Starts the moving line."""
-        from rich.status import Status
-
-        self.status = Status(f"{_safe(self.title)}: sets up", console=self.console)
-        self.status.start()
+        state = "waits for its machine" if self.remote else "sets up"
+        _board.move(self.title, _safe(f"{self.title}: {state}"))
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Moves the line, or ends it."""
         if event["kind"] == "end":
-            self.status.stop()
+            _board.end(self.title)
             super().show(event)
             return
         if event["kind"] == "validation":
             super().show(event)
-        text = {
-            "train": lambda: training(event) + self.validation,
-            "evaluate": lambda: f"evaluates, {event['done']} of {event['tasks']} tasks",
-        }.get(event["kind"])
-        if text is not None:
-            self.status.update(_safe(f"{self.title}: {text()}"))
+        text = self._state(event)
+        if text:
+            _board.move(self.title, _safe(f"{self.title}: {text}"))
+
+    def _state(self, event: Mapping[str, Any]) -> str:
+        """What the cell does, in words."""
+        match event["kind"]:
+            case "setup":
+                return "sets up"
+            case "train":
+                return training(event) + self.validation
+            case "evaluate":
+                return f"evaluates, {event['done']} of {event['tasks']} tasks"
+        return ""
+
+    def print(self, text: str) -> None:
+        """Prints one line above those that move."""
+        _board.console.print(text, markup=False)
+
+
+class _Board:
+    """The moving lines of all cells that run now, at the foot of the terminal."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Any] = {}
+        self.live: Any = None
+
+    @property
+    def console(self) -> Any:
+        """Where lines that stay are printed."""
+        return self.live.console if self.live else _console()
+
+    def move(self, key: str, text: str) -> None:
+        """Shows this text in the line of this key."""
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        if key in self.lines:
+            self.lines[key].update(text=text)
+            return
+        self.lines[key] = Spinner("dots", text=text)
+        if self.live is None:
+            self.live = Live(console=_console(), transient=True)
+            self.live.start()
+        self._refresh()
+
+    def end(self, key: str) -> None:
+        """Takes the line away."""
+        del self.lines[key]
+        if self.lines:
+            self._refresh()
+        else:
+            self.live.stop()
+            self.live = None
+
+    def _refresh(self) -> None:
+        from rich.console import Group
+
+        self.live.update(Group(*self.lines.values()))
+
+
+_board = _Board()
 
 
 def _safe(text: str) -> str:

@@ -28,6 +28,11 @@ class Cuda(Backend):
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
     memory_gib: float = setting(0.0, "GiB of its memory that the cell may use (0: all)", at_least=0)
 
+    @property
+    def gpus(self) -> int:
+        """As many as the index asks for."""
+        return self.index + 1
+
     def available(self) -> str | None:
         """The reason why there is no such GPU."""
         return why_no_gpus(self.index + 1)

@@ -42,9 +42,14 @@ class CudaRanks(Backend):
         """All ranks of all nodes."""
         return self.ranks
 
+    @property
+    def gpus(self) -> int:
+        """One for each rank of a machine, unless they share."""
+        return 1 if self.share else self.ranks // self.nnodes
+
     def available(self) -> str | None:
         """The reason why there are not enough GPUs."""
-        reason = why_no_gpus(1 if self.share else self.ranks // self.nnodes)
+        reason = why_no_gpus(self.gpus)
         if reason is not None or self.share:
             return reason
         import torch

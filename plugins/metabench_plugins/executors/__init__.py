@@ -7,5 +7,6 @@ from metabench import hookimpl
 def metabench_executors() -> list[type]:
     """Every class of this folder."""
     from metabench_plugins.executors.local import Local
+    from metabench_plugins.executors.slurm import Slurm
 
-    return [Local]
+    return [Local, Slurm]
