@@ -10,19 +10,17 @@ from metabench.ended import without_homes
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("path", "told"),
     [
-        ('  File "/home/me/venv/lib/python3.11/site-packages/torch/_ops.py", line 7, in f',
-         '  File "torch/_ops.py", line 7, in f'),
-        ('  File "/usr/lib/python3/dist-packages/mine/learner.py", line 7', '  File "mine/learner.py", line 7'),
-        ('  File "/usr/lib/python3.12/json/decoder.py", line 7', '  File "json/decoder.py", line 7'),
-        ('  File "/home/me/code/mine/plugins/mine/learner.py", line 7', '  File "plugins/mine/learner.py", line 7'),
-        ('  File "<frozen runpy>", line 7', '  File "<frozen runpy>", line 7'),
-        ("RuntimeError: 3/4 of it", "RuntimeError: 3/4 of it"),
+        ("/home/me/venv/lib/python3.11/site-packages/torch/_ops.py", "torch/_ops.py"),
+        ("/usr/lib/python3/dist-packages/mine/learner.py", "mine/learner.py"),
+        ("/usr/lib/python3.12/json/decoder.py", "json/decoder.py"),
+        ("/home/me/code/mine/plugins/mine/learner.py", "plugins/mine/learner.py"),
+        ("<frozen runpy>", "<frozen runpy>"),
     ],
-)  # fmt: skip
-def test_file_names_begin_with_their_package(line: str, told: str) -> None:
-    assert without_homes(line) == told
+)
+def test_file_names_begin_with_their_package(path: str, told: str) -> None:
+    assert without_homes(f'  File "{path}", line 7, in f') == f'  File "{told}", line 7, in f'
 
 
 def test_a_home_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
