@@ -34,6 +34,41 @@ def test_one_row_per_result_with_its_axes_and_figures() -> None:
     assert row["adapt_seconds"] == pytest.approx(0.1 / 32)  # the cold first batch does not count
 
 
+def test_stored_results_come_in_the_order_of_task_method_and_hardware_by_size(tmp_path: Path) -> None:
+    cells = [
+        made_cell("maml", shots=1, settings={"steps": 5}),
+        made_cell("maml", shots=1, settings={"steps": 10}),
+        made_cell("protonet", shots=1),
+        made_cell("maml", shots=5, backend="cpu-ranks", ranks=2),
+        made_cell("maml", shots=5, backend="cpu-ranks", ranks=8),
+        made_cell("maml", shots=5, backend="cpu-ranks", ranks=16),
+        made_cell("maml", shots=10),
+        made_cell("maml", ways=20),
+    ]
+    store(tmp_path, [made_result(cell) for cell in reversed(cells)])
+
+    table = Table.read([tmp_path], tmp_path / "cache")
+
+    assert [row["digest"] for row in table.rows] == [cell.digest for cell in cells]
+    assert [len(scores) for scores in table.scores] == [600] * len(cells)
+
+
+def test_the_time_to_a_target_is_told_quickest_first_and_never_last() -> None:
+    slow, quick, never = (
+        [made_result(made_cell(name, s, target=0.6), step_seconds=seconds) for s in range(3)]
+        for name, seconds in (("slow", 0.06), ("quick", 0.02), ("never", 0.02))
+    )
+    missed = [
+        replace(r, training=replace(r.training, target_step=None, target_seconds=None))
+        for r in never
+        if r.training is not None
+    ]
+
+    (section,) = Table.of([*missed, *slow, *quick]).chosen(["time-to-target"])
+
+    assert [line["method"] for line in section.records] == ["quick", "slow", "never"]
+
+
 def test_seeds_of_a_cell_are_one_line_with_a_wider_interval() -> None:
     table = Table.of(made_board())
 

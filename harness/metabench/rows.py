@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, median
 from typing import Any
 
@@ -84,6 +86,23 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
     row |= _scored(result, scores)
     _require_kinds(row)
     return row, scores
+
+
+def order(row: Row) -> tuple[Any, ...]:
+    """The key that orders rows by suite, task, method and hardware; 5 shots come before 10."""
+    return (
+        row["suite"], row["version"], row["group"], row["dataset"], _natural(row["dataset_settings"]),
+        row["ways"], row["shots"], row["queries"], _natural(row["label"] or row["algorithm"]),
+        _natural(row["algorithm_settings"]), row["network"], _natural(row["network_settings"]),
+        row["backend"], row["ranks"], _natural(row["backend_settings"]), row["step_tasks"], row["steps"],
+        row["seed"], row["digest"],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _natural(text: str) -> tuple[str | int, ...]:
+    """Text and whole numbers in turns, so that "steps 5" comes before "steps 10"."""
+    return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d{1,15})", text)))
 
 
 def _axes(cell: Cell) -> Row:

@@ -63,9 +63,13 @@ class Table:
 
     @classmethod
     def read(cls, paths: Iterable[Path | str], cache: Path | None = None) -> Table:
-        """The table of all results in these files and folders; what is no result becomes a problem."""
+        """The table of all results in these files and folders; what is no result becomes a problem.
+
+        Its rows are in the order of what they solve, how and where, numbers by their size.
+        """
         found = index.read(paths, cache)
-        return cls(found.rows, found.scores, found.problems)
+        order = sorted(range(len(found.rows)), key=lambda i: rows.order(found.rows[i]))
+        return cls([found.rows[i] for i in order], [found.scores[i] for i in order], found.problems)
 
     def __post_init__(self) -> None:
         _name(self.rows)

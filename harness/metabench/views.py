@@ -90,7 +90,7 @@ def wall_time(table: Table) -> Section:
 
 
 def time_to_target(table: Table) -> Section:
-    """Training seconds until validation reached the suite's target, over seeds by MLPerf's rule.
+    """Seconds of training until validation reached the suite's target, by MLPerf's rule; the quickest first.
 
     A run that failed or ran out of memory never reached it; one that was skipped was no run.
     """
@@ -108,6 +108,7 @@ def time_to_target(table: Table) -> Section:
             "seconds_mean": fmean(reached) if reached else None,
             "seconds_spread": stdev(reached) if len(reached) > 1 else None,
         })  # fmt: skip
+    lines.sort(key=_soonest)
     columns = [
         *AXIS_COLUMNS,
         number("target", "target"),
@@ -127,6 +128,11 @@ def time_to_target(table: Table) -> Section:
     if len({line["machine"] for line in lines}) > 1:
         notes.append(SEVERAL_MACHINES)
     return Section("time-to-target", "Time to target", lines, columns, notes)
+
+
+def _soonest(line: Record) -> tuple[Any, ...]:
+    never = line["seconds"] is None
+    return (*(line[name] for name in PROTOCOL), line["target"], never, line["seconds"] or -line["reached"])
 
 
 def _scored(cell: Record | None) -> dict[str, Any]:
