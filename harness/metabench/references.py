@@ -65,15 +65,15 @@ def published(row: Mapping[str, Any]) -> tuple[Reference, ...]:
     with. First-order variants have names of their own (`fomaml`). The library learn2learn's own
     algorithms (`l2l-…`) are measured against the same papers.
     """
-    data = json.loads(row["dataset_settings"])
-    if row["metric"] != "accuracy" or not row["steps"] or not row["train"]:
+    task = row["dataset_name"], int(row["ways"]), int(row["shots"])
+    if row["metric"] != "accuracy" or not row["steps"] or not row["train"] or task not in _tasks():
         return ()
+    data = json.loads(row["dataset_settings"])
     if not _as_meant(data, DATA.get(row["dataset_name"], {})):
         return ()
     names = _algorithm(row["algorithm"], json.loads(row["algorithm_settings"]))
     network = _network(row["network_name"], json.loads(row["network_settings"]))
-    key = (row["dataset_name"], int(row["ways"]), int(row["shots"]), names, network)
-    return _known().get(key, ())
+    return _known().get((*task, names, network), ())
 
 
 def _algorithm(name: str, settings: Mapping[str, Any]) -> str:
@@ -91,6 +91,12 @@ def _network(name: str, settings: Mapping[str, Any]) -> str:
 
 def _as_meant(settings: Mapping[str, Any], meant: Mapping[str, Any]) -> bool:
     return all(settings.get(name, value) == value for name, value in meant.items())
+
+
+@cache
+def _tasks() -> frozenset[tuple[str, int, int]]:
+    """The data sets, ways and shots of which anything is known."""
+    return frozenset(key[:3] for key in _known())
 
 
 @cache
