@@ -121,7 +121,7 @@ def made_result(
         command="metabench run made", path="batched", parameters=111_936,
         environment={
             "machine": machine, "processor": "Made Processor", "cores": 2, "python": "3.11.7",
-            "packages": {"metabench": "0.1.0", "torch": "2.6.0"}, "system": "Linux", "device": "cpu",
+            "packages": {"metabench": "0.1.0", "torch": "2.9.0"}, "system": "Linux", "device": "cpu",
             "threads": 1, "suite_digest": hashlib.sha256(cell.suite.encode()).hexdigest(),
         },
         setup={"start": 0.3, "import": 1.0, "data": 0.5, "build": 0.1}, training=training, scores=scores,

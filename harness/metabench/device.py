@@ -152,12 +152,10 @@ class Device:
 def _float32_products() -> dict[str, str]:
     """How each library computes float32 products, by "library.operation": "ieee" (in full), "tf32" or "bf16".
 
-    "none" leaves it to the library's default. Before torch 2.9 there is one switch for all products.
+    "none" leaves it to the library's default.
     """
     cudnn: Any = torch.backends.cudnn  # torch declares no types for its switches
     mkldnn: Any = torch.backends.mkldnn
-    if not hasattr(cudnn, "conv"):
-        return {"matmul": torch.get_float32_matmul_precision()}
     return {
         "cuda.matmul": str(torch.backends.cuda.matmul.fp32_precision),
         "cudnn.conv": str(cudnn.conv.fp32_precision),

@@ -162,7 +162,7 @@ def _ok(cell: Cell, name: str, scores: tuple[float, ...], slowness: float = 1.0)
         cell=cell, status="ok", started="2026-01-01T00:00:00+00:00", wall_seconds=2.0,
         command=f"metabench run {name}", parameters=100, path="batched",
         environment={"machine": name, "processor": name, "cores": 2, "system": "Linux",
-                     "python": "3.11", "packages": {"metabench": "0.1.0", "torch": "2.6.0"}},
+                     "python": "3.11", "packages": {"metabench": "0.1.0", "torch": "2.9.0"}},
         setup={"start": 0.1, "import": 0.1, "data": 0.1, "build": 0.1},
         training=Training(steps=20, tasks=80, seconds=0.2 * slowness, blocks=blocks, losses=((20, 0.5),),
                           validations=validations, best_step=20),

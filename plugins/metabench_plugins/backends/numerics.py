@@ -39,14 +39,13 @@ def set_numerics(precision: str, deterministic: bool) -> Numerics:
 def _set_products(internal: str) -> None:
     cudnn: Any = torch.backends.cudnn  # torch declares no types for its switches
     mkldnn: Any = torch.backends.mkldnn
-    # The older switches too: torch's compiler and other libraries read them, and torch 2.9 raises
-    # where they contradict the newer ones, which are more exact and come last.
+    # The older switches too: torch's compiler and other libraries read them, and torch raises where they
+    # contradict the newer ones, which are more exact and come last.
     torch.set_float32_matmul_precision("high" if internal == "tf32" else "highest")
     torch.backends.cuda.matmul.allow_tf32 = internal == "tf32"
     cudnn.allow_tf32 = internal == "tf32"
-    if hasattr(cudnn, "conv"):  # torch >= 2.9 has a switch per library and operation
-        torch.backends.cuda.matmul.fp32_precision = internal
-        cudnn.conv.fp32_precision = internal
-        cudnn.rnn.fp32_precision = internal
-        mkldnn.matmul.fp32_precision = "ieee"
-        mkldnn.conv.fp32_precision = "ieee"
+    torch.backends.cuda.matmul.fp32_precision = internal
+    cudnn.conv.fp32_precision = internal
+    cudnn.rnn.fp32_precision = internal
+    mkldnn.matmul.fp32_precision = "ieee"
+    mkldnn.conv.fp32_precision = "ieee"

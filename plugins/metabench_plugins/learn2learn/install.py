@@ -27,7 +27,7 @@ import click
 from metabench.errors import MetabenchError
 
 REQUIREMENTS = (
-    "torchvision>=0.21",
+    "torchvision>=0.24",
     "cvxpy>=1.5",
     "cloudpickle>=1.2",
     "gym-notices>=0.0.8",
