@@ -21,6 +21,9 @@ TAIL_LINES = 20
 RANK_PREFIX = "[rank ${rank}]:"
 """What stands before each line of a rank in the log of its cell."""
 
+GREETING = "[Gloo] Rank "
+"""What torch 2.9 prints when ranks have met."""
+
 WAITED = (
     "Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe",
 )  # fmt: skip
@@ -68,10 +71,10 @@ def signal_name(exit_code: int | None) -> str | None:
 
 
 def last_lines(log: str, rank: int) -> tuple[str, ...]:
-    """What this rank printed last."""
+    """What this rank printed last, without gloo's greeting."""
     prefix = Template(RANK_PREFIX).substitute(rank=rank)
     lines = [line.removeprefix(prefix) for line in log.splitlines() if line.startswith(prefix)]
-    return tuple(lines[-TAIL_LINES:])
+    return tuple([line for line in lines if not line.startswith(GREETING)][-TAIL_LINES:])
 
 
 def _told(folder: Path) -> dict[int, Result]:

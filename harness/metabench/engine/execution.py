@@ -64,7 +64,8 @@ class Execution:
             with torch.enable_grad():
                 each = losses(_episodes(flat))
                 found = torch.autograd.grad(each.sum(), self.parameters, materialize_grads=True)
-            return [each.detach(), *found]
+            # in torch 2.9 the zeros of a parameter that takes no part require a gradient themselves
+            return [each.detach(), *(one.detach() for one in found)]
 
         return run
 
