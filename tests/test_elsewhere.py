@@ -17,7 +17,6 @@ from metabench.testing import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurve
 from metabench.testing.bench import Bench
 from metabench.testing.elsewhere import StrayError
 from metabench.testing.failure import Subject
-from metabench.testing.learners import go_round
 
 REGISTRY = load()
 SMALL: Mapping[str, Mapping[str, Any]] = {"scratch": {"steps": 4}, "baseline": {"head_steps": 5},
@@ -37,7 +36,7 @@ def test_learner_goes_its_round_on_another_device(name: str) -> None:
         for network in [TinyNetwork(), TinyNetwork(batch_norm=True)] if algorithm.needs_network else [None]:
             bench = Bench(Subject(name), algorithm, network, data, protocol, Device(), 1e-8)
             with elsewhere() as device:
-                go_round(bench, device)
+                bench.go_round(device)
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("dataset"))

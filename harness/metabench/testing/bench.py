@@ -112,6 +112,19 @@ class Bench:
         with self.subject.doing("finish(batches)"):
             learner.finish(self._micro_batches())
 
+    def go_round(self, device: Device) -> None:
+        """Everything that a learner does, once, on this device."""
+        there = dataclasses.replace(self, device=device)
+        learner = there.learner()
+        if there.trained:
+            there.train(learner, 1)
+        there.finish(learner)
+        place = there.predict(learner, there.tasks()).device.type
+        self.subject.require(
+            place == device.torch.type,
+            f"predict gives a tensor on {place} where the device is {device.torch}",
+        )
+
     def _micro_batches(self) -> Iterator[Examples]:
         number = 0
         while True:

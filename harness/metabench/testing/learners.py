@@ -324,20 +324,7 @@ def _compare(bench: Bench, one: Learner, other: Learner, what: str) -> None:
 
 def check_places(bench: Bench) -> None:
     """On another device than the CPU, every tensor is made there: what a GPU would refuse is found here."""
-    check_no_strays(bench.subject, lambda device: go_round(bench, device), bench.device.dtype)
-
-
-def go_round(bench: Bench, device: Device) -> None:
-    """Everything that a learner does, once, on this device."""
-    there = dataclasses.replace(bench, device=device)
-    learner = there.learner()
-    if there.trained:
-        there.train(learner, 1)
-    there.finish(learner)
-    place = there.predict(learner, there.tasks()).device.type
-    bench.subject.require(
-        place == device.torch.type, f"predict gives a tensor on {place} where the device is {device.torch}"
-    )
+    check_no_strays(bench.subject, bench.go_round, bench.device.dtype)
 
 
 def check_errors(bench: Bench) -> None:
