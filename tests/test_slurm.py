@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Shell
+from metabench import environment
 from metabench.errors import RequestError
 from metabench.jobs import Job, Outcome
 from metabench.runner import make_plan
@@ -47,24 +48,19 @@ exec pkill -TERM -f -- "--job-name=${1#--name=}"
 SUITE = """
 name = "sent"
 version = 1
-[[cells]]
+[defaults]
+algorithm = {name = "maml", inner_rate = 0.01}
 network = "mlp"
 dataset = "sinusoid"
 test = {ways = 1, shots = 4, queries = 4}
 budget = {steps = 2, tasks = 2}
 evaluation = {tasks = 4}
-seeds = [0, 1]
-algorithm = {name = "maml", inner_rate = 0.01}
+[[cells]]
 backend = {name = "cpu", threads = 1}
+seeds = [0, 1]
 [[cells]]
-network = "mlp"
-dataset = "sinusoid"
-test = {ways = 1, shots = 4, queries = 4}
-budget = {steps = 2, tasks = 2}
-evaluation = {tasks = 4}
-seeds = [0]
-algorithm = {name = "maml", inner_rate = 0.01}
 backend = {name = "cpu-ranks", ranks = 64, threads = 64}
+seeds = [0]
 """
 
 
@@ -166,8 +162,8 @@ def test_a_cell_of_several_machines_is_refused_with_the_way_out(asked: Path, tmp
 
 def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(asked: Path, shell: Shell) -> None:
     (shell.folder / "sent.toml").write_text(SUITE)
-    environment = {**shell.environment, "PATH": os.environ["PATH"], "METABENCH_MACHINE": "login"}
-    there = Shell(shell.folder, environment, shell.python)
+    variables = {**shell.environment, "PATH": os.environ["PATH"], "METABENCH_MACHINE": "login"}
+    there = Shell(shell.folder, variables, shell.python)
 
     done = there.run("run", "sent.toml", "--executor", "slurm:parallel=2")
 
@@ -177,7 +173,7 @@ def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(asked: 
     for one in results.values():
         if one.status == "ok":
             assert one.environment["machine"] == "node-7"
-            assert one.environment["git"] == results[one.cell.id].environment["git"]
+            assert one.environment["git"] == environment.provenance()["git"]  # of the one that sent it
             assert 0 <= one.setup["start"] < 30
         else:  # found out by the machine of the cluster, not by the one that sent it
             assert "64 ranks of 64 threads need 4096 cores" in one.reason

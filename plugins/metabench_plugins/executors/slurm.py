@@ -96,7 +96,7 @@ class Slurm(Executor):
         return _Sent(job, step, time.monotonic())
 
     def _srun(self, resources: Mapping[str, Any]) -> list[str]:
-        """The options that give a cell its cores and GPUs; a backend without threads gets a whole machine."""
+        """The options that give a cell its cores and GPUs; one that takes every core gets a whole machine."""
         threads = int(resources.get("threads", 1)) or len(resources.get("affinity", ()))
         argv = ["srun", "--quiet", "--nodes=1", "--ntasks=1"]
         if threads:
