@@ -97,3 +97,32 @@ def in_terminal(argv: list[str]) -> str:
     os.close(ours)
     assert process.wait() == 0, said.decode()
     return said.decode()
+
+
+def test_a_terminal_shows_a_line_for_each_cell_that_runs() -> None:
+    program = textwrap.dedent(
+        """
+        import json, sys, time
+        from metabench import Cell
+        from metabench_plugins.progress import metabench_progress
+        one, other = map(Cell.from_json, json.loads(sys.argv[1]))
+        for number, cell in enumerate((one, other), 1):
+            metabench_progress(cell, {"kind": "start", "number": number, "of": 2, "remote": True})
+        metabench_progress(other, {"kind": "setup"})
+        time.sleep(0.3)
+        end = {"kind": "end", "status": "ok", "reason": "", "seconds": 1.0, "metric": "accuracy", "mean": 0.5}
+        for cell in (other, one):
+            metabench_progress(cell, end)
+            time.sleep(0.3)
+        """
+    )
+    cells = [made_cell(seed=seed).to_json() for seed in (0, 1)]
+
+    text = re.sub(
+        r"\x1b\[[0-9;?]*[a-zA-Z]", "", in_terminal([sys.executable, "-c", program, json.dumps(cells)])
+    )
+
+    first, second = (f"[{n}/2] maml conv4 glyphs 5w1s cpu seed {n - 1}" for n in (1, 2))
+    assert f"{first}: waits for its machine" in text
+    assert f"{second}: sets up" in text
+    assert text.index(f"{second}: accuracy 0.5") < text.index(f"{first}: accuracy 0.5")
