@@ -4,7 +4,7 @@
     python3 make.py test      installs it with all that its tests use, then runs ruff, mypy and pytest
 
 The environment lies in `.venv` (METABENCH_VENV names another folder); a second call uses it again. What
-follows `quick` or `test` is passed on: `python3 make.py test tests/test_loop.py -x`.
+follows `quick` or `test` is passed on: `python3 make.py test tests/worker/test_cell_run.py -x`.
 """
 
 import os

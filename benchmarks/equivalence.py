@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from metabench.errors import MetabenchError
-from metabench.index import files
-from metabench.result import Result, Scores
+from metabench.records.result import Result, Scores
+from metabench.results.cache import files
+from metabench.results.store import read_result
 from metabench.stats import Estimate, differences
-from metabench.store import read_result
 
 LEVEL = 0.05
 USUAL = Path("results/local/head-to-head-v1")

@@ -27,9 +27,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from metabench import Episodes, Examples
-from metabench.cost import flops_per_step
 from metabench.device import Device
 from metabench.settings import make
+from metabench.worker.flops import flops_per_step
 from metabench_plugins.backends.cuda import Cuda
 
 EXECUTIONS = ("eager", "cuda-graph", "compiled")

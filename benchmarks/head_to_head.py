@@ -26,9 +26,9 @@ from torch.nn import functional as F
 
 from metabench import Dataset, Episodes, Network, Workload
 from metabench import Protocol as TaskProtocol
-from metabench.allocation import keep_freed_memory
 from metabench.device import Device
-from metabench.environment import processor
+from metabench.device.host import processor
+from metabench.device.memory import keep_freed_memory
 from metabench.plugins import Registry, load
 from metabench.settings import make
 

@@ -23,7 +23,7 @@ import json
 
 from tabulate import tabulate
 
-from made_results import made_cell, made_result
+from helpers.results import made_cell, made_result
 
 VARIANTS = 50  # of scores; the rest of a result is the same text with other names
 

@@ -29,9 +29,9 @@ from _alternate import alternate
 from _loops import has_learn2learn, loop_of
 from _rows import ROWS, Row, episodes_of, learner_of, network_of
 
-from metabench.allocation import keep_freed_memory
-from metabench.cost import counter
 from metabench.device import Device
+from metabench.device.memory import keep_freed_memory
+from metabench.worker.flops import counter
 
 MEMORY_LIMIT_MIB = 250
 Step = Callable[[], Any]

@@ -34,17 +34,16 @@ from metabench import (
     contracts,
     hookspecs,
     records,
-    result,
     setting,
     suite,
-    suite_reader,
     testing,
 )
 from metabench.cli import COMMANDS, metabench
 from metabench.device import Device
-from metabench.jobs import Job, Outcome
 from metabench.plugins import load
+from metabench.records.job import Job, Outcome
 from metabench.settings import explain
+from metabench.suite import reader
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -167,7 +166,7 @@ def _contracts() -> str:
     for record in (records.Facts, records.Workload, records.Protocol, records.Batches):
         parts.append(_record(record))
     for record in (Job, Outcome):
-        parts.append(_record(record, "metabench.jobs"))
+        parts.append(_record(record, "metabench.records.job"))
     parts.append(f"## setting\n\n```text\n{signature('setting', setting)}\n```\n\n{_doc(setting)}")
     return _page(parts)
 
@@ -200,8 +199,8 @@ def _record(cls: type, home: str = "metabench") -> str:
 
 def _suite_file() -> str:
     keys = {
-        "the top of the file": (suite_reader.SUITE_KEYS, SUITE_NOTES),
-        "a cell, and `[defaults]`": (suite_reader.CELL_KEYS, CELL_NOTES),
+        "the top of the file": (reader.SUITE_KEYS, SUITE_NOTES),
+        "a cell, and `[defaults]`": (reader.CELL_KEYS, CELL_NOTES),
     }
     parts = ["# The suite file", _doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
     for where, (names, more) in keys.items():
@@ -245,14 +244,14 @@ def _results() -> str:
         _prose(
             "`metabench run` writes one JSON file per cell, `results/local/<suite>-v<version>/<cell "
             "id>.json`. Raw values are kept, block times and per-task scores; intervals, speed-ups and tiers "
-            f"are made when a report is. This is schema {result.SCHEMA}; `metabench.Result.from_json` reads "
+            f"are made when a report is. This is schema {records.SCHEMA}; `metabench.Result.from_json` reads "
             "it and older ones. Beside the fields below a file holds `digest` (of the cell), `mean` (of the "
             "scores) and `seal` (a digest of everything else). The JSON Schema is shipped as "
-            "`metabench/result.schema.json`."
+            "`metabench/records/result.schema.json`."
         ),
     ]
-    parts += [_record(cls) for cls in (result.Result, result.Training, result.Block, result.Validation,
-                                       result.Scores, records.Cell, records.Spec)]  # fmt: skip
+    parts += [_record(cls) for cls in (records.Result, records.Training, records.Block, records.Validation,
+                                       records.Scores, records.Cell, records.Spec)]  # fmt: skip
     return _page(parts)
 
 

@@ -3,7 +3,7 @@
     metabench run quick              on the command line
     metabench.run("quick")           in Python: the same, as a pandas DataFrame
 
-A plugin needs only the names below, `metabench.engine` and `metabench.learning` for learners, and
+A plugin needs only the names below, `metabench.engine` and `metabench.learning.base` for learners, and
 `metabench.data` for data sets. Importing this package does not import torch.
 """
 
@@ -37,8 +37,8 @@ from metabench.errors import (
     UnknownComponent,
 )
 from metabench.hookspecs import hookimpl
-from metabench.records import Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Workload
-from metabench.result import Result
+from metabench.records.cell import Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Workload
+from metabench.records.result import Result
 from metabench.settings import REQUIRED, setting
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def run(suite: str, **options: Any) -> "pd.DataFrame":
     """Runs a suite (a name or a path) as `metabench run` does; returns one row per result.
 
     Results and reports are stored as the command does it; its warnings are Python's. options: those of
-    `metabench.runner.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local",
+    `metabench.runner.execute.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local",
     quiet=True.
     """
-    from metabench.runner import run_suite
+    from metabench.runner.execute import run_suite
 
     frame: pd.DataFrame = run_suite(suite, **options).table.frame
     return frame

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from metabench.records import Batches, Facts, Protocol, Split, Workload
+from metabench.records.cell import Batches, Facts, Protocol, Split, Workload
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from metabench.device import Device
-    from metabench.jobs import Job, Outcome
-    from metabench.table import Table
+    from metabench.device.device import Device
+    from metabench.records.job import Job, Outcome
+    from metabench.results.table import Table
 
 CONTRACT_VERSION = 1
 """Raised when a change breaks older plugins; a plugin states the one it was made for, METABENCH_CONTRACT."""

@@ -1,7 +1,7 @@
 """How a public name of metabench goes: it works for one more release and says what to use instead.
 
     def __getattr__(name: str) -> Any:          at the end of the module that the name leaves
-        return renamed(__name__, name, {"old_name": "metabench.learning.new_name"})
+        return renamed(__name__, name, {"old_name": "metabench.learning.base.new_name"})
 
 A whole contract goes by `metabench.contracts.DEPRECATED_CONTRACTS`, a hook by pluggy's `warn_on_impl`.
 """

@@ -28,8 +28,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from metabench.contracts import Algorithm, Backend, Dataset, Executor, Metric, Network, Report
-    from metabench.records import Cell
-    from metabench.result import Result
+    from metabench.records.cell import Cell
+    from metabench.records.result import Result
 
 hookspec = pluggy.HookspecMarker("metabench")
 hookimpl = pluggy.HookimplMarker("metabench")

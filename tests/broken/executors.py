@@ -11,8 +11,8 @@ from metabench import (
     Executor,
     setting,
 )
-from metabench.jobs import Job, Outcome
 from metabench.plugins import load
+from metabench.records.job import Job, Outcome
 from metabench.settings import make
 
 

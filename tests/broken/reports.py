@@ -10,7 +10,7 @@ from metabench import (
     Report,
     setting,
 )
-from metabench.table import Table
+from metabench.results.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

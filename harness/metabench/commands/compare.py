@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from metabench.comparison import Alternated
-    from metabench.table import Table
+    from metabench.report.comparison import Alternated
+    from metabench.results.table import Table
 
 
 @click.command(
@@ -40,10 +40,10 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
     Exit status: 0 when nothing is shown to be worse beyond the thresholds, 1 when something is, 2 for a
     mistake in the request.
     """
-    from metabench.comparison import Thresholds, compare
     from metabench.errors import RequestError
-    from metabench.table import Table, render
-    from metabench.views import plain, printable
+    from metabench.report.comparison import Thresholds, compare
+    from metabench.report.scores import plain, printable
+    from metabench.results.table import Table, render
 
     old, now = Table.read([base]), Table.read([new])
     for table, path in ((old, base), (now, new)):
@@ -62,10 +62,10 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
 
 def _alternated(base: Table, new: Table) -> Alternated:
     """The step times of two cells, measured here in turns."""
-    from metabench import pairing
-    from metabench.comparison import Alternated
     from metabench.errors import RequestError
     from metabench.plugins import load
+    from metabench.report.comparison import Alternated
+    from metabench.worker import paired as pairing
 
     if len(base) != 1 or len(new) != 1:
         raise RequestError("--alternate times two cells: name a single result file on either side")

@@ -17,7 +17,7 @@ from metabench.errors import DataError, RequestError
 if TYPE_CHECKING:
     from metabench.contracts import Dataset
     from metabench.data.remote import Progress
-    from metabench.records import Spec
+    from metabench.records.cell import Spec
 
 _SET = click.option(
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting of the data set, as in a suite."
@@ -50,8 +50,8 @@ def list_() -> int:
     from metabench.data import data_folder
     from metabench.errors import SettingError
     from metabench.plugins import load
+    from metabench.report.scores import printable
     from metabench.settings import make
-    from metabench.views import printable
 
     rows = []
     for entry in load().entries("dataset").values():
@@ -95,8 +95,8 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 @_SET
 def verify(name: str, given: Sequence[str]) -> int:
     """Check a data set: its files' digests, its counts, that splits share no class and no like image."""
-    from metabench.data.verification import verify as check
-    from metabench.views import printable
+    from metabench.data.checks import verify as check
+    from metabench.report.scores import printable
 
     faults = 0
     for finding in check(_made(name, given)):
@@ -140,14 +140,14 @@ def manifest(
     """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too."""
     from metabench.data.manifests import make_manifest, read_manifest
     from metabench.plugins import load
-    from metabench.records import Protocol
+    from metabench.records.cell import Protocol
     from metabench.settings import make
 
     if check is not None:
         told = read_manifest(check)
         made = make(load().find("dataset", told.dataset.name).cls, told.dataset.settings)
         _present(made)
-        from metabench.device import Device  # torch comes only where there is something to load
+        from metabench.device.device import Device  # torch comes only where there is something to load
 
         numbers = told.arrays["index"].tolist()
         source = made.load(Device())
@@ -159,7 +159,7 @@ def manifest(
         raise RequestError("name a data set and --out FILE, or --check FILE")
     made = _made(name, given)
     _present(made)
-    from metabench.device import Device
+    from metabench.device.device import Device
 
     protocol = Protocol(ways=ways, shots=shots, queries=queries)
     told = make_manifest(_spec(made, given), made.load(Device()), split, protocol, range(tasks), seed)
@@ -177,7 +177,7 @@ def _made(name: str, given: Sequence[str]) -> Dataset:
 
 
 def _spec(made: Dataset, given: Sequence[str]) -> Spec:
-    from metabench.records import Spec
+    from metabench.records.cell import Spec
     from metabench.settings import fill
 
     return Spec(made.name, fill(type(made), _settings(given)))

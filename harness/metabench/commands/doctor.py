@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from metabench import environment
 from metabench.commands.list import state
+from metabench.device import host
 from metabench.plugins import KINDS, load
-from metabench.suite import brought
+from metabench.suite.suite import brought
 
 
 @click.command(
@@ -26,7 +26,7 @@ def command() -> int:
 
     Exit status: 0 when nothing is wrong, 1 when something needs repair.
     """
-    facts = environment.provenance()
+    facts = host.provenance()
     for name, version in facts["packages"].items():
         click.echo(f"{name} {version}")
     click.echo(f"python {facts['python']} on {facts['system']}")

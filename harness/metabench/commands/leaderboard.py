@@ -23,10 +23,10 @@ def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     It works from a file:// address without any network; open SITE/index.html.
     """
     from metabench.errors import RequestError
-    from metabench.index import for_good
     from metabench.plugins import load
-    from metabench.table import Table, write_reports
-    from metabench.views import printable
+    from metabench.report.scores import printable
+    from metabench.results.cache import for_good
+    from metabench.results.table import Table, write_reports
 
     with for_good():
         table = Table.read(results)

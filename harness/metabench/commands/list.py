@@ -8,7 +8,7 @@ from tabulate import tabulate
 from metabench.errors import RequestError, SettingError, known
 from metabench.plugins import KINDS, Entry, Registry, load
 from metabench.settings import make
-from metabench.suite import brought
+from metabench.suite.suite import brought
 
 
 @click.command(

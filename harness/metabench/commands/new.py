@@ -12,9 +12,9 @@ import click
 from metabench import CONTRACT_VERSION
 from metabench.errors import RequestError, StoreError, known
 from metabench.plugins import KINDS, Registry, load
-from metabench.suite import installed
+from metabench.suite.suite import installed
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 CHECKS = {kind: f"check_{kind}" for kind in KINDS} | {"algorithm": "check_learner"}

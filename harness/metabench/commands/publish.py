@@ -31,9 +31,9 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) 
     Exit status: 0 when done, 1 when `metabench verify --complete` finds errors or README.md is stale.
     """
     from metabench.errors import RequestError
-    from metabench.publishing import publish, stale, write_readme
-    from metabench.verification import verify_whole
-    from metabench.views import printable
+    from metabench.publishing.checks import verify_whole
+    from metabench.publishing.publish import publish, stale, write_readme
+    from metabench.report.scores import printable
 
     if check:
         if not folder.is_dir():

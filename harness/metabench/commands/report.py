@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metabench.errors import RequestError
-from metabench.rows import AXES
+from metabench.results.rows import AXES
 
 if TYPE_CHECKING:
     from metabench.plugins import Registry
-    from metabench.sections import Section
-    from metabench.table import Table
+    from metabench.report.columns import Section
+    from metabench.results.table import Table
 
 
 @click.command(
@@ -64,7 +64,7 @@ def command(
     Files that are not results are named at the end and passed over. The files of --format hold the tables
     that are shown, with all of their lines; the formats plots and site draw every result that is chosen.
     """
-    from metabench.table import render, write_reports
+    from metabench.results.table import render, write_reports
 
     if pivot is not None and tables is not None:
         raise RequestError("--pivot is a table of its own; leave out --table")
@@ -89,8 +89,8 @@ command.help = f"{inspect.cleandoc(command.help or '')}\n\nAXIS is one of {', '.
 
 def _read(results: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Table:
     """The chosen rows; raises RequestError where there are none."""
-    from metabench.index import for_good
-    from metabench.table import Table
+    from metabench.results.cache import for_good
+    from metabench.results.table import Table
 
     with for_good():
         table = Table.read(results)
@@ -106,7 +106,7 @@ def _read(results: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> T
 
 
 def _sections(table: Table, tables: str | None, sort: str | None, pivot: str | None) -> list[Section]:
-    from metabench.table import ordered
+    from metabench.results.table import ordered
 
     if pivot is None:
         return table.chosen(tables.split(",") if tables else None, sort)
@@ -121,7 +121,7 @@ def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str
     `csv,plots:formats=svg,pdf,…`: what follows a colon are settings of the last name, as for
     `run --backend`; a value that is a list has commas too.
     """
-    from metabench.selection import parse_spec
+    from metabench.records.axes import parse_spec
     from metabench.settings import explain
 
     found: dict[str, dict[str, Any]] = {}

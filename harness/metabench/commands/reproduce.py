@@ -23,8 +23,8 @@ def command(result: Path, results: Path, quiet: bool) -> int:
     Exit status: 0 when they agree, 1 when they differ or nothing can be told, 2 for a mistake in the
     request.
     """
-    from metabench.reproduction import reproduce
-    from metabench.views import printable
+    from metabench.publishing.reproduce import reproduce
+    from metabench.report.scores import printable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {printable(text)}", err=True)

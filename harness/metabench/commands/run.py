@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan, report, silence
+from metabench.runner.execute import RESULTS, Plan, RunOutcome, execute, make_plan, report, silence
 
 
 @click.command(
@@ -104,7 +104,7 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:
-    from metabench.table import render
+    from metabench.results.table import render
 
     click.echo(render(outcome.table))
     click.echo(f"results: {outcome.plan.store.folder}", err=True)
@@ -124,6 +124,6 @@ def _warn(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    from metabench.views import printable
+    from metabench.report.scores import printable
 
     click.echo(printable(text), err=True)

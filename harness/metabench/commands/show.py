@@ -14,7 +14,7 @@ from metabench.commands.list import state
 from metabench.errors import UnknownComponent, known
 from metabench.plugins import KINDS, Entry, load
 from metabench.settings import Setting, explain
-from metabench.suite import Suite, installed, read
+from metabench.suite.suite import Suite, installed, read
 
 
 @click.command(

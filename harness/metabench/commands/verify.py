@@ -26,8 +26,8 @@ def command(results: tuple[str, ...], complete: bool) -> int:
     Exit status: 0 when nothing speaks against them, 1 otherwise. Notices are what tables will label.
     """
     from metabench.errors import RequestError
-    from metabench.verification import verify, verify_whole
-    from metabench.views import printable
+    from metabench.publishing.checks import verify, verify_whole
+    from metabench.report.scores import printable
 
     found = verify_whole(results) if complete else verify(results)
     if not found.files and not found.findings:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from metabench.data.augment import Augment
 from metabench.data.cache import cached
 from metabench.data.classes import ClassIndex, check_disjoint
-from metabench.data.folders import cache_folder, data_folder
+from metabench.folders import cache_folder, data_folder
 
 if TYPE_CHECKING:
-    from metabench.data.dataset import PictureDataset
+    from metabench.data.image_dataset import PictureDataset
     from metabench.data.remote import FilesDataset, RemoteFile
-    from metabench.data.table import TableSource
+    from metabench.data.tensor_source import TableSource
 
 __all__ = [
     "Augment",
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 _LATER = {
-    "PictureDataset": "metabench.data.dataset",
+    "PictureDataset": "metabench.data.image_dataset",
     "FilesDataset": "metabench.data.remote",
     "RemoteFile": "metabench.data.remote",
-    "TableSource": "metabench.data.table",
+    "TableSource": "metabench.data.tensor_source",
 }
 
 

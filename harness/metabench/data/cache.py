@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from metabench.data.folders import cache_folder
 from metabench.data.locks import acquire
 from metabench.errors import DataError
+from metabench.folders import cache_folder
 
 log = logging.getLogger("metabench.data")
 

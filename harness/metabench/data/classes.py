@@ -8,7 +8,7 @@ import numpy as np
 
 from metabench.data import draws
 from metabench.errors import DataError, Invalid
-from metabench.records import Protocol, Split
+from metabench.records.cell import Protocol, Split
 
 
 class Drawn(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench.data.classes import ClassIndex
-from metabench.records import Split
+from metabench.records.cell import Split
 
 SIDE, LOW = 32, 8
 BANDS = 4  # of 16 bits: hashes at most three bits apart have one of them in common

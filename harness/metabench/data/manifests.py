@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metabench.errors import DataError
-from metabench.records import Protocol, Spec, Split
+from metabench.records.cell import Protocol, Spec, Split
 
 if TYPE_CHECKING:
     from metabench.contracts import Episodes, Source
@@ -76,7 +76,7 @@ class Manifest:
         Raises DataError where the source's classes are not those of the manifest.
         """
         from metabench.data.classes import Drawn
-        from metabench.data.table import TableSource
+        from metabench.data.tensor_source import TableSource
 
         if not isinstance(source, TableSource):
             raise DataError(
@@ -120,7 +120,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _classes(source: Source, split: Split) -> list[Mapping[str, Any]]:
-    from metabench.data.table import TableSource
+    from metabench.data.tensor_source import TableSource
 
     if not isinstance(source, TableSource):
         return []

@@ -22,9 +22,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from metabench.contracts import Dataset
-from metabench.data.folders import data_folder
 from metabench.data.locks import acquire
 from metabench.errors import DataError
+from metabench.folders import data_folder
 
 if TYPE_CHECKING:
     import requests

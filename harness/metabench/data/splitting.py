@@ -9,7 +9,7 @@ from pathlib import Path
 from metabench.data import draws
 from metabench.data.classes import repeated
 from metabench.errors import DataError
-from metabench.records import SPLITS, Split
+from metabench.records.cell import SPLITS, Split
 
 ALIASES: Mapping[str, Split] = {
     "train": "train", "training": "train", "meta-train": "train", "base": "train",

@@ -1,16 +1,10 @@
 """The engine: ordinary torch modules run over a whole batch of tasks at once."""
 
 from metabench.engine.adapt import TaskWeights, constant_gradients, descend, gradients, spread
-from metabench.engine.displacement import DisplacementLearner
 from metabench.engine.implicit import implicit_loss
-from metabench.engine.learner import Adapted, GradientAlgorithm, GradientLearner
 from metabench.engine.lift import Lifted, lift
 
 __all__ = [
-    "Adapted",
-    "DisplacementLearner",
-    "GradientAlgorithm",
-    "GradientLearner",
     "Lifted",
     "TaskWeights",
     "constant_gradients",

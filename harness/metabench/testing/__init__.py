@@ -12,10 +12,9 @@ same checks.
 """
 
 from metabench.testing.backends import check_backend
+from metabench.testing.contract_error import ContractError
 from metabench.testing.datasets import check_dataset
-from metabench.testing.elsewhere import elsewhere
 from metabench.testing.executors import check_executor
-from metabench.testing.failure import ContractError
 from metabench.testing.fakes import (
     CLASSIFICATION,
     REGRESSION,
@@ -27,6 +26,7 @@ from metabench.testing.fakes import (
 from metabench.testing.learners import check_learner
 from metabench.testing.metrics import check_metric
 from metabench.testing.networks import check_network
+from metabench.testing.pretended_device import elsewhere
 from metabench.testing.reports import check_report
 
 __all__ = [

@@ -14,7 +14,7 @@ from unittest import SkipTest
 
 from metabench.contracts import Backend
 from metabench.settings import explain
-from metabench.testing.failure import ContractError, Subject, begin
+from metabench.testing.contract_error import ContractError, Subject, begin
 
 
 def check_backend(
@@ -41,7 +41,7 @@ def check_backend(
             f"available() gives None where {dict(absent)} hides its hardware: look for the hardware, and say "
             "what is absent",
         )
-    argv = [sys.executable, "-m", "metabench.testing.probe"]
+    argv = [sys.executable, "-m", "metabench.testing.backend_probe"]
     with subject.doing("command(argv)"):
         command, environment = backend.command(argv)
     subject.require(
@@ -111,7 +111,7 @@ def _probed(backend: Backend, subject: Subject, timeout: float) -> list[dict[str
         folder = Path(name)
         job = folder / "job.json"
         job.write_text(json.dumps(_job(backend)))
-        command, extra = backend.command([sys.executable, "-m", "metabench.testing.probe", str(job)])
+        command, extra = backend.command([sys.executable, "-m", "metabench.testing.backend_probe", str(job)])
         try:
             done = subprocess.run(
                 command,

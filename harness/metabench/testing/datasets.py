@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Dataset, Episodes, Examples, Source
-from metabench.device import Device
+from metabench.device.device import Device
 from metabench.errors import CellEnd, DataError, Invalid, MetabenchError
-from metabench.records import SPLITS, Batches, Facts, Protocol, Split
-from metabench.testing.elsewhere import check_no_strays
-from metabench.testing.failure import Subject, begin
+from metabench.records.cell import SPLITS, Batches, Facts, Protocol, Split
+from metabench.testing.contract_error import Subject, begin
+from metabench.testing.pretended_device import check_no_strays
 
 TASKS = 6
 SEED = 4

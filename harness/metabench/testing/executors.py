@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from metabench.contracts import Executor
-from metabench.jobs import Job, Outcome
-from metabench.testing.failure import Subject, begin
+from metabench.records.job import Job, Outcome
+from metabench.testing.contract_error import Subject, begin
 
 SLEEP = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, {mark!r}]); "

@@ -14,13 +14,13 @@ from torch import nn
 from metabench.contracts import Dataset, Episodes, Examples, Network, Source
 from metabench.data import ClassIndex, TableSource, draws
 from metabench.errors import Invalid
-from metabench.learning import Headed
-from metabench.records import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split
-from metabench.result import Block, Result, Scores, Training, Validation
+from metabench.learning.base import Headed
+from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split
+from metabench.records.result import Block, Result, Scores, Training, Validation
 from metabench.settings import setting
 
 if TYPE_CHECKING:
-    from metabench.device import Device
+    from metabench.device.device import Device
 
 CLASSIFICATION = Protocol(3, 2, 3)
 """A classification task that fits `TinyClasses`."""

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
-from metabench.device import Device
+from metabench.device.device import Device
 from metabench.errors import CellEnd, Invalid, MetabenchError
-from metabench.learning import some_tasks
-from metabench.records import Batches, Protocol
-from metabench.testing.bench import STEPS, TASKS, Bench, apart_by, flat, same_state, snapshot
-from metabench.testing.elsewhere import check_no_strays
-from metabench.testing.failure import Subject, begin
+from metabench.learning.base import some_tasks
+from metabench.records.cell import Batches, Protocol
+from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork
+from metabench.testing.learner_bench import STEPS, TASKS, Bench, apart_by, flat, same_state, snapshot
+from metabench.testing.pretended_device import check_no_strays
 
 STALE = 7.0
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Metric
-from metabench.device import Device
-from metabench.testing.elsewhere import check_no_strays
-from metabench.testing.failure import Subject, begin
+from metabench.device.device import Device
+from metabench.testing.contract_error import Subject, begin
+from metabench.testing.pretended_device import check_no_strays
 
 TASKS, QUERIES, WAYS = 4, 30, 3
 KINDS = frozenset({"classification", "regression"})

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Network
-from metabench.device import Device
+from metabench.device.device import Device
 from metabench.errors import Invalid
-from metabench.testing.elsewhere import check_no_strays
-from metabench.testing.failure import ContractError, Subject, begin
+from metabench.testing.contract_error import ContractError, Subject, begin
+from metabench.testing.pretended_device import check_no_strays
 
 SHAPES = ((8,), (1, 28, 28), (3, 32, 32))
 OUTPUTS = 5
@@ -67,7 +67,7 @@ def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: t
         subject.require(
             isinstance(getattr(module, part, None), nn.Module),
             f"the module of build({shape}, {OUTPUTS}) has no .{part}: algorithms adapt or keep the parts; "
-            "metabench.learning.Headed puts them together",
+            "metabench.learning.base.Headed puts them together",
         )
     x = _inputs(shape, 6)
     with subject.doing(f"a forward pass of 6 inputs {shape}"), torch.no_grad():

@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from metabench.contracts import Report
-from metabench.table import Table
-from metabench.testing.failure import Subject, begin
+from metabench.results.table import Table
+from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import tiny_results
 
 CANARY = "metabenchcanary"

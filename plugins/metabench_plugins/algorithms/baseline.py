@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import Kept, full_precision
-from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
+from metabench.learning import Kept, SupervisedAlgorithm, SupervisedLearner, descend_head, full_precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,14 @@ from torch.nn import functional as F
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import Kept, cosines, full_precision
-from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner, descend_head
+from metabench.learning import (
+    Kept,
+    SupervisedAlgorithm,
+    SupervisedLearner,
+    cosines,
+    descend_head,
+    full_precision,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from metabench import Episodes, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.learning import mean_gradient, task_losses
-from metabench_plugins.algorithms.embedding import (
+from metabench.learning import (
     EmbeddingAlgorithm,
     EmbeddingLearner,
     class_means,
     feature_width,
     full_precision,
+    mean_gradient,
+    task_losses,
 )
 
 

@@ -8,14 +8,8 @@ from torch import Tensor, nn
 
 from metabench import Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import (
-    Adapted,
-    GradientAlgorithm,
-    GradientLearner,
-    TaskWeights,
-    descend,
-    implicit_loss,
-)
+from metabench.engine import TaskWeights, descend, implicit_loss
+from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
 @dataclass(frozen=True, kw_only=True)

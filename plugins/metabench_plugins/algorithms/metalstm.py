@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import Adapted, GradientAlgorithm, GradientLearner, TaskWeights, constant_gradients
+from metabench.engine import TaskWeights, constant_gradients
+from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metabench import Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import (
+from metabench.learning import (
     EmbeddingLearner,
     EpisodicAlgorithm,
     class_means,

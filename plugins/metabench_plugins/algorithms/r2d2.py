@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from metabench import Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import (
+from metabench.learning import (
     EmbeddingLearner,
     EpisodicAlgorithm,
 )

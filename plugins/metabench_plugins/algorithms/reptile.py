@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from metabench import Examples, Network, Workload, setting
 from metabench.data import draws
 from metabench.device import Device
-from metabench.engine import Adapted, DisplacementLearner, GradientAlgorithm, TaskWeights, descend
+from metabench.engine import TaskWeights, descend
+from metabench.learning import Adapted, DisplacementLearner, GradientAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)

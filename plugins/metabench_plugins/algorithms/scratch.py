@@ -11,7 +11,7 @@ from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload,
 from metabench.device import Device
 from metabench.engine import TaskWeights, constant_gradients, lift, spread
 from metabench.learning import UntrainedLearner, task_losses
-from metabench_plugins.algorithms.supervised import QUERIES, QUERIES_HELP
+from metabench.learning.supervised import QUERIES, QUERIES_HELP
 
 
 @dataclass(frozen=True, kw_only=True)

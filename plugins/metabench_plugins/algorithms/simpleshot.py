@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench_plugins.algorithms.embedding import class_means, squared_distances
-from metabench_plugins.algorithms.supervised import SupervisedAlgorithm, SupervisedLearner
+from metabench.learning import SupervisedAlgorithm, SupervisedLearner, class_means, squared_distances
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
-from metabench.environment import usable_cores
+from metabench.device.host import usable_cores
 from metabench.settings import setting
-from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment
+from metabench_plugins.backends._cores import affinity_problem, bind, thread_environment
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -46,7 +46,7 @@ class Cpu(Backend):
         import torch
 
         from metabench.device import Device
-        from metabench_plugins.backends.numerics import set_numerics
+        from metabench_plugins.backends._numerics import set_numerics
 
         torch.set_num_threads(self._threads())
         numerics = set_numerics(self.precision, self.deterministic)

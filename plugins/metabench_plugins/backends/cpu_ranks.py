@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
-from metabench.environment import usable_cores
+from metabench.device.host import usable_cores
 from metabench.settings import setting
-from metabench_plugins.backends.cores import affinity_problem, bind, thread_environment
-from metabench_plugins.backends.torchrun import check_nodes, rank_environment, torchrun
+from metabench_plugins.backends._cores import affinity_problem, bind, thread_environment
+from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -65,8 +65,8 @@ class CpuRanks(Backend):
         import torch
 
         from metabench.device import Device
-        from metabench.ranks import Ranks, local_rank
-        from metabench_plugins.backends.numerics import set_numerics
+        from metabench.device.ranks import Ranks, local_rank
+        from metabench_plugins.backends._numerics import set_numerics
 
         share = self.affinity[local_rank() * self.threads :][: self.threads]
         bind(share)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
 from metabench.settings import setting
-from metabench_plugins.backends.cores import thread_environment
-from metabench_plugins.backends.gpus import cuda_environment, why_no_gpus
+from metabench_plugins.backends._cores import thread_environment
+from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -45,8 +45,8 @@ class Cuda(Backend):
         """Takes the GPU, sets the number format and limits the memory."""
         import torch
 
-        from metabench_plugins.backends.cuda_device import CudaDevice, limit_memory
-        from metabench_plugins.backends.numerics import set_numerics
+        from metabench_plugins.backends._cuda_device import CudaDevice, limit_memory
+        from metabench_plugins.backends._numerics import set_numerics
 
         torch.set_num_threads(self.threads)
         facts = {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench.contracts import Backend
 from metabench.settings import setting
-from metabench_plugins.backends.cores import thread_environment
-from metabench_plugins.backends.gpus import cuda_environment, why_no_gpus
-from metabench_plugins.backends.torchrun import check_nodes, rank_environment, torchrun
+from metabench_plugins.backends._cores import thread_environment
+from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
+from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -68,9 +68,9 @@ class CudaRanks(Backend):
         """Joins the ranks, each on its own GPU; where they share, round robin."""
         import torch
 
-        from metabench.ranks import Ranks, local_rank
-        from metabench_plugins.backends.cuda_device import CudaDevice
-        from metabench_plugins.backends.numerics import set_numerics
+        from metabench.device.ranks import Ranks, local_rank
+        from metabench_plugins.backends._cuda_device import CudaDevice
+        from metabench_plugins.backends._numerics import set_numerics
 
         torch.set_num_threads(self.threads)
         index = local_rank() % torch.cuda.device_count()

@@ -10,6 +10,7 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.cifar_fs import CifarFs
     from metabench_plugins.datasets.cub import Cub
     from metabench_plugins.datasets.fc100 import Fc100
+    from metabench_plugins.datasets.features import Table
     from metabench_plugins.datasets.glyphs import Glyphs
     from metabench_plugins.datasets.harmonics import Harmonics
     from metabench_plugins.datasets.imagefolder import ImageFolder
@@ -17,7 +18,6 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.omniglot import Omniglot
     from metabench_plugins.datasets.omniglot_small import OmniglotSmall
     from metabench_plugins.datasets.sinusoid import Sinusoid
-    from metabench_plugins.datasets.table import Table
     from metabench_plugins.datasets.tiered_imagenet import TieredImagenet
 
     return [

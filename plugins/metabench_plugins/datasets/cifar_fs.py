@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench import Facts, Source, Split
 from metabench.data import ClassIndex, PictureDataset, RemoteFile
-from metabench_plugins.datasets import cifar
-from metabench_plugins.datasets.lists import read_list
+from metabench_plugins.datasets import _cifar100 as cifar
+from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
     from metabench.device import Device

@@ -10,9 +10,9 @@ from metabench import DataError, Facts, Source, Split, setting
 from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
 from metabench.data.archives import members, names
 from metabench.data.classes import arrange
-from metabench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.pictures import Shape, decode_all
-from metabench_plugins.datasets.lists import read_list
+from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
+from metabench.data.images import Shape, decode_all
+from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
     import numpy as np

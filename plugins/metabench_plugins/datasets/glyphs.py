@@ -82,7 +82,7 @@ class Glyphs(Dataset):
 
     def render(self, out: np.ndarray[Any, Any]) -> None:
         """Draws all pictures into `out` [letters·images, 1, 28, 28]: train, validation, test in turn."""
-        from metabench_plugins.datasets.outlines import rasterise
+        from metabench_plugins.datasets._outlines import rasterise
 
         chosen = [letter for names in letters().values() for letter in names]
         outlines = font_outlines(chosen)
@@ -114,7 +114,7 @@ def font_folder() -> Path:
 
 def font_outlines(chosen: Sequence[str]) -> list[Any]:
     """The centred outlines of these letters, all faces of the first one first: each [edges, 2, 2]."""
-    from metabench_plugins.datasets.outlines import centred, letter_edges
+    from metabench_plugins.datasets._outlines import centred, letter_edges
 
     faces = [letter_edges(font_folder() / face, chosen) for face in FACES]
     return [centred(face[letter], LETTER) for letter in chosen for face in faces]
@@ -153,7 +153,7 @@ def choose(candidates: Sequence[str], likeness: Any) -> dict[Split, list[str]]:
 
 def likeness(chosen: Sequence[str]) -> Any:
     """[n, n]: how like two letters look when centred and of one size; 1 is the same, by all faces' mean."""
-    from metabench_plugins.datasets.outlines import rasterise
+    from metabench_plugins.datasets._outlines import rasterise
 
     outlines = font_outlines(chosen)
     count = len(outlines)

@@ -16,7 +16,7 @@ from metabench import REQUIRED, DataError, Facts, Source, Split, setting
 from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached, data_folder
 from metabench.data.cache import fingerprint
 from metabench.data.classes import arrange
-from metabench.data.pictures import Fit, Shape, decode_all
+from metabench.data.images import Fit, Shape, decode_all
 from metabench.data.remote import file_digest
 from metabench.data.splitting import ALIASES, by_fractions, by_list
 from metabench.records import SPLITS

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split
 from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.plainpickle import read_pickle
-from metabench_plugins.datasets.lists import read_list
+from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
+from metabench.data.safe_pickle import read_pickle
+from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split
 from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.pictures import Shape, decode_all
-from metabench.data.plainpickle import read_pickle
+from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
+from metabench.data.images import Shape, decode_all
+from metabench.data.safe_pickle import read_pickle
 
 if TYPE_CHECKING:
     import numpy as np

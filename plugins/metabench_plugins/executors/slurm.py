@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from metabench import Executor, setting
-from metabench.jobs import Job, Outcome
-from metabench_plugins.executors.on_node import ENDED, ORDER
+from metabench.records.job import Job, Outcome
+from metabench_plugins.executors._on_node import ENDED, ORDER
 
 POLL_SECONDS = 0.1
 ARRIVAL_SECONDS = 60.0
@@ -84,7 +84,7 @@ class Slurm(Executor):
         (job.folder / ENDED).unlink(missing_ok=True)
         (job.folder / ORDER).write_text(json.dumps(order), encoding="utf-8")
         argv = [*self._srun(job.resources), f"--job-name={name}", sys.executable, "-m",
-                "metabench_plugins.executors.on_node", str(job.folder.resolve())]  # fmt: skip
+                "metabench_plugins.executors._on_node", str(job.folder.resolve())]  # fmt: skip
         with (job.folder / SRUN_LOG).open("wb") as log:
             step = subprocess.Popen(
                 argv,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report
-from metabench.labels import reference_text
-from metabench.table import Table
+from metabench.report.labels import reference_text
+from metabench.results.table import Table
 
 LEFT_OUT = ("positions",)
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 from tabulate import tabulate
 
 from metabench import Report
-from metabench.sections import Section
-from metabench.table import Table
-from metabench.views import printable
+from metabench.report.columns import Section
+from metabench.report.scores import printable
+from metabench.results.table import Table
 
 HEAD = """<!doctype html>
 <html lang="en">

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report
-from metabench.labels import verdict
-from metabench.table import Table
+from metabench.report.labels import verdict
+from metabench.results.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report
-from metabench.grid import MARKS, grid, marks, score
-from metabench.rows import task_text
-from metabench.sections import ABSENT, Record, Section
-from metabench.table import Table
-from metabench.views import printable
+from metabench.report.columns import ABSENT, Record, Section
+from metabench.report.pivot import MARKS, grid, marks, score
+from metabench.report.scores import printable
+from metabench.results.rows import task_text
+from metabench.results.table import Table
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

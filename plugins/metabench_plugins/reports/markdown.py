@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report
-from metabench.table import Table
-from metabench.views import markdown_text, plain
+from metabench.report.scores import markdown_text, plain
+from metabench.results.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, setting
 from metabench.errors import RequestError, known
-from metabench.rows import task_text
-from metabench.summary import plain_cells
-from metabench.table import Table
-from metabench.views import printable
+from metabench.report.scores import printable
+from metabench.report.summary import plain_cells
+from metabench.results.rows import task_text
+from metabench.results.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 
 from metabench import Report, setting
 from metabench.errors import RequestError
-from metabench.labels import flags, reference_text
-from metabench.rows import task_text
-from metabench.sections import Section, score_text, speed
-from metabench.summary import plain_cells
-from metabench.table import Table
-from metabench.views import SEVERAL_MACHINES, best_first, printable
+from metabench.report.columns import Section, score_text, speed
+from metabench.report.labels import flags, reference_text
+from metabench.report.scores import SEVERAL_MACHINES, best_first, printable
+from metabench.report.summary import plain_cells
+from metabench.results.rows import task_text
+from metabench.results.table import Table
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 

@@ -1,0 +1,179 @@
+"""What gradient-based learners share: tasks adapt by gradient steps, the meta-gradient goes through them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metabench.contracts import Algorithm, Episodes, Examples, Network
+from metabench.device.device import Device
+from metabench.engine.adapt import TaskWeights, spread, tasks_at_once
+from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
+from metabench.engine.lift import Part, lift
+from metabench.errors import Invalid
+from metabench.learning.base import ModuleLearner, some_tasks, task_losses
+from metabench.records.cell import Protocol, Workload
+from metabench.settings import setting
+
+QUERIES = ("together", "alone")
+QUERIES_HELP = (
+    "how batch norm treats queries: 'together', by the statistics of all of a task's queries, as the papers "
+    "do, which is transductive; 'alone', by those of its support set, in training and test alike"
+)
+
+
+CHUNK_HELP = "tasks run at once, which changes speed and memory and no result; 0: as many as suit the device"
+
+
+class Adapted(NamedTuple):
+    """An adapted state: each task's own weights [T, …] by name, and its support inputs [T, n, *input]."""
+
+    weights: Mapping[str, Tensor]
+    support_x: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAlgorithm(Algorithm):
+    """The settings that algorithms have in common whose tasks adapt by gradient steps."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+
+    inner_rate: float = setting(0.4, "step size of adaptation", above=0)
+    steps: int = setting(1, "inner steps in training", at_least=1)
+    test_steps: int | None = setting(None, "inner steps in the test; none: as in training", at_least=0)
+    rate: float = setting(1e-3, "learning rate of Adam, the outer optimizer", above=0)
+    queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
+    chunk: int = setting(0, CHUNK_HELP, at_least=0)
+    execution: str = setting("eager", EXECUTION_HELP, choices=EXECUTIONS)
+
+    def module(
+        self, network: Network | None, workload: Workload, device: Device, head: bool = True
+    ) -> nn.Module:
+        """The cell's network on the device, with a head for the workload, or without one.
+
+        Raises Invalid without a network, where its outputs do not fit, or where training has other ways.
+        """
+        if network is None:
+            raise Invalid(f"{self.name} adapts a network: name one in the cell, e.g. network = 'conv4'")
+        train, test = workload.train, workload.test
+        if isinstance(train, Protocol) and train.ways != test.ways:
+            raise Invalid(
+                f"{self.name} has a head of fixed size: training with {train.ways} ways does not fit a test "
+                f"with {test.ways}; give both the same ways"
+            )
+        shape, outputs = workload.facts.input_shape, workload.outputs
+        module = network.build(shape, outputs if head else None).to(device.torch, device.dtype)
+        with torch.no_grad():
+            found = module(torch.zeros(2, *shape, device=device.torch, dtype=device.dtype)).shape
+        if len(found) != 2 or (head and found[1] != outputs):
+            wanted = f"({outputs},)" if head else "one axis of features"
+            raise Invalid(
+                f"network {network.name!r} gives {tuple(found[1:])} for an input {shape}; "
+                f"{self.name} needs {wanted}"
+            )
+        return module
+
+
+class GradientLearner(ModuleLearner):
+    """A learner whose tasks adapt the weights of a network: write `adapt`, and `task_loss` where it differs.
+
+    module: the network, with `.features` and `.head`; settings: the algorithm; meta: what is learned
+    beside the network (rates). The outer optimizer is Adam over both. held_per_weight: numbers that
+    adaptation holds for each weight of each task, where they are many; they bound the tasks run at once.
+    """
+
+    held_per_weight: int = 0
+
+    def __init__(
+        self,
+        module: nn.Module,
+        workload: Workload,
+        settings: GradientAlgorithm,
+        meta: nn.Module | None = None,
+    ) -> None:
+        learned = nn.ModuleDict({"network": module} if meta is None else {"network": module, "meta": meta})
+        super().__init__(learned, torch.optim.Adam(learned.parameters(), settings.rate))
+        self.kind: Literal["classification", "regression"] = workload.facts.kind
+        self.network = lift(module)
+        self.steps = settings.steps
+        self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
+        self.chunk = settings.chunk
+        self.execution = Execution(settings.execution, self.parameters())
+        self.queries_alone = settings.queries == "alone"
+        self.transductive = self.network.batch_statistics and not self.queries_alone
+
+    @property
+    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
+        """The engine path: "batched", "vmap" or "loop", and how a meta-step runs if not as it is written."""
+        way = self.execution.way
+        return self.network.path if way == "eager" else f"{self.network.path}, {way}"
+
+    @abstractmethod
+    def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
+        """Each task's weights after `steps` inner steps (None: `test_steps`).
+
+        Where gradients are recorded, the result can be differentiated; elsewhere it holds no graph.
+        """
+
+    def predict(self, state: Adapted, query_x: Tensor) -> Tensor:
+        """Predictions [T, q, outputs] of each task's adapted network."""
+        return self.run(query_x, state.weights, state.support_x)
+
+    def start(self, tasks: int, part: Part = "all") -> dict[str, Tensor]:
+        """The network's weights (of a part) as the starting point of so many tasks, [T, …] by name."""
+        return spread(self.network.module, tasks, part)
+
+    def run(
+        self, x: Tensor, weights: TaskWeights, support_x: Tensor | None = None, part: Part = "all"
+    ) -> Tensor:
+        """The network's outputs for queries x [T, q, …], normalised as the setting `queries` says.
+
+        support_x: [T, n, …], whose statistics normalise the queries where they are to be alone.
+        """
+        if not self.queries_alone or support_x is None or not self.network.batch_statistics:
+            return self.network(x, weights, part)
+        return self.network.normalised_by(support_x, x, weights, part)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The mean loss of each task, [T]: cross entropy or squared error."""
+        return task_losses(self.kind, prediction, target)
+
+    def task_loss(self, episodes: Episodes, step: int, total: int) -> Tensor:
+        """What a task costs, [T], differentiable in `parameters()`: the adapted network's loss on queries."""
+        adapted = self.adapt(episodes.support, self.steps)
+        return self.loss(self.predict(adapted, episodes.query.x), episodes.query.y)
+
+    def phase(self, step: int, total: int) -> Hashable:
+        """What `task_loss` takes from the step of training; None where it changes at every step."""
+        return "always"
+
+    def chunks(self, batch: Episodes) -> Iterator[Episodes]:
+        """The tasks of a batch in runs of as many as are run at once."""
+        at_once = self.chunk or tasks_at_once(batch, self.network, self.held_per_weight)
+        for first in range(0, len(batch.index), at_once):
+            yield some_tasks(batch, slice(first, first + at_once))
+
+    def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
+        """The gradient of the mean task loss, chunk by chunk; returns the losses [T]."""
+        assert isinstance(batch, Episodes)
+        tasks = len(batch.index)
+        told: list[Tensor] = []
+        summed: list[Tensor] = []
+        for some in self.chunks(batch):
+            losses, found = self.execution(
+                lambda episodes: self.task_loss(episodes, step, total), some, self.phase(step, total)
+            )
+            told.append(losses.clone())
+            if not summed:
+                summed = [g / tasks for g in found]
+            else:
+                for mean, g in zip(summed, found, strict=True):
+                    mean.add_(g, alpha=1 / tasks)
+        for parameter, mean in zip(self.execution.parameters, summed, strict=True):
+            parameter.grad = mean
+        return torch.cat(told)

@@ -1,0 +1,151 @@
+"""Whether results are the whole of their suite on a machine: every cell, every seed, and nothing else.
+
+Versions of plugins may differ from those installed here, and so may the backend, where one that the suite
+does not name took the place of all of its own (`metabench run --backend`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metabench.errors import MetabenchError
+from metabench.records.cell import Cell, Spec, digest_of
+from metabench.records.result import Result
+from metabench.results.rows import row_of
+from metabench.settings import fill
+
+if TYPE_CHECKING:
+    from metabench.plugins import Registry
+
+LISTED = 3
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A suite as it is installed: its cells, and the SHA-256 of its file.
+
+    registry: where settings that a plugin has gained since are looked up; None: not at all.
+    """
+
+    cells: Sequence[Cell]
+    digest: str
+    registry: Registry | None = None
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What the results of one suite on one machine lack and have too much.
+
+    suite: `quick-v1`; missing: in words; foreign: files whose cell is not of the suite.
+    """
+
+    suite: str
+    machine: str
+    folder: str
+    missing: tuple[str, ...] = ()
+    foreign: tuple[Path, ...] = ()
+
+
+def standards(folders: Sequence[str]) -> dict[str, Standard]:
+    """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
+    from metabench.plugins import load
+    from metabench.suite.suite import installed, read
+
+    registry = load()
+    found: dict[str, Standard] = {}
+    for name in installed(registry):
+        if not any(folder.rpartition("-v")[0] == name for folder in folders):
+            continue
+        try:
+            suite = read(registry, name)
+        except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
+            continue
+        if suite.folder in folders:
+            digest = hashlib.sha256(suite.path.read_bytes()).hexdigest()
+            found[suite.folder] = Standard(suite.cells, digest, registry)
+    return found
+
+
+def gaps(results: Mapping[Path, Result], suites: Mapping[str, Standard]) -> Iterator[Gaps]:
+    """The gaps of each suite and machine that have some; suites that are not here are judged by seeds."""
+    groups: dict[tuple[str, str], dict[Path, Result]] = {}
+    for path, result in results.items():
+        suite = suite_of(result)
+        machine = str(result.environment.get("machine"))
+        groups.setdefault((suite, machine), {})[path] = result
+    for (suite, machine), members in groups.items():
+        if suite in suites:
+            missing, foreign = _against(suites[suite], members)
+        else:
+            missing, foreign = list(_uneven_seeds(members)), []
+        if missing or foreign:
+            folder = str(next(iter(members)).parent)
+            yield Gaps(suite, machine, folder, tuple(missing), tuple(foreign))
+
+
+def suite_of(result: Result) -> str:
+    """The name of the folder of the result's suite."""
+    return f"{result.cell.suite}-v{result.cell.suite_version}"
+
+
+def _against(suite: Standard, members: Mapping[Path, Result]) -> tuple[list[str], list[Path]]:
+    """What the suite's cells lack, in words, and the files whose cell is none of the suite."""
+    made = {digest_of(_plain(suite, "backend", result.cell.backend)) for result in members.values()}
+    own = {digest_of(_plain(suite, "backend", cell.backend)) for cell in suite.cells}
+    overridden = len(made) == 1 and not made & own
+
+    def key(cell: Cell) -> str:
+        left_out = {"plugins", "label", "expect", "group", "digest", "seed"}
+        left_out |= {"backend"} if overridden else set()
+        kinds = ("algorithm", "network", "dataset", "backend")
+        told = {name: value for name, value in vars(cell).items() if name not in left_out}
+        return digest_of({k: _plain(suite, k, v) if k in kinds else v for k, v in told.items()})
+
+    wanted = {(key(cell), cell.seed): cell for cell in suite.cells}
+    have = {path: (key(result.cell), result.cell.seed) for path, result in members.items()}
+    there, known = set(have.values()), {each for each, _ in wanted}
+    missing = list(_listed([cell.id for at, cell in wanted.items() if at not in there], len(wanted)))
+    for seed in sorted({seed for each, seed in there - set(wanted) if each in known}):
+        some = sum((each, seed) in there for each in known)
+        if some < len(known):
+            missing.append(
+                f"{some} of {len(known)} cells have seed {seed} beyond the suite's: all or none do"
+            )
+    return missing, [path for path, (each, _) in have.items() if each not in known]
+
+
+def _listed(lacking: Sequence[str], of: int) -> Iterator[str]:
+    if lacking:
+        more = f" and {len(lacking) - LISTED} more" if len(lacking) > LISTED else ""
+        yield f"{len(lacking)} of {of} cells lack a result: {', '.join(lacking[:LISTED])}{more}"
+
+
+def _plain(suite: Standard, kind: str, spec: Spec | None) -> Any:
+    """A component and its settings, those that a later version of its plugin has added filled in."""
+    if spec is None:
+        return None
+    settings = dict(spec.settings)
+    if suite.registry is not None:
+        try:
+            settings = fill(suite.registry.find(kind, spec.name).cls, settings)
+        except MetabenchError:  # not installed here, or a setting is gone: compared as it stands
+            settings = dict(spec.settings)
+    return [spec.name, settings]
+
+
+def _uneven_seeds(members: Mapping[Path, Result]) -> Iterator[str]:
+    """The cells that lack a seed which others of their group have."""
+    rows = [row_of(result)[0] for result in members.values()]
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        seeds.setdefault((row["group"], row["configuration"]), set()).add(row["seed"])
+    for (group, configuration), have in seeds.items():
+        every = set().union(*(each for (other, _), each in seeds.items() if other == group))
+        if have != every:
+            cell = next(row["cell"] for row in rows if row["configuration"] == configuration)
+            lack = ", ".join(map(str, sorted(every - have)))
+            yield f"{cell} lacks seed {lack}, which others have"

@@ -1,0 +1,188 @@
+"""What a cell gave: one typed record per cell, written as JSON and read back. No torch here.
+
+Raw values are kept (block times, per-task scores); intervals, speed-ups and ranks are made at report time.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from metabench.records.cell import Cell, digest_of
+from metabench.records.upgrade import upgrade
+
+SCHEMA = 2
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive training steps, timed together on the slowest rank's clock.
+
+    seconds: the whole block; sampling, learning, updating, communication: its parts, on that rank as well
+    (on an NVIDIA GPU between events in its queue of work).
+    """
+
+    steps: int
+    seconds: float
+    sampling: float = 0.0
+    learning: float = 0.0
+    updating: float = 0.0
+    communication: float = 0.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The score of the validation tasks after `step` steps and `train_seconds` of training."""
+
+    step: int
+    train_seconds: float
+    mean: float
+    half_width: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """How training went: its blocks, its losses, its validations and the state that was kept.
+
+    tasks: what was trained on, tasks or (with `Batches`) labelled examples; energy: joules by meter while
+    the training clock ran, summed over ranks, and target_energy until the target was reached (empty where
+    no meter can be read, or the target was missed).
+    """
+
+    steps: int = 0
+    tasks: int = 0
+    seconds: float = 0.0
+    warmup: tuple[Block, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    validations: tuple[Validation, ...] = ()
+    validation_seconds: float = 0.0
+    best_step: int | None = None
+    target_step: int | None = None
+    target_seconds: float | None = None
+    energy: Mapping[str, float] = field(default_factory=dict)
+    target_energy: Mapping[str, float] = field(default_factory=dict)
+    ended_by: str = "steps"  # steps, seconds or target
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The test tasks' scores, in the order of the tasks, and how long they took.
+
+    adapt_seconds: one value per evaluated batch, of `adapt_tasks` tasks each; latency_seconds: single
+    tasks; curve: adaptation steps (as text) → scores per task; transductive: what the algorithm claims;
+    transductive_found: what permuting and splitting the queries showed (None: not checked).
+    """
+
+    metric: str
+    unit: str
+    higher_is_better: bool
+    per_task: tuple[float, ...]
+    manifest: str
+    seconds: float
+    adapt_seconds: tuple[float, ...] = ()
+    adapt_tasks: tuple[float, ...] = ()
+    predict_seconds: float = 0.0
+    latency_seconds: tuple[float, ...] = ()
+    curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    transductive: bool = False
+    transductive_found: bool | None = None
+    state: str = "last"  # which state was scored: "last", or "best validation, step N"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exactly one per cell: the cell, its status with the reason, and everything that was measured.
+
+    setup: seconds of "start" (process launch to worker), "import", "data", "build"; memory: peak bytes,
+    "host" and where there is one "device", summed over ranks; energy: joules by meter of training and
+    evaluation, summed over ranks, absent where no meter exists; cost: e.g. "flops_per_step"; notes: what
+    a reader must know ("clock throttled").
+    """
+
+    cell: Cell
+    status: str
+    reason: str = ""
+    log_tail: tuple[str, ...] = ()
+    exit_code: int | None = None
+    signal: str | None = None
+    started: str = ""
+    wall_seconds: float = 0.0
+    command: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""  # the engine path that the learner took
+    parameters: int = 0
+    setup: Mapping[str, float] = field(default_factory=dict)
+    training: Training | None = None
+    scores: Scores | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+    energy: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values, with the cell's digest, the mean score and a seal over it all.
+
+        The seal is a digest of everything else: `verify` names a file that was edited by hand.
+        """
+        told = asdict(self)
+        told["cell"] = self.cell.to_json()
+        told["digest"] = self.cell.digest
+        told["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
+        plain: dict[str, Any] = json.loads(json.dumps(told), parse_constant=lambda name: None)
+        plain["seal"] = digest_of(plain)
+        return plain
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "Result":
+        """The result that `to_json` wrote; raises KeyError, TypeError or ValueError on anything else."""
+        told = upgrade(told, SCHEMA)
+        names = {one.name for one in fields(cls)}
+        given = {k: v for k, v in told.items() if k in names}
+        given["cell"] = Cell.from_json(told["cell"])
+        given["log_tail"] = tuple(told["log_tail"])
+        given["notes"] = tuple(told["notes"])
+        if told["training"] is not None:
+            given["training"] = _training(told["training"])
+        if told["scores"] is not None:
+            given["scores"] = _scores(told["scores"])
+        return cls(**given)
+
+
+def _training(told: Mapping[str, Any]) -> Training:
+    return Training(
+        **{
+            **told,
+            "warmup": tuple(Block(**b) for b in told["warmup"]),
+            "blocks": tuple(Block(**b) for b in told["blocks"]),
+            "losses": tuple((int(step), _number(loss)) for step, loss in told["losses"]),
+            "validations": tuple(
+                Validation(**{**v, "mean": _number(v["mean"]), "half_width": _number(v["half_width"])})
+                for v in told["validations"]
+            ),
+        }
+    )
+
+
+def _scores(told: Mapping[str, Any]) -> Scores:
+    lists = ("per_task", "adapt_seconds", "adapt_tasks", "latency_seconds")
+    return Scores(
+        **{
+            **told,
+            **{name: _numbers(told[name]) for name in lists},
+            "curve": {steps: _numbers(scores) for steps, scores in told["curve"].items()},
+        }
+    )
+
+
+def _numbers(told: Sequence[float | None]) -> tuple[float, ...]:
+    # thousands of results are read at once: looking for None is quicker than asking each value
+    return tuple(map(_number, told)) if None in told else tuple(told)  # type: ignore[arg-type]
+
+
+def _number(told: float | None) -> float:
+    """JSON has no word for numbers that are none: they are written as null."""
+    return nan if told is None else float(told)

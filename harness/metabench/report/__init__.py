@@ -1,0 +1,1 @@
+"""From results to summaries over seeds, and from these to tables."""

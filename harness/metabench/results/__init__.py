@@ -1,0 +1,1 @@
+"""Result files on disk, read back as rows. No torch here."""

@@ -1,0 +1,14 @@
+"""From a suite to stored results, in the parent process. No torch here."""
+
+from metabench.runner.execute import (
+    Plan,
+    RunOutcome,
+    execute,
+    file_digest,
+    make_plan,
+    report,
+    run_suite,
+    silence,
+)
+
+__all__ = ["Plan", "RunOutcome", "execute", "file_digest", "make_plan", "report", "run_suite", "silence"]

@@ -1,0 +1,111 @@
+"""`metabench data …` as a person runs it: the command itself, in a process of its own, on a local server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.archives import image_file, write_zip
+from helpers.http_server import Served, serve
+
+ARCHIVES = ("images_background_small1.zip", "images_background_small2.zip")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "from metabench.cli import main; main()",
+        "data",
+        *arguments,
+    ]
+    told = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=told, timeout=120, check=False)
+
+
+def folders(tmp_path: Path) -> dict[str, str]:
+    return {"METABENCH_DATA": str(tmp_path / "data"), "METABENCH_CACHE": str(tmp_path / "cache")}
+
+
+def test_list_tells_what_is_here_and_what_brings_the_rest(tmp_path: Path) -> None:
+    done = run("list", **folders(tmp_path))
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert "386 + 319 + 118" in lines["glyphs"]
+    assert lines["glyphs"].endswith("ready")
+    assert "0 of 2 files here; metabench data fetch omniglot" in lines["omniglot"]
+    assert "endless" in lines["sinusoid"]
+    assert str(tmp_path / "data") in done.stdout
+
+
+def test_real_omniglot_is_fetched_verified_and_exported(tmp_path: Path, real_data: Path) -> None:
+    contents = {f"/omniglot/{name}": (real_data / "omniglot" / name).read_bytes() for name in ARCHIVES}
+    told = folders(tmp_path)
+    with serve(Served(contents, cut={f"/omniglot/{ARCHIVES[0]}": [400_000]})) as served:
+        fetched = run("fetch", "omniglot-small", METABENCH_MIRROR=served.url, **told)
+    assert fetched.returncode == 0, fetched.stderr
+    assert f"omniglot/{ARCHIVES[1]}: 1.6 of 1.6 MB" in fetched.stderr
+    assert [asked is None for _, asked in served.asked] == [True, False, True]
+    verified = run("verify", "omniglot-small", **told)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.stdout.count("the digest is right") == 2
+    assert "omniglot-small: sound" in verified.stdout
+    exported = run("manifest", "omniglot-small", "--tasks", "20", "--out", str(tmp_path / "t.npz"), **told)
+    assert exported.returncode == 0, exported.stderr
+    checked = run("manifest", "--check", str(tmp_path / "t.npz"), **told)
+    assert (checked.returncode, "20 tasks, the same here" in checked.stdout) == (0, True)
+
+
+def test_a_damaged_file_fails_verification(tmp_path: Path) -> None:
+    for name in ARCHIVES:
+        write_zip(tmp_path / "data" / "omniglot" / name, {"a.txt": b"other"})
+    done = run("verify", "omniglot-small", **folders(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout.count("FAULT") == 2
+    assert "instead of f38eb80f" in done.stdout
+    assert "remove it and run `metabench data fetch omniglot-small`" in done.stdout
+
+
+def test_like_images_across_splits_are_reported(tmp_path: Path) -> None:
+    for number, name in enumerate(["train/a", "train/b", "test/c", "test/d\x1b[2J"]):
+        for place in range(3):
+            path = tmp_path / "data" / "mine" / name / f"{place}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image_file(10 * number + place if (number, place) != (3, 2) else 1, (32, 32)))
+    done = run("verify", "imagefolder", "--set", "path=mine", "--set", "size=32", **folders(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train/a image 1 looks like test/d [2J image 11 (1.000)" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "1 pairs of images in different splits look the same" in done.stdout
+
+
+def test_path_prints_where_files_belong_and_data_names_the_folder(tmp_path: Path) -> None:
+    done = run("--data", str(tmp_path / "other"), "path", "cub", **folders(tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "other" / "cub" / "CUB_200_2011.tgz"))
+    assert run("path", "sinusoid", **folders(tmp_path)).stderr.strip() == "sinusoid needs no files"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("fetch", "omniglott"), 2, "no dataset is called 'omniglott'; did you mean 'omniglot'?"),
+        (("verify", "cub"), 1, "run `metabench data fetch cub`"),
+        (("verify", "imagefolder"), 2, "needs the setting 'path'"),
+        (("verify", "cub", "--set", "size"), 2, "--set takes KEY=VALUE, not 'size'"),
+        (("manifest", "cub", "--out", "t.npz"), 1, "run `metabench data fetch cub`"),
+        (("manifest",), 2, "name a data set and --out FILE, or --check FILE"),
+    ],
+)
+def test_mistakes_are_told_with_their_way_out(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = run(*arguments, **folders(tmp_path))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

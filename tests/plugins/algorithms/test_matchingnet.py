@@ -1,0 +1,123 @@
+"""Matching networks: attention by hand, both variants learn, and context does what the paper says."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from helpers.hidden_signal import (
+    EASY,
+    FLOAT64,
+    PLAIN,
+    TEST,
+    Buried,
+    accuracy,
+    assert_adapting_changes_nothing,
+    assert_gradient_is,
+    assert_reads_support_labels_only,
+    assert_restores,
+    assert_shards_add_up,
+    assert_transduction_is_as_claimed,
+    build,
+    builder_of,
+    train,
+)
+from metabench import Episodes
+from metabench_plugins.algorithms.matchingnet import Context, MatchingNet, MatchingNetLearner
+
+learner_of = builder_of(MatchingNetLearner)
+
+
+def plain_context(context: Context, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """g and f of one task, one query at a time, by the paper's equations."""
+    out, _ = context.over_support(support[None])
+    d = support.shape[1]
+    g = support + out[0, :, :d] + out[0, :, d:]
+    found = []
+    for f_prime in query:
+        h_hat, cell = torch.zeros_like(f_prime), torch.zeros(1, 2 * d, dtype=query.dtype)
+        for _ in range(context.reads):
+            h = h_hat + f_prime
+            attention = torch.stack([h @ one for one in g]).softmax(0)
+            read = sum(a * one for a, one in zip(attention, g, strict=True))
+            state, cell = context.over_query(f_prime[None], (torch.cat([h, read])[None], cell))
+            h_hat = state[0, :d]
+        found.append(h_hat + f_prime)
+    return g, torch.stack(found)
+
+
+@pytest.mark.parametrize("context", [False, True], ids=["plain", "in context"])
+def test_the_gradient_is_that_of_a_plain_loop_over_tasks(context: bool) -> None:
+    learner = learner_of(MatchingNet(queries="joined", context=context, reads=2, sharpness=4.0))
+    features = learner.lifted.module.get_submodule("features")
+    batch = Buried(FLOAT64).episodes("train", TEST, range(3), seed=0)
+
+    def task_loss(task: Episodes) -> Tensor:
+        s, q = torch.split(features(torch.cat([task.support.x[0], task.query.x[0]])), [10, 15])
+        if learner.context is not None:
+            s, q = plain_context(learner.context, s, q)
+        losses = []
+        for one, y in zip(q, task.query.y[0], strict=True):
+            attention = (4.0 * F.cosine_similarity(one[None], s)).softmax(0)
+            losses.append(-attention[task.support.y[0] == y].sum().log())
+        return torch.stack(losses).mean()
+
+    assert_gradient_is(learner, batch, task_loss)
+
+
+def test_context_depends_on_the_whole_support_set() -> None:
+    context = Context(4, reads=2)
+    support, query = torch.randn(1, 3, 4), torch.randn(1, 2, 4)
+    other = support.clone()
+    other[0, 2] += 1.0
+
+    assert not torch.allclose(context.support(support)[0, 0], context.support(other)[0, 0])
+    assert not torch.allclose(context.query(query, support), context.query(query, other))
+
+
+def test_a_class_without_support_gets_a_finite_tiny_share() -> None:
+    learner = learner_of(MatchingNet())
+    batch = Buried(FLOAT64).episodes("test", TEST, range(2), seed=0)
+    lacking = batch.support._replace(y=batch.support.y.clamp(max=3))
+
+    with torch.no_grad():
+        scores = learner.predict(learner.adapt(lacking), batch.query.x)
+
+    assert bool(scores.isfinite().all())
+    assert bool((scores[:, :, 4] < -100).all())
+    torch.testing.assert_close(scores.exp().sum(2), torch.ones(2, 15, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("queries", ["joined", "together", "alone"])
+def test_the_claims_about_queries_hold(queries: str) -> None:
+    learner = learner_of(MatchingNet(queries=queries, context=True))
+    batch = Buried(FLOAT64).episodes("test", TEST, range(3), seed=0)
+
+    assert_transduction_is_as_claimed(learner, batch)
+    assert_adapting_changes_nothing(learner, batch)
+    assert_reads_support_labels_only(learner, batch)
+
+
+def test_any_number_of_ranks_computes_the_same() -> None:
+    batch = Buried(FLOAT64).episodes("train", TEST, range(7), seed=0)
+
+    assert_shards_add_up(learner_of(MatchingNet(context=True)), batch)
+
+
+def test_training_goes_on_from_a_saved_state_as_before() -> None:
+    batch = Buried(FLOAT64).episodes("train", TEST, range(4), seed=0)
+
+    assert_restores(learner_of(MatchingNet(context=True)), batch)
+
+
+@pytest.mark.parametrize("context", [False, True], ids=["plain", "in context"])
+def test_it_learns(context: bool) -> None:
+    algorithm = MatchingNet(context=context, reads=2, rate=3e-3)
+    source = Buried(FLOAT64)
+    learner = build(algorithm, PLAIN, EASY, device=FLOAT64)
+    untrained = accuracy(learner, source, EASY)
+
+    train(learner, algorithm, source, EASY, steps=150)
+
+    assert untrained < 0.5
+    assert accuracy(learner, source, EASY) > 0.75

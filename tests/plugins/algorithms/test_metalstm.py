@@ -1,0 +1,149 @@
+"""The LSTM meta-learner: updates by the paper's equations, first-order gradients, learning."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from helpers.hidden_signal import (
+    FLOAT64,
+    LINES,
+    NORMED,
+    PLAIN,
+    Buried,
+    Lines,
+    assert_adapting_changes_nothing,
+    assert_gradient_is,
+    assert_restores,
+    assert_shards_add_up,
+    assert_transduction_is_as_claimed,
+    build,
+    train,
+)
+from metabench import Algorithm, Episodes, Network, Protocol
+from metabench_plugins.algorithms.metalstm import MetaLstm, MetaLstmLearner
+from metabench_plugins.networks.mlp import Mlp
+
+TEST = Protocol(5, 2, 3)
+
+
+def learner_of(algorithm: Algorithm, network: Network = NORMED) -> MetaLstmLearner:
+    learner = build(algorithm, network, TEST, device=FLOAT64)
+    assert isinstance(learner, MetaLstmLearner)
+    return learner
+
+
+def scaled(x: Tensor) -> Tensor:
+    """Andrychowicz et al. 2016, appendix A, for one number."""
+    if abs(float(x)) >= math.exp(-10):
+        return torch.stack([x.abs().log() / 10, x.sign()])
+    return torch.stack([torch.full_like(x, -1.0), math.exp(10) * x])
+
+
+def updated(
+    learner: MetaLstmLearner, start: dict[str, Tensor], task: Episodes, steps: int
+) -> dict[str, Tensor]:
+    """One task's weights, updated one coordinate at a time by the equations of section 3.1."""
+    updater, module = learner.updater, learner.network.module
+    weights = start
+    memory: dict[tuple[str, int], tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+    for _ in range(steps):
+        held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        loss = F.cross_entropy(functional_call(module, held, (task.support.x[0],)), task.support.y[0])
+        slopes = torch.autograd.grad(loss, list(held.values()))
+        moved = {}
+        for (name, weight), slope in zip(weights.items(), slopes, strict=True):
+            flat = []
+            for k, (theta, gradient) in enumerate(zip(weight.flatten(), slope.flatten(), strict=True)):
+                zero = torch.zeros(updater.reader.hidden_size, dtype=theta.dtype)
+                h, c, f, i = memory.get((name, k), (zero, zero, theta.new_zeros(()), theta.new_zeros(())))
+                seen = torch.cat([scaled(gradient), scaled(loss.detach())])
+                h, c = updater.reader(seen, (h, c))
+                f = updater.forget(torch.cat([h, theta[None], f[None]])).sigmoid().squeeze()
+                i = updater.insert(torch.cat([h, theta[None], i[None]])).sigmoid().squeeze()
+                memory[name, k] = (h, c, f, i)
+                flat.append(f * theta - i * gradient)
+            moved[name] = torch.stack(flat).view_as(weight)
+        weights = moved
+    return weights
+
+
+def test_the_gradient_is_that_of_a_plain_loop_over_tasks_and_coordinates() -> None:
+    learner = learner_of(MetaLstm(steps=2, hidden=3, inner_rate=0.3), Mlp(hidden=(2,), batch_norm=True))
+    batch = Buried(FLOAT64).episodes("train", TEST, range(2), seed=0)
+
+    def task_loss(task: Episodes) -> Tensor:
+        module = learner.network.module
+        weights = updated(learner, dict(module.named_parameters()), task, steps=2)
+        return F.cross_entropy(functional_call(module, weights, (task.query.x[0],)), task.query.y[0])
+
+    assert_gradient_is(learner, batch, task_loss)
+
+
+def test_an_update_at_the_start_is_nearly_a_gradient_step() -> None:
+    learner = learner_of(MetaLstm(inner_rate=0.2))
+    batch = Buried(FLOAT64).episodes("test", TEST, range(1), seed=0)
+    weights = {n: w.detach().requires_grad_() for n, w in learner.network.module.named_parameters()}
+    loss = F.cross_entropy(
+        functional_call(learner.network.module, weights, (batch.support.x[0],)), batch.support.y[0]
+    )
+    slopes = torch.autograd.grad(loss, list(weights.values()))
+
+    with torch.no_grad():
+        adapted = learner.adapt(batch.support, 1).weights
+
+    for (name, weight), slope in zip(weights.items(), slopes, strict=True):
+        step = (adapted[name][0] - weight).detach()
+        wanted = -0.2 * slope - (1 - 1 / (1 + math.exp(-5))) * weight.detach()
+        assert float((step - wanted).abs().max()) < 0.02 * float(wanted.abs().max())
+
+
+def test_the_meta_gradient_is_clipped_entry_by_entry() -> None:
+    learner = learner_of(MetaLstm(clip=1e-3))
+    learner.learn(Buried(FLOAT64).episodes("train", TEST, range(2), seed=0), 0, 1)
+    assert max(float(p.grad.abs().max()) for p in learner.parameters() if p.grad is not None) > 1e-3
+
+    learner.update(0, 1)
+
+    assert max(float(p.grad.abs().max()) for p in learner.parameters() if p.grad is not None) <= 1e-3
+
+
+@pytest.mark.parametrize("queries", ["together", "alone"])
+def test_the_claims_about_queries_hold(queries: str) -> None:
+    learner = learner_of(MetaLstm(queries=queries, steps=2))
+    batch = Buried(FLOAT64).episodes("test", TEST, range(3), seed=0)
+
+    assert_transduction_is_as_claimed(learner, batch)
+    assert_adapting_changes_nothing(learner, batch)
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_any_number_of_ranks_computes_the_same(chunk: int) -> None:
+    batch = Buried(FLOAT64).episodes("train", TEST, range(6), seed=0)
+
+    assert_shards_add_up(learner_of(MetaLstm(chunk=chunk), PLAIN), batch)
+
+
+def test_training_goes_on_from_a_saved_state_as_before() -> None:
+    assert_restores(learner_of(MetaLstm()), Buried(FLOAT64).episodes("train", TEST, range(3), seed=0))
+
+
+def test_it_learns_to_update() -> None:
+    algorithm = MetaLstm(inner_rate=0.05, rate=1e-2, steps=3)
+    test = Protocol(1, 5, 10)
+    learner = build(algorithm, Mlp(hidden=(10,)), test, facts=LINES, device=FLOAT64)
+    batch = Lines().episodes("test", test, range(60), seed=2026)
+
+    def error(updates: int) -> float:
+        with torch.no_grad():
+            adapted = learner.adapt(batch.support, updates)
+            return float((learner.predict(adapted, batch.query.x) - batch.query.y).square().mean())
+
+    untrained = error(3)
+    train(learner, algorithm, Lines(), test, steps=200)
+
+    assert error(3) < 0.4 * untrained
+    assert error(3) < error(2) < error(1) < error(0)

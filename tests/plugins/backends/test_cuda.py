@@ -1,0 +1,128 @@
+"""On a GPU: the meta-gradient of the CPU, by one rank or two that share it, eager or captured in a graph."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metabench import Episodes, Examples, Facts, Protocol, Workload
+from metabench.device import Device
+from metabench.settings import make
+from metabench.testing import check_backend
+from metabench.worker.disturbance import look
+from metabench_plugins.algorithms.maml import Maml
+from metabench_plugins.backends.cuda import Cuda
+from metabench_plugins.backends.cuda_ranks import CudaRanks
+from metabench_plugins.networks.conv4 import Conv4
+
+pytestmark = pytest.mark.skipif(
+    make(Cuda).available() is not None, reason=f"needs a GPU: {make(Cuda).available()}"
+)
+TASKS = 4
+
+
+def drawn(device: Device, numbers: range = range(TASKS)) -> Episodes:
+    """The tasks of these numbers, five classes of noisy images with one support and one query each."""
+    chance = torch.Generator().manual_seed(3)
+    x = torch.randn(2, TASKS, 5, 1, 28, 28, generator=chance, dtype=torch.float64)
+    mine = slice(numbers.start, numbers.stop)
+    support_x, query_x = x[:, mine].to(device.torch, device.dtype)
+    y = torch.arange(5, device=device.torch).repeat(len(numbers), 1)
+    index = torch.arange(numbers.start, numbers.stop, device=device.torch)
+    return Episodes(Examples(support_x, y), Examples(query_x, y.clone()), y.clone(), index)
+
+
+def meta_gradient(device: Device, execution: str = "eager", numbers: range = range(TASKS)) -> Tensor:
+    """The second meta-step's gradient in one row, on the CPU: a captured step is replayed by then."""
+    protocol = Protocol(5, 1, 1)
+    workload = Workload(Facts("classification", (1, 28, 28)), protocol, protocol, 10, TASKS)
+    torch.manual_seed(0)
+    learner = Maml(steps=2, inner_rate=0.1, execution=execution).build(workload, Conv4(width=8), device)
+    with device.numerics():
+        for step in range(2):
+            learner.learn(drawn(device, numbers), step, 10)
+    device.average_gradients(learner.parameters(), len(numbers) / TASKS)
+    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None]).cpu()
+
+
+def apart(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+def test_gradient_of_the_gpu_is_that_of_the_cpu() -> None:
+    wanted = meta_gradient(Device(dtype=torch.float64))
+
+    with make(Cuda, {"precision": "float64"}).open() as device:
+        assert apart(meta_gradient(device), wanted) < 1e-9
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-9), ("float32", 1e-3), ("bf16", 0.1)])
+def test_captured_step_gives_the_gradient_of_the_eager_one(precision: str, tolerance: float) -> None:
+    with make(Cuda, {"precision": precision}).open() as device:
+        assert apart(meta_gradient(device, "cuda-graph"), meta_gradient(device)) < tolerance
+
+
+SHARED = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from metabench.settings import make
+from metabench_plugins.backends.cuda_ranks import CudaRanks
+from test_cuda import meta_gradient
+with make(CudaRanks, {"ranks": 2, "share": True, "precision": "float64"}).open() as device:
+    numbers = range(1) if device.rank == 0 else range(1, 4)  # uneven shares
+    told = [meta_gradient(device, numbers=numbers).tolist(), device.environment()]
+    Path(sys.argv[1], f"{device.rank}.json").write_text(json.dumps(told))
+"""
+
+
+def test_two_ranks_that_share_a_gpu_compute_what_one_does(tmp_path: Path) -> None:
+    (tmp_path / "rank.py").write_text(SHARED)
+    argv = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path), str(Path(__file__).parent)]
+    command, variables = make(CudaRanks, {"ranks": 2, "share": True}).command(argv)
+
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
+
+    assert done.returncode == 0, done.stderr
+    with make(Cuda, {"precision": "float64"}).open() as device:
+        wanted = meta_gradient(device)
+    for rank in range(2):
+        gradient, environment = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert apart(torch.tensor(gradient, dtype=torch.float64), wanted) < 1e-12
+        if torch.cuda.device_count() == 1:
+            assert environment["communication"] == "gloo (ranks share a GPU)"
+
+
+def test_ranks_that_share_a_gpu_keep_the_contract_of_backends() -> None:
+    check_backend(make(CudaRanks, {"ranks": 2, "share": True}))
+
+
+def test_gpu_tells_its_peak_memory_its_name_and_its_own_reference_kernel() -> None:
+    with make(Cuda).open() as device:
+        told: dict[str, Any] = look(device)
+        small = device.peak_memory()["device"]
+        held = torch.ones(64 << 20, dtype=torch.uint8, device=device.torch)
+        memory, environment = device.peak_memory(), device.environment()
+
+    assert told["device_reference_seconds"] > 0
+    assert memory["device"] >= small + held.numel()
+    assert memory["device_reserved"] >= memory["device"]
+    assert environment["gpu"]
+    assert environment["float32_products"]["cuda.matmul"] == "ieee"
+
+
+def test_clocks_and_throttling_of_the_gpu_are_told_where_nvidias_library_is() -> None:
+    pytest.importorskip("pynvml", reason="needs the extra: pip install 'metabench[energy]'")
+    with make(Cuda).open() as device:
+        told = device.condition()
+
+    assert told["sm_mhz"] > 0
+    assert isinstance(told["throttled"], list)

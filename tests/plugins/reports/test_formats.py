@@ -1,0 +1,272 @@
+"""Reports: each format against its golden file, and results full of markup shown as text.
+
+To write the golden files anew: `METABENCH_GOLDEN=1 pytest tests/plugins/reports/test_formats.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import pytest
+
+from helpers.results import made_board, made_cell, made_result
+from helpers.shell import ROOT
+from metabench import Result
+from metabench.plugins import Registry, load
+from metabench.results.table import Table, render, write_reports
+from metabench_plugins.reports import plots
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+HOSTILE = "<img src=x onerror=alert(1)>|[x](javascript:alert(1))$\\input{/etc/passwd}$\x1b[31m=1+1"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load()
+
+
+def compared(name: str, text: str) -> None:
+    """Compares text with a golden file, or writes that file where this is asked for."""
+    path = GOLDEN / name
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def written(registry: Registry, folder: Path, form: str, results: list[Result]) -> str:
+    (path,) = write_reports(Table.of(results), folder, [form], registry)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_what_its_golden_file_says() -> None:
+    compared("report.txt", render(Table.of(made_board(test_tasks=60))) + "\n")
+
+
+@pytest.mark.parametrize(("form", "name"), [("markdown", "report.md"), ("latex", "report.tex"),
+                                            ("html", "report.html")])  # fmt: skip
+def test_a_text_format_is_what_its_golden_file_says(
+    form: str, name: str, registry: Registry, tmp_path: Path
+) -> None:
+    compared(name, written(registry, tmp_path, form, made_board(test_tasks=60)))
+
+
+def test_json_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
+    told = json.loads(written(registry, tmp_path, "json", made_board(test_tasks=60)))
+    told["results"] = told["results"][:1]
+    path = GOLDEN / "report.json"
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.write_text(json.dumps(told, indent=1) + "\n")
+
+    assert close(told, json.loads(path.read_text()))
+
+
+def test_csv_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
+    paths = write_reports(Table.of(made_board(test_tasks=60)), tmp_path, ["csv"], registry)
+
+    names = {path.name for path in paths}
+    assert names == {
+        "results.csv",
+        "accuracy.csv",
+        "wall-time.csv",
+        "scaling.csv",
+        "cost.csv",
+        "failures.csv",
+    }
+    text = (tmp_path / "accuracy.csv").read_text()
+    path = GOLDEN / "accuracy.csv"
+    if os.environ.get("METABENCH_GOLDEN"):
+        path.write_text(text)
+    found, golden = (list(csv.DictReader(one.splitlines())) for one in (text, path.read_text()))
+    assert close([{k: number(v) for k, v in row.items()} for row in found],
+                 [{k: number(v) for k, v in row.items()} for row in golden])  # fmt: skip
+    assert len(list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))) == 12
+
+
+def number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def close(found: Any, golden: Any) -> bool:
+    """Equal, with figures equal to nine digits."""
+    if isinstance(found, dict) and isinstance(golden, dict):
+        return found.keys() == golden.keys() and all(close(found[k], golden[k]) for k in found)
+    if isinstance(found, list) and isinstance(golden, list):
+        return len(found) == len(golden) and all(map(close, found, golden))
+    if isinstance(found, float) and isinstance(golden, (int, float)):
+        return found == pytest.approx(golden, rel=1e-9, abs=1e-12)
+    return bool(found == golden)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> list[Result]:
+    """Results whose every text is markup, script, or an escape sequence."""
+    cell = made_cell(HOSTILE, label=HOSTILE, dataset=HOSTILE, network=HOSTILE, suite=HOSTILE, plugin=HOSTILE)
+    good = made_result(
+        cell, machine=HOSTILE, notes=(HOSTILE,), command=HOSTILE, started="2026-01-01T00:00:00+00:00"
+    )
+    other = made_result(made_cell(HOSTILE, dataset=HOSTILE, suite=HOSTILE), 0.6, machine=HOSTILE)
+    failed = replace(good, cell=made_cell(HOSTILE, 1, suite=HOSTILE), status="failed", reason=HOSTILE,
+                     log_tail=(HOSTILE,), scores=None, training=None)  # fmt: skip
+    return [good, other, failed]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.found.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_html_shows_markup_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    tags = Tags()
+    tags.feed(written(registry, tmp_path, "html", hostile))
+
+    assert "<img src=x onerror=alert(1)>" in "".join(tags.text)
+    assert not tags.found & {"img", "script", "a", "iframe", "svg"}
+
+
+def test_markdown_shows_markup_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    text = written(registry, tmp_path, "markdown", hostile)
+
+    assert "&lt;img" in text
+    assert "<img" not in text
+    assert not re.search(r"(?<!\\)\[x(?<!\\)\]\(", text)
+    assert "\x1b" not in text
+
+
+def test_latex_shows_commands_as_text(hostile: list[Result], registry: Registry, tmp_path: Path) -> None:
+    text = written(registry, tmp_path, "latex", hostile)
+
+    assert "\\input" not in text
+    assert r"\textbackslash{}input" in text
+
+
+def test_no_format_lets_an_escape_sequence_through(
+    hostile: list[Result], registry: Registry, tmp_path: Path
+) -> None:
+    table = Table.of(hostile)
+    texts = [render(table)]
+    for form in ("markdown", "latex", "html"):
+        texts.append(written(registry, tmp_path / form, form, hostile))
+
+    assert all("\x1b" not in text for text in texts)
+
+
+def test_csv_runs_no_formula(registry: Registry, tmp_path: Path) -> None:
+    cell = made_cell("maml", label="=cmd|'/c calc'!A0")
+    write_reports(Table.of([made_result(cell)]), tmp_path, ["csv"], registry)
+
+    for path in tmp_path.glob("*.csv"):
+        for row in csv.reader(path.read_text().splitlines()):
+            assert not any(value.startswith("=") for value in row)
+
+
+def test_plots_are_pictures_and_read_no_formula(
+    hostile: list[Result], registry: Registry, tmp_path: Path
+) -> None:
+    paths = write_reports(Table.of([*hostile, *made_board(test_tasks=60)]), tmp_path, ["plots"], registry)
+
+    names = {path.name for path in paths}
+    for start in ("time-made", "learning-made", "adaptation-made", "scaling-"):
+        assert {Path(n).suffix for n in names if n.startswith(start)} == {".svg", ".png"}
+    for path in paths:
+        if path.suffix == ".svg":
+            tree = ElementTree.parse(path)
+            assert not [e for e in tree.iter() if e.tag.endswith(("script", "image"))]
+        else:
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_are_the_same_at_every_run(registry: Registry, tmp_path: Path) -> None:
+    results = made_board(test_tasks=60)
+    once, twice = (
+        {p.name: p.read_bytes() for p in write_reports(Table.of(results), tmp_path / n, ["plots"], registry,
+                                                       {"plots": {"formats": ["svg"]}})}
+        for n in "ab"
+    )  # fmt: skip
+
+    assert once == twice
+
+
+def test_times_of_different_machines_share_no_picture(registry: Registry, tmp_path: Path) -> None:
+    results = [made_result(made_cell("a"), machine="x"), made_result(made_cell("b"), machine="y")]
+
+    paths = write_reports(Table.of(results), tmp_path, ["plots"], registry)
+
+    assert paths
+    assert not [path for path in paths if path.name.startswith("time-")]
+
+
+def test_references_reach_the_files_with_source_and_verdict(registry: Registry, tmp_path: Path) -> None:
+    results = [made_result(made_cell("maml", dataset="omniglot"), 0.90)]
+    for form in ("csv", "json", "latex"):
+        write_reports(Table.of(results), tmp_path, [form], registry)
+
+    (row,) = csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines())
+    assert "98.7 ± 0.4 % (paper: MAML (quoted by Betty and FSL-Mate)): differs by -8" in row["references"]
+    first = json.loads((tmp_path / "report.json").read_text())["tables"][0]["rows"][0]["references"][0]
+    assert (first["accuracy"], first["half_width"], first["kind"]) == (0.987, 0.004, "paper")
+    assert first["source"].startswith("MAML")
+    assert first["verdict"].startswith("differs by -8")
+    assert r"98.7 $\pm$ 0.4 \% (paper: MAML" in (tmp_path / "report.tex").read_text()
+
+
+def test_the_time_to_a_target_is_what_its_golden_file_says() -> None:
+    told = {"maml": 0.75, "protonet": 0.76, "reptile": 0.72}
+    results = [
+        made_result(made_cell(name, seed, target=0.7, test_tasks=60), accuracy)
+        for name, accuracy in told.items()
+        for seed in range(5 if name == "maml" else 3)
+    ]
+    for number, status in ((1, "out-of-memory"), (2, "failed")):
+        cell = results[-number].cell
+        results[-number] = made_result(cell, status=status, scores=None, training=None)
+    table = Table.of(results)
+
+    compared("time-to-target.txt", render(table, [table.time_to_target()]) + "\n")
+
+
+def test_pictures_of_times_are_one_per_machine(registry: Registry, tmp_path: Path) -> None:
+    results = [made_result(made_cell(n), machine=machine) for n in "ab" for machine in ("x", "y")]
+
+    paths = write_reports(Table.of(results), tmp_path, ["plots"], registry, {"plots": {"formats": ["svg"]}})
+
+    times = sorted(path.stem for path in paths if path.name.startswith("time-"))
+    assert [name[-2:] for name in times] == ["-x", "-y"]
+
+
+def test_every_ring_of_the_pareto_front_is_around_a_point() -> None:
+    cells = [
+        {"training_seconds": 1.0 + n, "mean": n / 100, "half_width": 0.0, "unit": "share", "machine": "x",
+         "higher_is_better": True, "method": f"m{n}", "metric": "accuracy"}
+        for n in range(20)
+    ]  # fmt: skip
+    axes = matplotlib.figure.Figure().subplots()
+
+    assert plots._against_time(Table.of([]), cells, axes)
+
+    points = {(bar[0].get_xdata()[0], bar[0].get_ydata()[0]) for bar in axes.containers}
+    rings = {tuple(ring) for ring in axes.collections[-1].get_offsets().tolist()}
+    assert len(points) == plots.MOST
+    assert rings <= points

@@ -1,0 +1,128 @@
+"""The progress display: whole lines where there is no terminal, a moving line in a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from helpers.results import made_cell
+from metabench_plugins import progress
+
+EVENTS: list[dict[str, Any]] = [
+    {"kind": "start", "number": 2, "of": 7},
+    {"kind": "setup"},
+    {"kind": "train", "step": 1, "steps": 400, "loss": 1.61, "tasks_per_second": 90.2, "seconds_left": 71.0},
+    {"kind": "validation", "step": 50, "mean": 0.4321, "half_width": 0.01},
+    {"kind": "train", "step": 60, "steps": 400, "loss": 1.25, "tasks_per_second": 91.4, "seconds_left": 59.6},
+    {"kind": "evaluate", "done": 32, "tasks": 600},
+    {"kind": "end", "status": "ok", "reason": "", "seconds": 80.04, "metric": "accuracy", "mean": 0.4567},
+]
+TITLE = "[2/7] maml conv4 glyphs 5w1s cpu seed 0"
+
+
+def shown(capsys: pytest.CaptureFixture[str], *events: Mapping[str, Any]) -> list[str]:
+    for event in events:
+        progress.metabench_progress(made_cell(), event)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_file_gets_whole_lines_with_every_figure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    assert shown(capsys, *EVENTS) == [
+        f"{TITLE}: starts",
+        f"{TITLE}: step 1/400, loss 1.61, 90 tasks/s, 71 s left",
+        f"{TITLE}: step 60/400, loss 1.25, 91 tasks/s, 60 s left, validation 0.4321 (step 50)",
+        f"{TITLE}: accuracy 0.4567 in 80.0 s",
+    ]
+
+
+def test_a_log_file_gets_few_lines_of_a_long_training(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(shown(capsys, EVENTS[0], *[EVENTS[2]] * 50, EVENTS[-1])) == 2
+
+
+def test_a_cell_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    end = {"kind": "end", "status": "failed", "reason": "[bold]it broke[/]", "seconds": 1.0}
+    assert shown(capsys, EVENTS[0], end)[-1] == f"{TITLE}: FAILED in 1.0 s: [bold]it broke[/]"
+
+
+def test_a_terminal_shows_a_line_that_moves_and_keeps_the_end() -> None:
+    program = textwrap.dedent(
+        """
+        import json, sys, time
+        from metabench import Cell
+        from metabench_plugins.progress import metabench_progress
+        told = json.loads(sys.argv[1])
+        for event in told["events"]:
+            metabench_progress(Cell.from_json(told["cell"]), event)
+            time.sleep(0.3)  # rich draws a few times a second
+        """
+    )
+    text = in_terminal(
+        [sys.executable, "-c", program, json.dumps({"cell": made_cell().to_json(), "events": EVENTS})]
+    )
+    assert "\x1b[?25l" in text  # the cursor is hidden while the line moves,
+    assert text.rstrip().endswith(f"\x1b[?25h\r\x1b[1A\x1b[2K{TITLE}: accuracy 0.4567 in 80.0 s")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    for said in (
+        "sets up",
+        "step 60/400, loss 1.25, 91 tasks/s, 60 s left, validation 0.4321 (step 50)",
+        "evaluates, 32 of 600 tasks",
+    ):
+        assert f"{TITLE}: {said}" in plain
+
+
+def in_terminal(argv: list[str]) -> str:
+    """What a command writes on standard error, where that is a terminal."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    try:
+        while part := os.read(ours, 65536):
+            said += part
+    except OSError:  # Linux's way to say that the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0, said.decode()
+    return said.decode()
+
+
+def test_a_terminal_shows_a_line_for_each_cell_that_runs() -> None:
+    program = textwrap.dedent(
+        """
+        import json, sys, time
+        from metabench import Cell
+        from metabench_plugins.progress import metabench_progress
+        one, other = map(Cell.from_json, json.loads(sys.argv[1]))
+        for number, cell in enumerate((one, other), 1):
+            metabench_progress(cell, {"kind": "start", "number": number, "of": 2, "remote": True})
+        metabench_progress(other, {"kind": "setup"})
+        time.sleep(0.3)
+        end = {"kind": "end", "status": "ok", "reason": "", "seconds": 1.0, "metric": "accuracy", "mean": 0.5}
+        for cell in (other, one):
+            metabench_progress(cell, end)
+            time.sleep(0.3)
+        """
+    )
+    cells = [made_cell(seed=seed).to_json() for seed in (0, 1)]
+
+    text = re.sub(
+        r"\x1b\[[0-9;?]*[a-zA-Z]", "", in_terminal([sys.executable, "-c", program, json.dumps(cells)])
+    )
+
+    first, second = (f"[{n}/2] maml conv4 glyphs 5w1s cpu seed {n - 1}" for n in (1, 2))
+    assert f"{first}: waits for its machine" in text
+    assert f"{second}: sets up" in text
+    assert text.index(f"{second}: accuracy 0.5") < text.index(f"{first}: accuracy 0.5")

@@ -1,0 +1,126 @@
+"""`metabench publish`: what is published stays, as a whole, and its page is true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from helpers.results import made_cell, made_result, store
+from helpers.shell import ROOT
+from helpers.submissions import edited, honest, made_standard, run
+from metabench.errors import RequestError
+from metabench.publishing import checks as verification
+from metabench.publishing import publish, readme, stale, write_readme
+from metabench.publishing.checks import verify, verify_whole
+from metabench.results.table import Table
+
+
+def test_what_is_published_lies_by_suite_and_machine_and_stays(
+    stored_results: list[Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "published"
+    made = publish(verify([stored_results[0].parent]), target)
+
+    assert {path.parent for path in made} == {target / "made-v1" / "made-machine-2-cores"}
+    assert {path.name for path in made} == {path.name for path in stored_results}
+    assert publish(verify([stored_results[0].parent]), target) == []  # again: nothing new
+    made[0].write_text("{}")
+    with pytest.raises(RequestError, match="published results stay"):
+        publish(verify([stored_results[0].parent]), target)
+
+
+def test_publishing_refuses_what_verify_refuses(stored_results: list[Path], tmp_path: Path) -> None:
+    edited(stored_results[0], lambda told: told.update(mean=0.9))
+
+    code, _ = run("publish", str(stored_results[0].parent), "--to", str(tmp_path / "published"))
+
+    assert code == 1
+    assert not (tmp_path / "published").exists()
+
+
+def test_a_machine_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    store(tmp_path, [made_result(machine="../../elsewhere")])
+
+    with pytest.raises(RequestError, match="cannot be the name of a folder"):
+        publish(verify([tmp_path]), tmp_path / "published")
+
+
+def test_a_part_of_a_suite_is_published_on_request_and_labelled(
+    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(verification, "standards", lambda names: made_standard(made_cell("cnp")))
+    source, target = str(stored_results[0].parent), tmp_path / "published"
+
+    code, text = run("publish", source, "--to", str(target))
+    assert code == 1
+    assert "1 of 7 cells lack a result" in text
+    assert not target.exists()
+
+    assert run("publish", source, "--to", str(target), "--partial")[0] == 0
+    assert "Partial (made-machine-2-cores): 1 of 7 cells lack a result" in (target / "README.md").read_text()
+    assert not verify([target], made_standard(made_cell("cnp"))).errors
+
+    store(tmp_path / "results", [made_result(made_cell("cnp"))])
+    assert run("publish", source, "--to", str(target))[0] == 0
+    assert "Partial" not in (target / "README.md").read_text()
+
+
+def test_results_of_another_text_of_a_published_suite_are_refused(
+    stored_results: list[Path], tmp_path: Path
+) -> None:
+    publish(verify([stored_results[0].parent]), tmp_path / "published")
+    (other,) = honest([7], ["maml"])
+    other = replace(other, environment={**other.environment, "suite_digest": "d" * 64, "machine": "mine"})
+    store(tmp_path / "mine", [other])
+
+    with pytest.raises(RequestError, match="another text of its suite"):
+        publish(verify([tmp_path / "mine"]), tmp_path / "published")
+
+
+def test_every_table_that_has_a_line_stands_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    targets = [made_result(made_cell("maml", s, target=0.6)) for s in range(3)]
+    publish(verify([store(tmp_path / "results", targets)[0].parent]), tmp_path / "published")
+
+    page = readme(tmp_path / "published")
+
+    titles = [section.title for section in Table.read([tmp_path / "published"]).sections()]
+    assert {"Accuracy", "Wall time", "Time to target", "Cost"} <= set(titles)
+    assert all(f"## {title}\n" in page for title in titles)
+    assert "No published counterpart" in page
+
+
+def test_the_page_of_published_results_is_stale_until_made_anew(
+    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "published"
+
+    code, _ = run("publish", str(stored_results[0].parent), "--to", str(target))
+    assert code == 0
+    assert "| protonet" in (target / "README.md").read_text()
+    assert run("publish", "--check", "--to", str(target))[0] == 0
+    next((target / "made-v1").rglob("*.json")).unlink()
+    assert stale(target)
+    assert run("publish", "--check", "--to", str(target))[0] == 1
+    write_readme(target)
+    assert not stale(target)
+
+
+def test_the_page_of_this_repository_is_up_to_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path))
+
+    assert (ROOT / "results" / "README.md").read_text() == readme(ROOT / "results"), "run: metabench publish"
+
+
+def test_what_is_published_in_this_repository_verifies() -> None:
+    folders = [p for p in (ROOT / "results").iterdir() if p.is_dir() and p.name != "local"]
+    if not folders:
+        pytest.skip("nothing is published yet")
+
+    assert not verify_whole(folders).errors

@@ -1,0 +1,261 @@
+"""`metabench verify`: what is wrong with a submission is named, file by file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.results import made_cell, made_result, store
+from helpers.submissions import edited, errors, honest, made_standard, run
+from metabench import Result, Spec
+from metabench.errors import RequestError
+from metabench.publishing.checks import verify
+from results.test_cache import spoiled
+
+
+def test_an_honest_set_passes(stored_results: list[Path]) -> None:
+    found = verify([stored_results[0].parent])
+
+    assert len(found.files) == 6
+    assert not found.findings
+
+
+def test_a_hand_edited_score_is_named(stored_results: list[Path]) -> None:
+    def change(told: dict[str, Any]) -> None:
+        told["scores"]["per_task"][7] = 1.0
+
+    edited(stored_results[0], change)
+
+    found = errors(stored_results[0].parent)
+    assert {one.file for one in found} == {str(stored_results[0])}
+    assert {one.check for one in found} == {"seal", "scores"}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "says"),
+    [
+        (lambda t: t["scores"]["per_task"].__setitem__(7, 0.987), "scores", "no number of right answers"),
+        (lambda t: t["scores"].update(per_task=t["scores"]["per_task"][:599]), "scores", "599 tasks"),
+        (lambda t: t.update(mean=0.99), "scores", "does not follow"),
+        (lambda t: t["cell"]["algorithm"]["settings"].update(inner_rate=9), "cell digest", "edited"),
+        (lambda t: t["environment"].pop("processor"), "environment", "processor"),
+        (lambda t: t["training"].update(seconds=0.01), "clock", "blocks take"),
+        (lambda t: t.update(wall_seconds=2.0), "clock", "its parts take"),
+        (lambda t: t["training"].update(steps=4000), "clock", "steps"),
+        (lambda t: t["setup"].update(data=-1.0), "clock", "negative"),
+        (lambda t: t.update(started="2199-01-01T00:00:00+00:00"), "clock", "2199"),
+        (lambda t: t["scores"].update(manifest="none"), "manifest", "no SHA-256"),
+        (lambda t: t["scores"].update(manifest="a" * 64), "manifest", "differs from that of"),
+        (lambda t: t["environment"].update(suite_digest="b" * 64), "suite digest", "differs"),
+        (lambda t: t["scores"].update(transductive=False), "transduction", "does not claim"),
+        (lambda t: t.update(parameters="many"), "schema", "parameters is 'many'"),
+        (lambda t: t.update(status="splendid"), "schema", "splendid"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_tampering_is_found(
+    stored_results: list[Path], change: Callable[[dict[str, Any]], None], check: str, says: str
+) -> None:
+    edited(stored_results[0], change, seal=True)
+
+    found = errors(stored_results[0].parent)
+
+    assert any(one.check == check and says in one.what for one in found), found
+    assert "seal" not in {one.check for one in found}
+
+
+@pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)
+def test_whatever_a_file_holds_verify_names_it(tmp_path: Path, wrong: Any) -> None:
+    told = made_result(made_cell(test_tasks=20)).to_json()
+    files = [one for one in spoiled(told, wrong, depth=3) if json.dumps(one) != json.dumps(told)]
+    for number, one in enumerate(files):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / f"{made_cell(test_tasks=20).id}.json").write_text(json.dumps(one))
+
+    found = verify([tmp_path])
+
+    named = {Path(one.file).parent.name for one in found.errors}
+    assert named >= {str(number) for number in range(len(files))}
+
+
+def test_a_truncated_and_a_foreign_file_are_named(stored_results: list[Path]) -> None:
+    stored_results[0].write_bytes(stored_results[0].read_bytes()[:1000])
+    foreign = stored_results[0].parent / "foreign.json"
+    foreign.write_text('{"a": 1}')
+
+    named = {one.file for one in errors(foreign.parent) if one.check == "schema"}
+    assert named == {str(stored_results[0]), str(foreign)}
+
+
+def test_a_missing_seed_is_found(stored_results: list[Path]) -> None:
+    stored_results[4].unlink()
+
+    (found,) = errors(stored_results[0].parent)
+    assert found.check == "complete"
+    assert "protonet" in found.what
+    assert "seed 1" in found.what
+
+
+def test_a_missing_cell_is_found_where_the_suite_is_known(stored_results: list[Path]) -> None:
+    (found,) = verify([stored_results[0].parent], made_standard(made_cell("cnp"))).errors
+
+    assert "1 of 7 cells lack a result: cnp-" in found.what
+    assert not verify([stored_results[0].parent], made_standard()).findings
+
+
+def test_a_seed_that_every_cell_lacks_is_found_and_one_more_is_welcome(tmp_path: Path) -> None:
+    store(tmp_path / "two", honest([0, 1]))
+    store(tmp_path / "four", honest([0, 1, 2, 3]))
+    store(tmp_path / "chosen", [*honest(), *honest([3], ["maml"])])
+
+    (found,) = verify([tmp_path / "two"], made_standard()).errors
+    (uneven,) = verify([tmp_path / "chosen"], made_standard()).errors
+
+    assert "2 of 6 cells lack a result" in found.what
+    assert not errors(tmp_path / "two")
+    assert not verify([tmp_path / "four"], made_standard()).errors
+    assert "seed 3 beyond the suite's" in uneven.what
+
+
+def test_a_tuned_setting_under_the_name_of_the_suite_is_found(tmp_path: Path) -> None:
+    tuned = [made_result(made_cell("maml", s, settings={"inner_rate": 0.1}), 0.8) for s in (0, 1, 2)]
+    paths = store(tmp_path, [*honest(), *tuned])
+
+    found = verify([tmp_path], made_standard()).errors
+
+    assert {one.file for one in found} == {str(path) for path in paths[6:]}
+    assert all("of no cell of made-v1" in one.what for one in found)
+
+
+def test_other_versions_and_one_other_backend_are_complete_but_not_a_mixture(tmp_path: Path) -> None:
+    def moved(result: Result, backend: str) -> Result:
+        plugins = {**result.cell.plugins, "algorithm": "metabench 9"}
+        return replace(result, cell=replace(result.cell, backend=Spec(backend, {}), plugins=plugins))
+
+    store(tmp_path / "all", [moved(r, "cuda") for r in honest()])
+    store(tmp_path / "some", [moved(r, "cuda") if r.cell.seed else r for r in honest()])
+
+    assert not verify([tmp_path / "all"], made_standard()).errors
+    assert verify([tmp_path / "some"], made_standard()).errors
+
+
+def test_another_text_of_the_suite_and_an_absent_suite_are_noticed(stored_results: list[Path]) -> None:
+    folder = stored_results[0].parent
+    other = {"made-v1": replace(made_standard()["made-v1"], digest="c" * 64)}
+
+    (changed,) = verify([folder], other).findings
+    (absent,) = verify([folder], {}).findings
+
+    assert "another text of made-v1" in changed.what
+    assert "not installed" in absent.what
+    assert not changed.serious
+    assert not absent.serious
+
+
+def test_a_diverged_run_and_a_skip_are_rows_with_a_notice(tmp_path: Path) -> None:
+    (ran,) = honest([0], ["maml"])
+    for status in ("diverged", "skipped"):
+        store(tmp_path / status, [replace(ran, status=status, reason="so it is", scores=None, training=None)])
+        (found,) = verify([tmp_path / status]).findings
+        assert found.check == "outcome"
+        assert "so it is" in found.what
+        assert not found.serious
+
+
+def test_a_disturbed_machine_and_shared_hardware_are_noticed(tmp_path: Path) -> None:
+    cell = made_cell(backend="cpu-ranks", ranks=2)
+    crowded = replace(cell, backend=Spec("cpu-ranks", {**cell.backend.settings, "oversubscribe": True}))
+    shared = replace(cell, backend=Spec("cuda-ranks", {**cell.backend.settings, "share": True}))
+    store(tmp_path / "disturbed", [made_result(notes=("clocks throttled: heat",))])
+    store(tmp_path / "crowded", [made_result(crowded)])
+    store(tmp_path / "shared", [made_result(shared)])
+
+    said = {}
+    for name in ("disturbed", "crowded", "shared"):
+        (found,) = verify([tmp_path / name]).findings
+        assert not found.serious
+        said[name] = found.what
+
+    assert "disturbed: clocks throttled: heat" in said["disturbed"]
+    assert "speed-up is not for a published table" in said["crowded"]
+    assert "share a GPU" in said["shared"]
+
+
+@pytest.mark.parametrize("status", ["failed", "timed-out", "out-of-memory", "invalid"])
+def test_a_failed_run_is_found_unless_the_suite_expects_it(tmp_path: Path, status: str) -> None:
+    (ran,) = honest([0], ["maml"])
+    lost = replace(ran, status=status, reason="no memory left", scores=None, training=None)
+    expected = replace(lost, cell=replace(made_cell("big"), expect=(status,)))
+    store(tmp_path / "a", [lost])
+    store(tmp_path / "b", [expected])
+
+    assert [one.check for one in errors(tmp_path / "a")] == ["outcome"]
+    assert not errors(tmp_path / "b")
+
+
+def test_one_seed_passed_off_as_another_is_found(tmp_path: Path) -> None:
+    first, second = honest([0, 1], ["maml"])
+    store(tmp_path, [first, replace(first, cell=second.cell)])
+
+    (found,) = errors(tmp_path)
+    assert found.check == "seeds"
+    assert "those of seed 0" in found.what
+
+
+def test_two_results_of_one_cell_are_found(tmp_path: Path) -> None:
+    store(tmp_path / "one", honest([0], ["maml"]))
+    store(tmp_path / "two", honest([0], ["maml"]))
+
+    (found,) = errors(tmp_path)
+    assert "a second result of the cell" in found.what
+
+
+def test_backends_that_do_not_agree_are_found(tmp_path: Path) -> None:
+    cells = [made_cell("maml", backend="cpu-ranks", ranks=n) for n in (1, 2)]
+    store(tmp_path / "same", [made_result(cell, 0.7, exact=True) for cell in cells])
+    store(tmp_path / "apart", [made_result(cell, a) for cell, a in zip(cells, (0.7, 0.6), strict=True)])
+
+    assert not errors(tmp_path / "same")
+    assert [one.check for one in errors(tmp_path / "apart")] == ["parity"]
+
+
+def test_backends_that_are_neither_shown_equal_nor_different_are_noticed(tmp_path: Path) -> None:
+    cells = [made_cell("maml", backend="cpu-ranks", ranks=n, test_tasks=20) for n in (1, 2)]
+    restless = ((0.2, 0.8) * 10, (0.8, 0.2) * 10)  # no difference on average, but wide apart in each task
+    made = [made_result(cell) for cell in cells]
+    store(tmp_path, [replace(r, scores=replace(r.scores, per_task=each))
+                     for r, each in zip(made, restless, strict=True) if r.scores])  # fmt: skip
+
+    (found,) = verify([tmp_path]).findings
+
+    assert found.check == "parity"
+    assert "neither equality nor a difference is shown" in found.what
+    assert not found.serious
+
+
+def test_short_training_is_a_notice(tmp_path: Path) -> None:
+    store(tmp_path, [made_result(made_cell(), rising=True)])
+
+    found = verify([tmp_path])
+    assert not found.errors
+    assert [one.check for one in found.findings] == ["trained enough"]
+
+
+def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path]) -> None:
+    folder = str(stored_results[0].parent)
+    assert run("verify", folder)[0] == 0
+
+    edited(stored_results[2], lambda told: told.update(mean=0.9))
+    code, text = run("verify", folder)
+
+    assert code == 1
+    assert f"error: {stored_results[2]}: seal" in text
+
+
+def test_an_empty_folder_is_a_mistake_in_the_request(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no results in it"):
+        run("verify", str(tmp_path))

@@ -1,0 +1,55 @@
+"""The largest task that fits into a stated memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from helpers.results import made_cell, made_result
+from metabench import Result, Spec
+from metabench.results.table import Table
+
+
+def sized(shots: int, fits: bool, *, ways: int = 10, limit: float = 2.0, seed: int = 0) -> Result:
+    cell = made_cell("maml", seed, ways=ways, shots=shots, test_tasks=20, group="throughput-memory")
+    cell = replace(cell, backend=Spec("cpu", {"threads": 1, "memory_gib": limit}))
+    if fits:
+        return made_result(cell, memory={"host": shots * 100.0 * 2**20})
+    return made_result(cell, status="out-of-memory", scores=None, training=None)
+
+
+def test_the_largest_size_and_the_first_that_fails_stand_beside_the_limit() -> None:
+    results = [sized(shots, fits=shots < 10) for shots in (20, 1, 10, 5)]
+
+    section = Table.of(results).largest()
+
+    columns, (line,), _ = section.shown()
+    told = dict(zip((column.header for column in columns), line, strict=True))
+    assert told["limit GiB"] == "2.00"
+    assert told["largest that fits"] == "10-way 5-shot"
+    assert told["its peak MiB"] == "500"
+    assert told["first that does not"] == "10-way 10-shot"
+
+
+def test_a_size_fits_only_where_every_seed_of_it_ran() -> None:
+    results = [sized(1, True), sized(5, True), sized(5, False, seed=1), sized(10, True)]
+
+    (line,) = Table.of(results).largest().records
+
+    assert (line["fits"], line["fails"]) == ([10, 1], [10, 5])
+
+
+def test_sizes_without_a_failure_say_what_fits() -> None:
+    (line,) = Table.of([sized(1, True), sized(5, True)]).largest().records
+
+    assert (line["fits"], line["fails"]) == ([10, 5], None)
+
+
+def test_other_limits_and_machines_are_other_lines() -> None:
+    results = [sized(s, True, limit=limit) for s in (1, 5) for limit in (1.0, 2.0)]
+    elsewhere = [replace(one, environment={**one.environment, "machine": "other"}) for one in results]
+
+    assert len(Table.of([*results, *elsewhere]).largest().records) == 4
+
+
+def test_cells_without_a_limit_that_all_fit_are_no_series_of_sizes() -> None:
+    assert not Table.of([made_result(made_cell(shots=s, test_tasks=20)) for s in (1, 5)]).largest()

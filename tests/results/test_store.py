@@ -1,0 +1,130 @@
+"""The store: results come back as they went in, and no file is lost."""
+
+import errno
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metabench.errors import StoreError
+from metabench.records import Budget, Cell, Evaluation, Protocol, Spec
+from metabench.records.result import Block, Result, Scores, Training, Validation
+from metabench.results.store import Store, read_result, write_json
+
+CELL = Cell(
+    suite="s", suite_version=1, algorithm=Spec("maml", {"steps": 1}), network=Spec("conv4"),
+    dataset=Spec("glyphs"), test=Protocol(5, 1, 5), train=Protocol(5, 1, 5), budget=Budget(10),
+    evaluation=Evaluation(metric="accuracy"), backend=Spec("cpu", {"threads": 1}), seed=0,
+    plugins={"algorithm": "metabench 0.1.0"}, expect=("out-of-memory",),
+)  # fmt: skip
+
+
+def full_result() -> Result:
+    training = Training(
+        steps=10, tasks=40, seconds=1.5, warmup=(Block(1, 0.5),), blocks=(Block(9, 1.0, 0.1, 0.8),),
+        losses=((1, 1.6), (10, 0.4)), validations=(Validation(10, 1.5, 0.8, 0.02),), best_step=10,
+    )  # fmt: skip
+    scores = Scores("accuracy", "share", True, (0.25, 1.0), "abc", 0.5, curve={"1": (0.5, 0.75)})
+    return Result(CELL, "ok", training=training, scores=scores, notes=("slow",), log_tail=("x",))
+
+
+def test_result_comes_back_as_it_went_in(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert read_result(store.put(full_result())) == full_result()
+    assert store.get(CELL) == full_result()
+
+
+@pytest.mark.parametrize(
+    ("status", "stands"),
+    [("ok", True), ("diverged", True), ("out-of-memory", True), ("failed", False), ("skipped", False)],
+)
+def test_status_decides_whether_a_later_run_tries_again(tmp_path: Path, status: str, stands: bool) -> None:
+    store = Store(tmp_path)
+    store.put(Result(CELL, status))
+    assert (store.settled(CELL) is not None) is stands
+
+
+def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(full_result())
+    store.put(Result(CELL, "failed", "later"))
+    (old,) = (tmp_path / "aside").iterdir()
+    assert read_result(old) == full_result()
+    assert read_result(store.path(CELL)).reason == "later"
+
+
+@pytest.mark.parametrize("status", ["skipped", "invalid"])
+def test_result_of_a_cell_that_was_never_measured_is_replaced_in_place(tmp_path: Path, status: str) -> None:
+    store = Store(tmp_path)
+    store.put(Result(CELL, status, "no GPU"))
+    store.put(full_result())
+    assert store.get(CELL) == full_result()
+    assert not (tmp_path / "aside").exists()
+
+
+def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path(CELL).write_text("[]")
+    store.put(full_result())
+    (old,) = (tmp_path / "aside").iterdir()
+    assert old.read_text() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"cell": {"su', "truncated"), ("[]", "no result"), ('{"schema": 99}', "schema 99"), ("", "truncated")],
+)
+def test_foreign_or_truncated_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=f"x.json.*{said}"):
+        read_result(path)
+
+
+def test_full_disk_says_so_and_keeps_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"old": 1})
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="the disk is full; free some space"):
+        write_json(path, {"new": 1})
+    assert path.read_text() == '{"old":1}'
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_full_disk_leaves_the_earlier_result_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    path = store.put(full_result())
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.put(full_result())
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_id_is_a_file_name_and_differs_with_any_setting() -> None:
+    other = replace(CELL, algorithm=Spec("maml", {"steps": 2}))
+    assert CELL.id.startswith("maml-conv4-glyphs-5w1s-cpu-s0-")
+    assert other.id != CELL.id
+    assert replace(CELL, algorithm=Spec("maml++", {})).id.startswith("mamlpp-")
+
+
+def test_numbers_that_are_none_are_written_as_null_and_read_back(tmp_path: Path) -> None:
+    result = replace(full_result(), training=Training(steps=1, losses=((1, math.nan),)))
+    path = Store(tmp_path).put(result)
+    assert '"losses":[[1,null]]' in path.read_text()
+    training = read_result(path).training
+    assert training is not None
+    assert math.isnan(training.losses[0][1])

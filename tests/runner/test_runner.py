@@ -1,0 +1,109 @@
+"""The runner against executors that do not keep their contract: each costs its own cells, never the run."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from metabench.errors import PluginError
+from metabench.plugins import load
+from metabench.runner import RunOutcome, execute, make_plan, silence
+
+SUITE = """
+name = "pair"
+version = 1
+
+[[cells]]
+algorithm = "maml"
+network = "mlp"
+dataset = "sinusoid"
+test = {ways = 1, shots = 5, queries = 5}
+budget = {steps = 2, tasks = 2}
+evaluation = {tasks = 4}
+backend = {name = "cpu", threads = 1}
+seeds = [0, 1]
+"""
+
+EXECUTOR = """
+from dataclasses import dataclass, replace
+from metabench import Executor, hookimpl, setting
+from metabench.records.job import Outcome
+
+@dataclass(frozen=True, kw_only=True)
+class Odd(Executor):
+    "Runs nothing, and says strange things about it."
+    name = "odd"
+    how: str = setting("", "what is wrong with the first job")
+
+    def run(self, jobs):
+        for number, job in enumerate(jobs):
+            how = self.how if number == 0 else ""
+            job.log.write_text("the last line")
+            if how == "raises":
+                raise KeyError("queue")
+            if how == "damaged":
+                (job.folder / "result.json").write_text('{"cell": ')
+            if how == "damaged-rank":
+                (job.folder / "failed-0.json").write_text("[]")
+            if how == "unknown":
+                yield Outcome(replace(job, id="elsewhere"), 0, False, 1.0)
+            if how == "text":
+                yield "done"
+            if how == "garbled":
+                (job.folder / "progress.jsonl").write_text('nonsense\\n[1]\\n{"step": 1}\\n')
+            if how != "omits":
+                yield Outcome(job, 3, how == "timed-out", 1.0)
+
+@hookimpl
+def metabench_executors():
+    return [Odd]
+"""
+
+
+def ran(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> tuple[RunOutcome, list[str]]:
+    """What a run by the odd executor gave, and its warnings."""
+    (folder / "pair.toml").write_text(SUITE)
+    (folder / "odd_executor.py").write_text(EXECUTOR)
+    monkeypatch.syspath_prepend(folder)
+    registry = load([*entry_points(group="metabench"), EntryPoint("odd", "odd_executor", "metabench")])
+    silence(registry)
+    plan = make_plan(
+        str(folder / "pair.toml"), results=folder / "results", executor=f"odd:how={how}", registry=registry
+    )
+    warned: list[str] = []
+    return execute(plan, warned.append), warned
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "warning"),
+    [
+        ("damaged", "what its worker left cannot be read: .*result.json: truncated", ""),
+        ("damaged-rank", "what its worker left cannot be read", ""),
+        ("omits", "executor 'odd' gave no outcome of this cell", ""),
+        ("unknown", "ended with exit status 3", "executor 'odd' gave Outcome"),
+        ("text", "ended with exit status 3", "executor 'odd' gave 'done'"),
+        ("garbled", "ended with exit status 3", ""),
+        ("timed-out", "ended after the executor's time limit", ""),
+    ],
+)
+def test_a_bad_outcome_is_one_typed_result_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, reason: str, warning: str
+) -> None:
+    outcome, warned = ran(tmp_path, monkeypatch, how)
+
+    first, second = outcome.results
+    assert first.status == ("timed-out" if how == "timed-out" else "failed")
+    assert re.search(reason, first.reason)
+    assert "ended with exit status 3" in second.reason
+    assert first.environment["machine"] == second.environment["machine"]
+    assert first.started
+    assert len(warned) == bool(warning)
+    assert warning in "".join(warned)
+
+
+def test_an_executor_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PluginError, match="executor 'odd' raised KeyError: 'queue'"):
+        ran(tmp_path, monkeypatch, "raises")

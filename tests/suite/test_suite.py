@@ -1,0 +1,329 @@
+"""Suites: sweeps become cells, and every mistake is reported before anything runs."""
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import pytest
+
+from metabench.errors import RequestError, SuiteError
+from metabench.plugins import Registry, load
+from metabench.records import Batches, Cell
+from metabench.records.axes import parse_spec, select, values_of
+from metabench.suite import Suite, installed, read
+
+HEAD = """
+name = "s"
+version = 1
+[defaults]
+test = {ways = 5, shots = 1, queries = 5}
+budget = {steps = 10, tasks = 4}
+"""
+
+GLYPHS = """
+[[cells]]
+algorithm = "maml"
+network = "conv4"
+dataset = "glyphs"
+"""
+
+Reader = Callable[[str], Suite]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return load()
+
+
+@pytest.fixture
+def suite_of(tmp_path: Path, registry: Registry) -> Reader:
+    def make(text: str) -> Suite:
+        path = tmp_path / "s.toml"
+        path.write_text(text)
+        return read(registry, str(path))
+
+    return make
+
+
+def mistakes(suite_of: Reader, text: str) -> list[str]:
+    with pytest.raises(SuiteError) as caught:
+        suite_of(text)
+    return caught.value.mistakes
+
+
+def test_supervised_training_asks_for_whole_micro_batches(suite_of: Reader) -> None:
+    text = HEAD.replace("tasks = 4", "tasks = 40") + GLYPHS.replace("maml", "baseline")
+
+    (mistake,) = mistakes(suite_of, text)
+
+    assert "cells[1].budget.tasks: is 40; 'baseline' trains on micro-batches of 16 examples" in mistake
+    (cell,) = suite_of(text.replace("tasks = 40", "tasks = 48")).cells
+    assert cell.train == Batches(48, 16)
+
+
+def test_sweep_makes_every_combination_for_every_seed(suite_of: Reader) -> None:
+    sweep = '[cells.sweep]\n"algorithm.first_order" = [true, false]\n"test.shots" = [1, 5]\n'
+    cells = suite_of(HEAD.replace("[defaults]", "[defaults]\nseeds = [0, 1, 2]") + GLYPHS + sweep).cells
+    assert len({cell.digest for cell in cells}) == len(cells) == 12
+    assert {(c.algorithm.settings["first_order"], c.test.shots, c.seed) for c in cells} == {
+        (f, k, s) for f in (True, False) for k in (1, 5) for s in (0, 1, 2)
+    }
+
+
+def test_defaults_merge_key_by_key_into_protocol_and_budget(suite_of: Reader) -> None:
+    (cell,) = suite_of(HEAD + GLYPHS + "budget = {tasks = 7}\n").cells
+    assert (cell.budget.steps, cell.budget.tasks) == (10, 7)
+
+
+def test_cell_reads_back_from_its_json(suite_of: Reader) -> None:
+    (cell,) = suite_of(HEAD + GLYPHS).cells
+    again = Cell.from_json(cell.to_json())
+    assert again == cell
+    assert again.digest == cell.digest
+
+
+def test_label_group_and_expectation_change_no_digest_but_a_setting_does(suite_of: Reader) -> None:
+    (plain,) = suite_of(HEAD + GLYPHS).cells
+    (told,) = suite_of(HEAD + GLYPHS + 'label = "x"\ngroup = "g"\nexpect = ["diverged"]\n').cells
+    (other,) = suite_of(HEAD + GLYPHS + "evaluation = {seed = 1}\n").cells
+    assert plain.digest == told.digest != other.digest
+
+
+def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader) -> None:
+    (silent,) = suite_of(HEAD + GLYPHS).cells
+    (said,) = suite_of(HEAD + GLYPHS.replace('"maml"', '{name = "maml", first_order = false}')).cells
+    assert silent.digest == said.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            GLYPHS.replace('"maml"', '"mamml"'),
+            "cells[1].algorithm: no algorithm is called 'mamml'; did you mean",
+        ),
+        (
+            GLYPHS.replace('"glyphs"', '"glyfs"'),
+            "cells[1].dataset: no dataset is called 'glyfs'; did you mean",
+        ),
+        (
+            GLYPHS.replace('"maml"', '{name = "maml", stepz = 1}'),
+            "'maml' has no setting 'stepz'; did you mean",
+        ),
+        (GLYPHS.replace('"glyphs"', '{name = "glyphs", sise = 1}'), "'glyphs' has no setting 'sise'"),
+        (
+            GLYPHS + 'backend = "tpu"\n',
+            "cells[1].backend: no backend is called 'tpu'; did you mean 'cpu'? known: cpu, cpu-ranks",
+        ),
+        (
+            GLYPHS + "bugdet = {steps = 1}\n",
+            "cells[1].bugdet: is no key of a suite file; did you mean 'budget'",
+        ),
+        (
+            GLYPHS + "budget = {stps = 1}\n",
+            "cells[1].budget: 'Budget' has no setting 'stps'; did you mean 'steps'",
+        ),
+        (GLYPHS + "test = {ways = 200}\n", "cells[1].test.ways: is 200; the split 'test' has"),
+        (
+            GLYPHS + "budget = {steps = 0}\ntest = {queries = 500}\n",
+            "1 shots + 500 queries are more than the 24 images of a class in split 'test'",
+        ),
+        (GLYPHS.replace('network = "conv4"', ""), "algorithm 'maml' needs one; known: conv4"),
+        (GLYPHS + 'expect = ["oom"]\n', "cells[1].expect: 'oom' is no status"),
+        (GLYPHS + "seeds = [-1]\n", "cells[1].seeds: is [-1]"),
+        (GLYPHS + 'evaluation = {metric = "mse"}\n', "'mse' scores regression; the data is classification"),
+        (GLYPHS + '[cells.sweep]\n"algorithm.steps" = 3\n', "a sweep lists the values to try"),
+        (
+            '[[cells]]\nalgorithm = "protonet"\nnetwork = "mlp"\ndataset = "sinusoid"\ntest = {ways = 1}\n',
+            "algorithm 'protonet' learns classification; its data set is regression",
+        ),
+    ],
+)
+def test_mistake_names_the_file_the_key_and_the_known_ones(suite_of: Reader, text: str, said: str) -> None:
+    (mistake,) = mistakes(suite_of, HEAD + text)
+    assert "s.toml: " in mistake
+    assert said in mistake
+
+
+def test_all_mistakes_are_reported_at_once(suite_of: Reader) -> None:
+    text = HEAD + GLYPHS.replace('"maml"', '"mamml"') + "bugdet = {}\n" + GLYPHS + "test = {ways = 500}\n"
+    assert len(mistakes(suite_of, text)) == 4  # one more: the training protocol has too many ways as well
+
+
+def test_every_mistake_of_one_cell_is_reported_that_needs_no_other_to_be_right(suite_of: Reader) -> None:
+    text = GLYPHS.replace('"maml"', '"mamml"') + "test = {ways = 500}\nseeds = [-1]\n"
+    found = mistakes(suite_of, HEAD + text)
+    for key in ("cells[1].algorithm: ", "cells[1].test.ways: is 500", "cells[1].seeds: is [-1]"):
+        assert sum(key in mistake for mistake in found) == 1
+    assert len(found) == 3
+
+
+def test_wrong_backend_hides_neither_a_wrong_metric_nor_a_learner_of_another_kind(suite_of: Reader) -> None:
+    text = """
+[[cells]]
+algorithm = "protonet"
+network = "mlp"
+dataset = "sinusoid"
+backend = "tpu"
+test = {ways = 1}
+train = {weys = 1}
+evaluation = {metric = "accuracy"}
+"""
+    found = "\n".join(mistakes(suite_of, HEAD + text))
+    assert "cells[1].backend: no backend is called 'tpu'" in found
+    assert "algorithm 'protonet' learns classification; its data set is regression" in found
+    assert "'accuracy' scores classification; the data is regression" in found
+    assert "cells[1].train: 'Protocol' has no setting 'weys'" in found
+    assert len(found.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD + GLYPHS.replace("[[cells]]", "[cells]"), "cells: is a table; write [[cells]] before"),
+        (HEAD.replace("[defaults]\n", "cells = [3]\n[defaults]\n"), "cells[1]: is 3; it is a table"),
+        (HEAD.replace("[defaults]\n", "defaults = 3\n[other]\n") + GLYPHS, "defaults: is 3; it is a table"),
+        (HEAD + GLYPHS + "sweep = 3\n", "cells[1].sweep: is 3; it is a table"),
+        (HEAD + GLYPHS + "train = 3\n", "cells[1].train: is 3; it is a table with ways, shots, queries"),
+        (HEAD + GLYPHS + 'test = "5w1s"\n', "cells[1].test: is '5w1s'; it is a table with ways"),
+        (HEAD + GLYPHS + 'expect = "out-of-memory"\n', "is 'out-of-memory'; it is a list of statuses"),
+        (HEAD + GLYPHS + "expect = [{a = 1}]\n", "cells[1].expect: {'a': 1} is no status"),
+        (HEAD + GLYPHS + "label = 3\n", "cells[1].label: is 3; it is a text in quotes"),
+        (HEAD + GLYPHS.replace('"conv4"', "3"), "cells[1].network: is 3; write a name"),
+        (
+            HEAD + GLYPHS.replace('"conv4"', "3") + '[cells.sweep]\n"network.width" = [8]\n',
+            "cells[1].network: is 3; write a name",
+        ),
+        (HEAD + GLYPHS + '[cells.sweep]\n"seeds.x" = [8]\n', "'seeds.x' does not exist: 'seeds' has no keys"),
+        (
+            HEAD.replace("version = 1", "version = 1\nminutes = nan") + GLYPHS,
+            "minutes: is nan; it is a number",
+        ),
+    ],
+)
+def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text: str, said: str) -> None:
+    found = mistakes(suite_of, text)
+    assert any("s.toml: " in mistake and said in mistake for mistake in found), found
+
+
+@pytest.mark.parametrize("algorithm", ["baseline", "nearest-neighbour"])
+def test_training_protocol_that_nothing_uses_is_a_mistake(suite_of: Reader, algorithm: str) -> None:
+    text = HEAD + GLYPHS.replace("maml", algorithm) + "train = {queries = 1}\n"
+    (mistake,) = mistakes(suite_of, text)
+    assert "cells[1].train: has no effect: no algorithm of this entry trains on tasks" in mistake
+    swept = text.replace(f'algorithm = "{algorithm}"\n', "")
+    assert suite_of(swept + f'[cells.sweep]\nalgorithm = ["{algorithm}", "maml"]\n').cells
+
+
+def test_mistake_of_an_option_names_the_option_and_hides_no_mistake_of_the_file(
+    suite_of: Reader, registry: Registry, tmp_path: Path
+) -> None:
+    suite_of(HEAD + GLYPHS)
+    with pytest.raises(SuiteError) as caught:
+        read(registry, str(tmp_path / "s.toml"), seeds=[-1], backend={"name": "tpu"})
+    assert caught.value.mistakes[0] == "--seeds: is [-1]; it is a list of whole numbers, 0 or more"
+    assert caught.value.mistakes[1].startswith("--backend: no backend is called 'tpu'")
+    assert len(caught.value.mistakes) == 2
+    (tmp_path / "s.toml").write_text(HEAD + GLYPHS.replace("glyphs", "glyfs"))
+    with pytest.raises(SuiteError) as caught:
+        read(registry, str(tmp_path / "s.toml"), seeds=[-1])
+    assert len(caught.value.mistakes) == 2
+
+
+def test_suite_that_two_plugins_bring_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "quick.toml").write_text("")
+        (tmp_path / name / "twice.toml").write_text(HEAD)
+        text = "from metabench import hookimpl\nfrom pathlib import Path\n@hookimpl\n"
+        text += f"def metabench_suites(): return [Path({str(tmp_path / name)!r})]\n"
+        (tmp_path / f"suites_{name}.py").write_text(text)
+        points.append(EntryPoint(name, f"suites_{name}", "metabench"))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = load([*points, *entry_points(group="metabench", name="suites")])
+    for _ in range(2):  # asking again reports nothing again
+        assert installed(registry)["twice"] == tmp_path / "one" / "twice.toml"
+    assert installed(registry)["quick"].parent not in (tmp_path / "one", tmp_path / "two")
+    told = [str(problem) for problem in registry.problems]
+    assert len(told) == 3
+    assert "suite 'twice' is already brought by plugin 'one'" in "\n".join(told)
+
+
+def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
+    (mistake,) = mistakes(suite_of, "name = ")
+    assert "not a TOML file" in mistake
+
+
+def test_suite_named_unlike_its_file_is_refused(suite_of: Reader) -> None:
+    (mistake,) = mistakes(suite_of, HEAD.replace('"s"', '"t"') + GLYPHS)
+    assert "a suite is named like its file, 's'" in mistake
+
+
+def test_shipped_suites_are_free_of_mistakes(registry: Registry) -> None:
+    for name, path in installed(registry).items():
+        if path.parent.name == "suites" and "quick" in [p.stem for p in path.parent.glob("*.toml")]:
+            assert read(registry, name).cells
+
+
+def test_selection_keeps_and_drops_by_any_axis(suite_of: Reader) -> None:
+    text = HEAD + GLYPHS + '[cells.sweep]\n"test.shots" = [1, 5]\n' + GLYPHS.replace('"maml"', '"reptile"')
+    cells = suite_of(text).cells
+    assert [c.algorithm.name for c in select(cells, ["algorithm=reptile"], [])] == ["reptile"]
+    assert len(select(cells, ["algorithm=maml", "shots=5"], [])) == 1
+    assert {c.test.shots for c in select(cells, [], ["shots=5"])} == {1}
+    with pytest.raises(RequestError, match="no cell has algorithm 'mam'; did you mean 'maml'"):
+        select(cells, ["algorithm=mam"], [])
+    with pytest.raises(RequestError, match="'algoritm=maml' is not axis=value; did you mean 'algorithm'"):
+        select(cells, ["algoritm=maml"], [])
+
+
+def test_first_and_second_order_of_quick_are_told_apart_by_their_setting(registry: Registry) -> None:
+    cells = read(registry, "quick").cells
+    first = select(cells, ["algorithm.first_order=true"], [])
+    second = select(
+        cells, ["dataset=sinusoid", "steps=2000"], ["algorithm.first_order=true", "algorithm=reptile"]
+    )
+    assert [c.algorithm.settings["first_order"] for c in first] == [True]
+    assert [c.algorithm.settings["first_order"] for c in second] == [False]
+    with pytest.raises(RequestError, match=r"no cell has algorithm\.first_order 'True'; did you mean 'true'"):
+        select(cells, ["algorithm.first_order=True"], [])
+
+
+@pytest.mark.parametrize(
+    ("axis", "kept"),
+    [
+        ("queries=10", {"sinusoid"}),
+        ("train=10-shot", {"sinusoid"}),
+        ("steps=60", {"glyphs"}),
+        ("step_tasks=25", {"sinusoid"}),
+        ("threads=1", {"glyphs"}),
+        ("metric=mse", {"sinusoid"}),
+        ("network=none", {"glyphs"}),
+    ],
+)
+def test_cells_of_quick_are_selected_by_more_axes(registry: Registry, axis: str, kept: set[str]) -> None:
+    cells = read(registry, "quick").cells
+    chosen = select(cells, [axis], [])
+    assert {cell.dataset.name for cell in chosen} == kept
+    assert len(select(cells, [], [axis])) == len(cells) - len(chosen)
+
+
+def test_value_with_a_comma_is_matched_whole_before_it_is_split(suite_of: Reader) -> None:
+    text = (
+        HEAD + GLYPHS + 'label = "slow, sure"\n' + GLYPHS.replace('"maml"', '"reptile"') + 'label = "quick"\n'
+    )
+    cells = suite_of(text).cells
+    assert len(select(cells, ["label=slow, sure"], [])) == 1
+    assert len(select(cells, ["label=slow, sure,quick"], [])) == 2
+    assert values_of("a,b", {"b"}) == ["a", "b"]
+
+
+def test_backend_from_the_command_line_is_read_like_toml() -> None:
+    told = parse_spec("cpu-ranks:ranks=2,deterministic=true,precision=float64")
+    assert told == {"name": "cpu-ranks", "ranks": 2, "deterministic": True, "precision": "float64"}
+    assert parse_spec("cpu:affinity=[0,1],threads=2") == {"name": "cpu", "affinity": [0, 1], "threads": 2}
+    assert parse_spec('x:a=["b,c","d"],e="f,g"') == {"name": "x", "a": ["b,c", "d"], "e": "f,g"}
+    assert parse_spec("x:a=[1,b=2") == {"name": "x", "a": "[1,b=2"}
+    with pytest.raises(RequestError, match="is no setting"):
+        parse_spec("cpu:threads")

@@ -1,0 +1,272 @@
+"""The checks for plugin authors: each fault is found, and the message says what is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import pytest
+
+import broken
+from metabench import Metric
+from metabench.results.table import Table
+from metabench.testing import (
+    ContractError,
+    TinyClasses,
+    TinyCurves,
+    TinyNetwork,
+    check_backend,
+    check_dataset,
+    check_executor,
+    check_learner,
+    check_metric,
+    check_network,
+    check_report,
+    tiny_results,
+)
+
+
+def fails(said: str) -> Any:
+    return pytest.raises(ContractError, match=re.escape(said))
+
+
+def test_sound_components_pass() -> None:
+    check_learner(broken.FaultyAlgorithm())
+    check_dataset(broken.FaultyDataset())
+    check_network(broken.FaultyNetwork())
+    check_metric(broken.FaultyMetric())
+    check_backend(broken.FaultyBackend())
+    check_executor(broken.FaultyExecutor(), timeout=1)
+
+
+def test_fakes_keep_the_contracts_themselves() -> None:
+    check_dataset(TinyClasses)
+    check_dataset(TinyCurves)
+    check_network(TinyNetwork)
+    check_network(TinyNetwork(batch_norm=True))
+    assert {row["status"] for row in Table.of(tiny_results()).rows} == {"ok", "failed"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("AddsGradients", "overwrite .grad, never add to it"),
+        ("SumsTasks", "is not the mean of what it gives for the same tasks one at a time"),
+        ("DropsTerms", "the meta-gradient is wrong: along a random direction .grad gives"),
+        ("MeanLoss", "learn returns () where 3 tasks were given; it returns one loss per task, [T]"),
+        ("NoGradient", "learn leaves no .grad in parameter 0, (6, 16)"),
+        ("LearnsInLearn", "learn changes the learner's state"),
+        ("NeverUpdates", "three updates changed no parameter"),
+        ("GlobalChance", "torch's own generator"),
+        ("MixesTasks", "a task's loss depends on the other tasks of its batch"),
+        ("ReadsPlaces", "a prediction depends on a query's place"),
+        ("ReadsLabels", "a canary in the query labels changes predictions"),
+        ("RemembersLabels", "a canary in the query labels changes predictions"),
+        ("HidesTransduction", "transductive is False, but a query's prediction changes"),
+        ("BoastsTransduction", "transductive is True, but queries alone are answered as they are together"),
+        ("LeavesGradients", "adapt or predict leaves a .grad behind"),
+        ("KeepsGraph", "a prediction made under torch.no_grad() requires a gradient"),
+        ("Drifts", "adapt or predict changes the learner"),
+        ("NoSteps", "adapt(support, steps) raised TypeError"),
+        ("TransposedPrediction", "it gives [T, q, outputs] = (3, 9, 3)"),
+        ("ForgetsState", "state_dict must hold all that training changed"),
+        ("ForgetsOptimizer", "state_dict must hold the optimizer and schedule"),
+        ("PicklesState", "reading state_dict() back as tensors and plain values"),
+        ("NewParameters", "parameters() gives other tensors at the second call"),
+        ("OtherType", "call .to(device.torch, device.dtype)"),
+        ("StaysOnCpu", "on a GPU it would fail: learners.py, line"),
+        ("StaysOnCpu", "a tensor of the CPU, (3,), meets one of the device"),
+        ("AnswersOnCpu", "predict gives a tensor on cpu where the device is lazy"),
+        ("DrawsOnCpu", "draws on the device from a generator of the CPU"),
+        ("Counts", "a tensor of the device is asked for as numpy array; call .cpu() on it first"),
+        ("TrainsNothing", "nothing is trained, but parameters() is not empty"),
+        ("OddProtocol", "train_protocol gives '5-way'; it gives a Protocol, Batches, or None"),
+        ("NeedsNoNetwork", "build without a network raised AssertionError"),
+        ("SwallowsInvalid", "build with a network that refuses the input was accepted"),
+    ],
+)
+def test_fault_of_a_learner_is_told(fault: str, said: str) -> None:
+    with fails(said) as caught:
+        check_learner(broken.FaultyAlgorithm(fault=fault))
+    assert str(caught.value).startswith("algorithm 'faulty'")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("odd kind", "describe() says kind 'images'"),
+        ("no images", "with images of []"),
+        ("mute", "missing() gives ''; it gives None, or what is absent and the one command that brings it"),
+        ("absent", "load(device) without its data was accepted"),
+        ("moves on", "gives other tasks at the second call"),
+        ("other load", "loaded twice, it draws other tasks"),
+        ("slice", "is another one when it is drawn in another slice or order"),
+        ("no numbers", "tasks 0 and 1 of split 'train' have the same support set"),
+        ("no seed", "gives the same tasks for another seed"),
+        ("one split", "share an example: a test class in meta-train is a leak"),
+        ("any size", "was accepted; split 'train' has 20 classes: raise metabench.Invalid"),
+        ("float32", "support.x is torch.float32 (6, 3, 1, 4, 4) on cpu; it is torch.float64"),
+        ("meta device", "query.x is torch.float64 (6, 6, 1, 4, 4) on meta"),
+        ("global labels", "labels count the task's own classes from 0"),
+        ("shared example", "has the same example in its support and its query set"),
+        ("chance", "moves a global random state"),
+        ("views", "give copies, not views of the data"),
+        ("no batches", "batch raises Invalid (none), but meta-train has a finite number of classes"),
+        ("batch", "a micro-batch is a pure function of its number and the seed"),
+        ("mute manifest", "is the same for different tasks"),
+        ("stray index", "index is torch.int64 (6,) on cpu; it is torch.int64 (6,) on lazy"),
+        ("tensors", "manifest gives something else than names with numpy arrays"),
+    ],
+)
+def test_fault_of_a_dataset_is_told(fault: str, said: str) -> None:
+    with fails(said):
+        check_dataset(broken.FaultyDataset(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("refuses", "it refuses every input shape"),
+        ("crashes", "build((8,), 5) raised ValueError: boom"),
+        ("own seed", "two builds after different torch.manual_seed have the same weights"),
+        ("running", "keep no running statistics"),
+        ("dropout", "the module's output is not .head(.features(x))"),
+        ("unused", "have no part in the output"),
+        ("narrow", "it gives [batch, outputs]"),
+        ("flat", "has no .features"),
+        ("stray constant", "or register it as a buffer of the module"),
+        ("keeps head", "give nn.Identity() as the head"),
+    ],
+)
+def test_fault_of_a_network_is_told(fault: str, said: str) -> None:
+    with fails(said):
+        check_network(broken.FaultyNetwork(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("one number", "it gives one floating-point score per task, [T]"),
+        ("upside down", "one of them is upside down"),
+        ("over tasks", "reduce over queries only, never over tasks"),
+        ("order", "the score changes with the order of the queries"),
+        ("in place", "score changes its arguments in place"),
+        ("stray weights", "on a GPU it would fail: metrics.py, line"),
+        ("on the cpu", "score gives a tensor on cpu for predictions on lazy"),
+        ("praises nan", "predictions that are not a number score [1.0"),
+    ],
+)
+def test_fault_of_a_metric_is_told(fault: str, said: str) -> None:
+    with fails(said):
+        check_metric(broken.FaultyMetric(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("mute", "available() gives ''; it gives None, or the reason"),
+        ("command", "it gives a list of texts that ends with the command it was given"),
+        ("ranks", "available() gives None, but 1 of 2 ranks opened it"),
+        ("does not open", "OSError: no card in slot 3"),
+    ],
+)
+def test_fault_of_a_backend_is_told(fault: str, said: str) -> None:
+    with fails(said):
+        check_backend(broken.FaultyBackend(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("queued", "clock() does not call synchronize()"),
+        ("backwards", "clock() went backwards"),
+        ("gradients", "replace each .grad by the sum of weight · .grad over all ranks"),
+        ("zeros", "average_gradients makes a .grad that no rank has"),
+        ("gather", "gather(values) does not give each rank's values"),
+        ("memory", "peak_memory() gives {}"),
+        ("facts", "environment() cannot be stored"),
+    ],
+)
+def test_fault_of_a_device_is_told(fault: str, said: str) -> None:
+    from metabench.testing.backend_probe import faults
+
+    told = list(faults(broken.FaultyDevice(fault), 1))
+    assert any(said in one for one in told), told
+
+
+def test_fault_of_a_device_reaches_the_author_through_the_backend() -> None:
+    with fails("backend 'faulty', rank 0 of 1: clock() does not call synchronize()"):
+        check_backend(broken.FaultyBackend(fault="queued"))
+
+
+def test_backend_that_sees_hidden_hardware_is_told() -> None:
+    with fails("available() gives None where {'HIDDEN': '1'} hides its hardware"):
+        check_backend(broken.FaultyBackend(), absent={"HIDDEN": "1"})
+
+
+def test_backend_that_is_checked_at_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_PROBING", "1")
+    with fails("check_backend is called while a module is imported: put it into a test function"):
+        check_backend(broken.FaultyBackend())
+
+
+def test_absent_hardware_is_a_skip_with_the_reason() -> None:
+    with pytest.raises(SkipTest, match="there is no such card"):
+        check_backend(broken.FaultyBackend(fault="absent"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("loses", "each job has exactly one, whatever becomes of it"),
+        ("codes", "they are 0, 3, and -9"),
+        ("environment", "job.environment is added to its environment"),
+        ("timed out", "timed_out is not True for the job that exceeded its timeout"),
+        ("orphans", "a job that exceeded its timeout leaves processes behind"),
+        ("list", "run gives no generator"),
+    ],
+)
+def test_fault_of_an_executor_is_told(fault: str, said: str) -> None:
+    with fails(said):
+        check_executor(broken.FaultyExecutor(fault=fault), timeout=1, patience=2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "fault", "said"),
+    [
+        ("html", "", "a name from the results became"),
+        ("md", "", "a name from the results"),
+        ("tex", "", "a name from the results became a command"),
+        ("csv", "", "is a formula to a spreadsheet"),
+        ("json", "", "it is no JSON: NaN is no JSON"),
+        ("tex", "fails when empty", "write(table, folder) of 0 results (empty) raised IndexError"),
+        ("tex", "tells nothing", "write gives no file for a table that has results"),
+        ("json", "path of a name", "NaN"),
+    ],
+)
+def test_fault_of_a_report_is_told(suffix: str, fault: str, said: str) -> None:
+    with fails(said):
+        check_report(broken.FaultyReport(suffix=suffix, fault=fault))
+
+
+def test_report_that_makes_paths_of_names_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metabench.testing.reports._READERS", {})
+    with fails("it writes outside of the folder it was given"):
+        check_report(broken.FaultyReport(fault="path of a name"))
+
+
+def test_class_that_is_no_component_is_told() -> None:
+    class Local(Metric):
+        """A metric inside a function."""
+
+        name = "local"
+
+        def score(self, prediction: Any, target: Any) -> Any:
+            return prediction
+
+    with fails("metric 'local': its class Local is defined inside a function"):
+        check_metric(Local)
+    with fails("is no subclass of metabench.Metric"):
+        check_metric(Path)  # type: ignore[arg-type]
