@@ -122,8 +122,12 @@ def network_of(learner: Any) -> nn.Module:
     return module
 
 
-def episodes_of(row: Row) -> Episodes:
-    """Sinusoids, or noisy images of random classes."""
+def episodes_of(row: Row, device: Device | None = None) -> Episodes:
+    """Sinusoids, or noisy images of random classes, on the device and in its type (float32 on the CPU).
+
+    Every device and type gets the same tasks: they are drawn in float32 on the CPU.
+    """
+    place = device or Device()
     chance = torch.Generator().manual_seed(1)
     if row.regression:
         amplitude = torch.rand(row.tasks, 1, 1, generator=chance) * 4.9 + 0.1
@@ -139,4 +143,15 @@ def episodes_of(row: Row) -> Episodes:
         support, query = (
             Examples(means + 0.5 * torch.randn(means.shape, generator=chance), y.clone()) for _ in range(2)
         )
-    return Episodes(support, query, torch.zeros(row.tasks, WAYS), torch.arange(row.tasks))
+    support, query = (
+        Examples(
+            x.to(place.torch, place.dtype), y.to(place.torch, place.dtype if row.regression else y.dtype)
+        )
+        for x, y in (support, query)
+    )
+    return Episodes(
+        support,
+        query,
+        torch.zeros(row.tasks, WAYS, device=place.torch),
+        torch.arange(row.tasks, device=place.torch),
+    )

@@ -6,13 +6,13 @@
 Three tables: kernels and host launches per meta-step and tasks/s of `conv4` and the sine MLP, eager, in a
 CUDA graph and compiled; the share of the step's time that kernels run and the share of the float32 peak at
 256 tasks of `conv4`; and how much faster each is than the loop over tasks (learn2learn's own where it is
-installed), in alternating blocks. float32 is computed in full (TF32 off).
+installed), in alternating blocks, once both have the same meta-gradient in float64. float32 is computed in
+full (TF32 off).
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 from _alternate import alternate
-from _loops import has_learn2learn, loop_of
-from _rows import ROWS, episodes_of, learner_of, network_of
+from _loops import has_learn2learn, require_same_work, sides
+from _rows import ROWS, episodes_of, learner_of
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -105,11 +105,11 @@ def ratios(device: Device, quick: bool) -> None:
     for name in ("conv-1shot", "sine-maml"):
         row = ROWS[name]
         for execution in EXECUTIONS:
-            learner, episodes = learner_of(ROWS[name], execution, device), tasks_of(name, device)
-            module = copy.deepcopy(network_of(learner))
+            require_same_work(row, execution, str(device.torch))
+            both = sides(row, execution, device)
             timing = alternate(
-                lambda: learner.learn(episodes, 0, 10),  # noqa: B023 - called before the loop goes on
-                lambda: loop_of(row)(module, episodes, row),  # noqa: B023 - the same
+                both.ours,
+                both.loop,
                 blocks=3 if quick else 15,
                 synchronize=device.synchronize,
             )
@@ -125,12 +125,12 @@ def ratios(device: Device, quick: bool) -> None:
 def tasks_of(name: str, device: Device, copies: int = 1) -> Episodes:
     """The row's tasks on the device, so many times over."""
 
-    def placed(one: torch.Tensor) -> torch.Tensor:
-        return torch.cat([one] * copies).to(device.torch)
+    def repeated(one: torch.Tensor) -> torch.Tensor:
+        return torch.cat([one] * copies)
 
-    given = episodes_of(ROWS[name])
-    support, query = (Examples(placed(some.x), placed(some.y)) for some in (given.support, given.query))
-    return Episodes(support, query, placed(given.classes), placed(given.index))
+    given = episodes_of(ROWS[name], device)
+    support, query = (Examples(repeated(some.x), repeated(some.y)) for some in (given.support, given.query))
+    return Episodes(support, query, repeated(given.classes), repeated(given.index))
 
 
 def step_of(name: str, execution: str, device: Device, copies: int = 1) -> Step:

@@ -5,15 +5,15 @@
     python benchmarks/speed.py --rows sine-maml,conv-1shot --compiled
 
 One process alternates blocks of both at the same mathematics, weights, tasks and threads, and turns their
-order round from pair to pair; a row is the median of the pairs' ratios with their quartiles. Exit status
-1 where a row is below what is wanted. The loop is learn2learn's own (`clone`, `adapt`,
+order round from pair to pair; a row is the median of the pairs' ratios with their quartiles. Before the
+clock runs, the meta-gradients of both are compared in float64; float32 is timed. Exit status 1 where a row
+is below what is wanted. The loop is learn2learn's own (`clone`, `adapt`,
 `backward` for each task) where it is installed, else a plain one that does the same operations.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import platform
 import statistics
@@ -26,8 +26,8 @@ from typing import Any
 import psutil
 import torch
 from _alternate import alternate
-from _loops import has_learn2learn, loop_of
-from _rows import ROWS, Row, episodes_of, learner_of, network_of
+from _loops import Sides, has_learn2learn, require_same_work, sides
+from _rows import ROWS, Row, episodes_of, learner_of
 
 from metabench.device import Device
 from metabench.device.memory import keep_freed_memory
@@ -76,11 +76,11 @@ def main() -> int:
 def measured(name: str, quick: bool, compiled: bool) -> dict[str, Any]:
     """Alternates blocks of ours and of the loop; prints and returns the figures."""
     row = ROWS[name]
-    ours, loop = prepared(row, compiled)
+    both = prepared(row, compiled)
     flops = flops_of(row)
     blocks, seconds = (3, 0.1) if quick else (31, 0.4)
     peaks: list[float] = []
-    timing = alternate(ours, loop, blocks, seconds, between=lambda: peaks.append(matrix_peak()))
+    timing = alternate(both.ours, both.loop, blocks, seconds, between=lambda: peaks.append(matrix_peak()))
     low, high = timing.spread
     mine, peak = statistics.median(timing.ours), statistics.median(peaks)
     share = flops / mine / peak
@@ -96,26 +96,11 @@ def measured(name: str, quick: bool, compiled: bool) -> dict[str, Any]:
             "compiled": compiled and row.algorithm == "maml"}  # fmt: skip
 
 
-def prepared(row: Row, compiled: bool = False) -> tuple[Step, Step]:
-    """One meta-step of ours and one of the loop, on equal weights and tasks, checked to be equal."""
-    learner = learner_of(row, "compiled" if compiled else "eager")
-    episodes = episodes_of(row)
-    module = copy.deepcopy(network_of(learner))
-    ours: Step = lambda: learner.learn(episodes, 0, 10)  # noqa: E731  # two closures over the same episodes
-    loop: Step = lambda: loop_of(row)(module, episodes, row)  # noqa: E731
-    ours()
-    loop()
-    wanted = [p.grad for p in module.parameters() if p.grad is not None]
-    found = [p.grad for p in learner.parameters() if p.grad is not None]
-    if row.algorithm == "protonet":  # its loop has no head, so no gradient for it
-        found = found[: len(wanted)]
-    largest = max(float(w.abs().max()) for w in wanted)
-    error = max(float((f - w).abs().max()) for f, w in zip(found, wanted, strict=True)) / largest
-    if error > 2e-3:  # single precision, sums in another order
-        raise SystemExit(
-            f"{row.title}: the two differ by {error:.1e} of the largest entry; not the same work"
-        )
-    return ours, loop
+def prepared(row: Row, compiled: bool = False) -> Sides:
+    """What is timed, in float32, once the meta-gradients of both sides agree in float64."""
+    execution = "compiled" if compiled else "eager"
+    require_same_work(row, execution)
+    return sides(row, execution)
 
 
 def seconds_of(step: Step, repeats: int = 1) -> float:

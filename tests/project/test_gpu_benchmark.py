@@ -49,6 +49,14 @@ def test_meta_steps_run_on_any_device(gpu: Any) -> None:
     assert len(gpu.tasks_of("sine-maml", Device(), copies=8).index) == gpu.LARGE
 
 
+def test_ratios_are_measured_on_equal_work_only(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "EXECUTIONS", ("eager",))  # the CPU has no graphs to capture
+    monkeypatch.setattr(sys.modules["_loops"], "SAME_WORK", 0.0)  # so that rounding counts as other work
+
+    with pytest.raises(SystemExit, match="not the same work, so nothing is timed"):
+        gpu.ratios(Device(), quick=True)
+
+
 @pytest.mark.skipif(make(Cuda).available() is None, reason="this machine has a GPU to measure")
 def test_machine_without_gpu_is_told_the_reason() -> None:
     done = subprocess.run(

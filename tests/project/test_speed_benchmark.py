@@ -1,15 +1,23 @@
-"""The speed benchmark: it runs, and its exit status follows its verdicts. No speed is asserted."""
+"""The speed benchmark: it runs, its exit status follows its verdicts, and it times equal work only.
 
+No speed is asserted.
+"""
+
+import dataclasses
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from helpers.shell import ROOT
+from metabench import Episodes
 
 SCRIPT = ROOT / "benchmarks" / "speed.py"
 
@@ -40,5 +48,34 @@ def test_one_row_is_measured_and_the_exit_status_is_its_verdict() -> None:
 def test_a_third_partys_module_runs_by_rules_and_equals_its_loop(speed: ModuleType, name: str) -> None:
     row = speed.ROWS[name]
     torch.set_num_threads(1)
-    speed.prepared(row)  # ends the process where the two differ
-    assert speed.learner_of(row).path == "batched"
+    timed = speed.prepared(row)  # ends the process where the two differ in float64
+    timed.ours()
+    assert timed.learner.path == "batched"
+    assert {p.dtype for p in [*timed.learner.parameters(), *timed.module.parameters()]} == {torch.float32}
+    assert timed.episodes.support.x.dtype == timed.episodes.query.x.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("first_order", "factor"), [(True, 1.0), (False, 1 + 1e-6)])
+def test_loop_of_other_work_is_refused(
+    speed: ModuleType, first_order: bool, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops = sys.modules["_loops"]
+    loop_of = loops.loop_of
+
+    def other_work(module: nn.Module, episodes: Episodes, row: Any) -> None:
+        loop_of(row)(module, episodes, dataclasses.replace(row, first_order=first_order))
+        for p in module.parameters():
+            assert p.grad is not None
+            p.grad.mul_(factor)
+
+    monkeypatch.setattr(loops, "loop_of", lambda row: other_work)
+    with pytest.raises(SystemExit, match="not the same work, so nothing is timed"):
+        speed.prepared(speed.ROWS["skips"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="a C++ compiler is needed to compile on the CPU")
+def test_compiled_meta_step_is_the_loops_work(speed: ModuleType) -> None:
+    timed = speed.prepared(speed.ROWS["conv-1shot"], compiled=True)
+    timed.ours()
+    assert timed.learner.path == "batched, compiled"
