@@ -121,7 +121,7 @@ def test_turned_classes_are_turned_images() -> None:
     index = ClassIndex.of_counts(["a", "b"], [20, 20]).rotated()
     assert index.names[2] == "a/rot090"
     made = pictures(40)
-    turned = TableSource("demo", made, {"train": index}, Device())
+    turned = TableSource("demo", made, {"train": index}, Device(dtype=torch.float64))
     drawn, told = (
         turned.episodes("train", Protocol(4, 2, 2), range(30), 0),
         turned.manifest("train", Protocol(4, 2, 2), range(30), 0),
@@ -130,8 +130,9 @@ def test_turned_classes_are_turned_images() -> None:
     for task in range(30):
         for place in range(8):
             turn = int(drawn.classes[task, place % 4]) // 2
-            whole = torch.from_numpy(made[told["query"][task, place]]).float() / 255
-            assert torch.allclose(drawn.query.x[task, place], torch.rot90(whole, turn, (-2, -1)))
+            whole = torch.from_numpy(made[told["query"][task, place]]).double() / 255
+            upright = torch.rot90(whole, turn, (-2, -1))
+            assert torch.allclose(drawn.query.x[task, place], upright, rtol=0, atol=1e-15)
             seen.add(turn)
     assert seen == {0, 1, 2, 3}
 
@@ -195,8 +196,9 @@ def test_a_class_twice_or_without_images_is_refused() -> None:
 
 
 def test_augmentation_changes_training_images_alone_and_the_same_way_in_slices() -> None:
-    plain = source()
-    changed = source(augment=Augment(flip=True, shift=1, rotation=20.0, colour=0.3))
+    double = Device(dtype=torch.float64)
+    plain = source(double)
+    changed = source(double, augment=Augment(flip=True, shift=1, rotation=20.0, colour=0.3))
     protocol = Protocol(2, 1, 2)
     assert same(
         plain.episodes("test", protocol, range(4), 0), changed.episodes("test", protocol, range(4), 0)
@@ -204,8 +206,8 @@ def test_augmentation_changes_training_images_alone_and_the_same_way_in_slices()
     whole = changed.episodes("train", protocol, range(8), 0)
     assert not torch.allclose(whole.support.x, plain.episodes("train", protocol, range(8), 0).support.x)
     half = changed.episodes("train", protocol, range(4, 8), 0)
-    assert torch.allclose(half.support.x, whole.support.x[4:], atol=1e-6)
-    assert torch.allclose(half.query.x, whole.query.x[4:], atol=1e-6)
+    assert torch.allclose(half.support.x, whole.support.x[4:], rtol=0, atol=1e-14)
+    assert torch.allclose(half.query.x, whole.query.x[4:], rtol=0, atol=1e-14)
 
 
 def test_flips_and_shifts_are_exact() -> None:

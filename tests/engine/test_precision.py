@@ -59,24 +59,25 @@ class _Convolutions(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def noisy_tasks() -> Episodes:
-    """Tasks of noisy images, five classes each."""
+def noisy_tasks(dtype: torch.dtype) -> Episodes:
+    """Tasks of noisy images, five classes each: the same in every type, up to its rounding."""
     chance = torch.Generator().manual_seed(0)
     y = torch.arange(WAYS).repeat_interleave(SHOTS).repeat(TASKS, 1)
     means = torch.randn(TASKS, WAYS, 1, 28, 28, generator=chance).repeat_interleave(SHOTS, 1)
     support, query = (
-        Examples(means + 0.5 * torch.randn(means.shape, generator=chance), y.clone()) for _ in range(2)
+        Examples((means + 0.5 * torch.randn(means.shape, generator=chance)).to(dtype), y.clone())
+        for _ in range(2)
     )
     return Episodes(support, query, torch.zeros(TASKS, WAYS), torch.arange(TASKS))
 
 
-def engine_and_plain(device: Device, episodes: Episodes, steps: int) -> tuple[Tensor, Tensor, _Convolutions]:
+def engine_and_plain(device: Device, steps: int) -> tuple[Tensor, Tensor, _Convolutions]:
     """The engine's meta-gradient, the plain loop's (torch's own convolution), and what the engine called."""
     torch.manual_seed(0)
     protocol = Protocol(WAYS, SHOTS, SHOTS)
     workload = Workload(Facts("classification", (1, 28, 28)), protocol, protocol, 10, TASKS)
     learner: Any = Maml(steps=steps, inner_rate=RATE).build(workload, Conv4(width=16), device)
-    module, seen = learner.network.module, _Convolutions()
+    module, seen, episodes = learner.network.module, _Convolutions(), noisy_tasks(device.dtype)
     with device.numerics():
         with seen:
             learner.learn(episodes, 0, 10)
@@ -94,18 +95,23 @@ def engine_and_plain(device: Device, episodes: Episodes, steps: int) -> tuple[Te
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_convolutions_of_many_tasks_compute_in_bf16_to_second_order(steps: int) -> None:
-    episodes = noisy_tasks()
-    exact, _, in_float32 = engine_and_plain(Device(), episodes, steps)
+    exact, plain, in_float64 = engine_and_plain(Device(dtype=torch.float64), steps)
 
-    ours, torchs, seen = engine_and_plain(Device(autocast=BF16), episodes, steps)
+    ours, torchs, seen = engine_and_plain(Device(autocast=BF16), steps)
 
     names = ("convolution", "convolution_backward")
     assert seen.types == {(name, BF16) for name in names}
-    assert in_float32.types == {(name, torch.float32) for name in names}
+    assert in_float64.types == {(name, torch.float64) for name in names}
     assert ours.dtype == torch.float32
-    assert bool(ours.isfinite().all())
-    assert F.cosine_similarity(ours, torchs, dim=0) > 0.99  # autocast's own convolution, one task at a time
-    assert F.cosine_similarity(ours, exact, dim=0) > 0.9  # rounding to 8 bits is all that is between them
+    assert lost(plain, exact) < 1e-12  # the same work, by the engine and by one task at a time
+    # Rounded to 8 bits, many inputs of a ReLU change sides: a fifth to a third of the gradient's norm is
+    # lost. The engine must not lose more than autocast's own convolutions do; measured: 0.92 to 1.06 of it.
+    assert lost(ours, exact) < 1.25 * lost(torchs, exact)
+
+
+def lost(rounded: Tensor, exact: Tensor) -> float:
+    """The norm of what rounding changed, as a fraction of the exact gradient's norm."""
+    return float((rounded - exact).norm() / exact.norm())
 
 
 TF32, IEEE = ("tf32", ["high", True, True]), ("ieee", ["highest", False, False])

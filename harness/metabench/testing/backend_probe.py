@@ -20,6 +20,9 @@ from metabench.contracts import Backend
 from metabench.device.device import Device
 from metabench.settings import make
 
+CLOSE = 1e-2
+"""Largest relative error of an average of gradients, which a backend may send in bfloat16 (8 bits: 4e-3)."""
+
 
 def backend_of(job_file: str) -> Backend:
     """The backend that a job file names."""
@@ -103,7 +106,7 @@ def _gradients(device: Device) -> Iterator[str]:
     device.average_gradients(parameters, weights[device.rank])
     for number, one in enumerate(parameters):
         wanted = sum(w * (rank + 1) * (number + 1) for rank, w in enumerate(weights))
-        if one.grad is None or not torch.allclose(one.grad, torch.full_like(one, wanted), rtol=1e-2):
+        if one.grad is None or not torch.allclose(one.grad, torch.full_like(one, wanted), rtol=CLOSE):
             found = None if one.grad is None else one.grad.flatten()[0].item()
             yield (
                 f"average_gradients(parameters, weight) leaves {found} in .grad where the weighted sum over "
@@ -115,7 +118,7 @@ def _gradients(device: Device) -> Iterator[str]:
         one.grad = None
     device.average_gradients(parameters, weights[device.rank])
     grad = parameters[0].grad
-    if grad is None or not torch.allclose(grad, torch.full_like(grad, weights[0]), rtol=1e-2):
+    if grad is None or not torch.allclose(grad, torch.full_like(grad, weights[0]), rtol=CLOSE):
         yield "average_gradients does not count the .grad that a rank lacks as zeros"
     if any(one.grad is not None for one in parameters[1:]):
         yield "average_gradients makes a .grad that no rank has; leave None, which an optimizer passes over"

@@ -21,13 +21,14 @@ learner_of = builder_of(BaselinePlusPlusLearner)
 
 
 def test_a_cosine_head_scores_directions_only() -> None:
-    head, x = CosineHead(6, 3, scale=10.0), torch.randn(4, 6)
+    torch.manual_seed(0)
+    head, x = CosineHead(6, 3, scale=10.0).double(), torch.randn(4, 6, dtype=torch.float64)
 
     scores = head(x)
 
     wanted = 10 * F.cosine_similarity(x[:, None], head.weight[None], dim=2)
-    torch.testing.assert_close(scores, wanted)
-    torch.testing.assert_close(head(7 * x), scores)
+    torch.testing.assert_close(scores, wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head(7 * x), scores, rtol=1e-12, atol=1e-12)
 
 
 def test_the_heads_descend_the_support_loss_of_each_task() -> None:

@@ -9,8 +9,8 @@ from metabench_plugins.algorithms.protomaml import ProtoMaml
 
 
 def test_without_a_step_it_is_the_nearest_prototype() -> None:
-    learner = built(ProtoMaml())
-    episodes = blobs(5, 0)
+    learner = built(ProtoMaml(), dtype=torch.float64)
+    episodes = blobs(5, 0, torch.float64)
     scores = learner.predict(learner.adapt(episodes.support, 0), episodes.query.x)
     embed = learner.network.module.features
     for t in range(5):
@@ -18,7 +18,7 @@ def test_without_a_step_it_is_the_nearest_prototype() -> None:
         means = torch.stack([features[episodes.support.y[t] == k].mean(0) for k in range(WAYS)])
         distance = torch.cdist(queries, means).square()
         wanted = queries.square().sum(1, keepdim=True) - distance
-        assert torch.allclose(scores[t], wanted, atol=1e-4)
+        assert torch.allclose(scores[t], wanted, rtol=1e-12, atol=1e-13)
 
 
 def test_training_lowers_the_loss_on_queries() -> None:

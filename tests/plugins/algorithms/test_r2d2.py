@@ -114,4 +114,5 @@ def test_the_solver_keeps_its_precision_where_the_network_computes_in_bfloat16()
 
     assert scores.dtype == torch.float32
     assert not torch.equal(short, exact)
-    torch.testing.assert_close(short, exact, rtol=0.05, atol=0.0)
+    # bfloat16 keeps 8 bits, and the features come out of 3 rounded layers; the solver adds nothing to it
+    torch.testing.assert_close(short, exact, rtol=3 * 2**-8, atol=0.0)

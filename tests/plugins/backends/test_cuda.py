@@ -64,10 +64,27 @@ def test_gradient_of_the_gpu_is_that_of_the_cpu() -> None:
         assert apart(meta_gradient(device), wanted) < 1e-9
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float64", 1e-9), ("float32", 1e-3), ("bf16", 0.1)])
-def test_captured_step_gives_the_gradient_of_the_eager_one(precision: str, tolerance: float) -> None:
+def test_captured_step_gives_the_gradient_of_the_eager_one() -> None:
+    with make(Cuda, {"precision": "float64"}).open() as device:
+        assert apart(meta_gradient(device, "cuda-graph"), meta_gradient(device)) < 1e-9
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 1e-9), ("bf16", 1e-3)])
+def test_captured_step_rounds_as_the_eager_one_does(precision: str, least: float) -> None:
+    """In each number format the captured step loses what the eager one loses against float64.
+
+    The two are not compared with each other: an input of a ReLU within rounding of 0 may change sides in
+    one of them alone, if cuDNN picks another algorithm while it is captured. least: of the norm, what
+    computing in this format loses at least; in float64 it would be 1e-15.
+    """
+    exact = meta_gradient(Device(dtype=torch.float64))
     with make(Cuda, {"precision": precision}).open() as device:
-        assert apart(meta_gradient(device, "cuda-graph"), meta_gradient(device)) < tolerance
+        captured, eager = (
+            float((meta_gradient(device, execution).double() - exact).norm() / exact.norm())
+            for execution in ("cuda-graph", "eager")
+        )
+
+    assert least < captured < 1.25 * eager + 1e-3  # 1e-3: one such input among these tasks, in float32
 
 
 SHARED = """

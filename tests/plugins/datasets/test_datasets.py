@@ -95,16 +95,16 @@ def test_splits_and_seeds_draw_other_tasks(dataset: Dataset) -> None:
 @pytest.mark.parametrize("dataset", MADE, ids=str)
 def test_a_gpu_draws_the_tasks_of_the_cpu(dataset: Dataset) -> None:
     protocol = Protocol(1 if dataset.describe().kind == "regression" else 4, 2, 3)
-    here, there = dataset.load(Device()), dataset.load(Device("cuda"))
+    here, there = (dataset.load(Device(place, torch.float64)) for place in ("cpu", "cuda"))
     one, other = (source.episodes("test", protocol, range(5), 1) for source in (here, there))
     assert other.query.x.device.type == "cuda"
-    assert torch.allclose(one.query.x, other.query.x.cpu(), atol=1e-6)
+    assert torch.allclose(one.query.x, other.query.x.cpu(), rtol=0, atol=1e-12)
     assert torch.equal(one.classes, other.classes.cpu())
     if isinstance(there, TableSource):
         assert there.examples.device.type == "cuda"
         batches = [source.batch(Batches(32), range(2), 0) for source in (here, there)]
         assert torch.equal(batches[0].y, batches[1].y.cpu())
-        assert torch.allclose(batches[0].x, batches[1].x.cpu(), atol=1e-6)
+        assert torch.allclose(batches[0].x, batches[1].x.cpu(), rtol=0, atol=1e-12)
 
 
 def test_a_data_set_without_its_settings_is_told() -> None:
