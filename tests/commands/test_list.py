@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import metabench_suites
@@ -141,6 +142,54 @@ def test_data_commands_go_on_past_data_sets_that_raise(odd: Shell) -> None:
 def test_fetching_what_no_download_brings_says_so(odd: Shell) -> None:
     assert "away: ask its author" in odd.run("data", "fetch", "away", check=1).stderr
     assert odd.run("data", "fetch", "sinusoid").stderr.strip() == "sinusoid needs no files"
+
+
+def test_doctor_names_what_computes_on_the_processor(shell: Shell) -> None:
+    import torch
+
+    lines = shell.run("doctor", check=None).stdout.splitlines()
+    assert f"processor capability: {torch.backends.cpu.get_cpu_capability()} (torch's own kernels)" in lines
+    (products,) = [line for line in lines if line.startswith("products: matrices by ")]
+    assert ("by MKL" in products) == torch.backends.mkl.is_available()
+    assert ("by oneDNN" in products) == torch.backends.mkldnn.is_available()
+
+    lowered = replace(shell, environment={**shell.environment, "ATEN_CPU_CAPABILITY": "default"})
+    assert "processor capability: DEFAULT (torch's own kernels)" in lowered.run("doctor", check=None).stdout
+
+
+@pytest.mark.parametrize(
+    ("build", "libraries"),
+    [
+        (
+            "  - Intel(R) oneAPI Math Kernel Library Version 2024.2-Product Build 20240605 for Intel(R) 64\n"
+            "  - Intel(R) MKL-DNN v3.12.0 (Git Hash 80af)\n  - Build settings: BLAS_INFO=mkl",
+            ("MKL 2024.2", "oneDNN 3.12.0"),
+        ),
+        (
+            "  - oneDNN v3.9.1\n  - Build settings: BLAS_INFO=open",
+            ("OpenBLAS", "oneDNN 3.9.1"),
+        ),
+        ("  - Build settings: BLAS_INFO=accelerate", ("Accelerate", "torch's own kernels")),
+        ("  - Build settings: BLAS_INFO=blis", ("blis", "torch's own kernels")),
+        ("  - Build settings: LAPACK_INFO=none", ("torch's own kernels", "torch's own kernels")),
+    ],
+)
+def test_libraries_of_products_are_read_from_torchs_build(build: str, libraries: tuple[str, str]) -> None:
+    from metabench.commands import doctor
+
+    assert doctor._libraries(build) == libraries
+
+
+def test_doctor_says_that_torch_cannot_be_imported(shell: Shell) -> None:
+    (shell.folder / "broken").mkdir()
+    (shell.folder / "broken" / "torch.py").write_text("raise OSError('libgomp.so.1: cannot open')\n")
+    path = f"{shell.folder / 'broken'}{os.pathsep}{shell.environment['PYTHONPATH']}"
+    broken = replace(shell, environment={**shell.environment, "PYTHONPATH": path})
+
+    told = broken.run("doctor", check=1).stdout
+
+    assert "torch cannot be imported (libgomp.so.1: cannot open): pip install -U torch" in told
+    assert "Traceback" not in told
 
 
 def test_dependency_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

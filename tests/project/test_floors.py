@@ -181,7 +181,9 @@ def test_hook_modules_import_no_torch_at_their_top() -> None:
         assert subprocess.run([sys.executable, "-c", program]).returncode == 0, module
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["report", "--help"], ["doctor", "--help"], ["--version"]]
+)
 def test_help_loads_neither_torch_nor_pandas(arguments: list[str]) -> None:
     program = (
         "import sys\nfrom metabench import cli\n"

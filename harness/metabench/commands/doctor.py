@@ -33,6 +33,8 @@ def command() -> int:
     click.echo(
         f"{facts['processor']}, {facts['cores']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB of memory"
     )
+    computing, troubles = _computing()
+    click.echo(computing)
     click.echo(f"machine name in results: {facts['machine']} (METABENCH_MACHINE changes it)")
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     click.echo(f"free space for results here: {free:.1f} GiB")
@@ -46,7 +48,7 @@ def command() -> int:
     for kind in KINDS:
         registry.entries(kind)  # asks every plugin, so that every problem is known
     brought(registry)
-    troubles = [str(problem) for problem in registry.problems]
+    troubles += [str(problem) for problem in registry.problems]
     if free < 0.1:
         troubles.append("less than 100 MiB are free here: results may not fit")
     troubles += _dependencies()
@@ -54,6 +56,39 @@ def command() -> int:
         "\nproblems" + "".join(f"\n  {trouble}" for trouble in troubles) if troubles else "\nno problems"
     )
     return 1 if troubles else 0
+
+
+_BLAS = {"mkl": "MKL", "open": "OpenBLAS", "accelerate": "Accelerate", "flexi": "FlexiBLAS", "nvpl": "NVPL"}
+"""Names of the BLAS libraries by what torch's build calls them."""
+
+
+def _computing() -> tuple[str, list[str]]:
+    """Return lines on what computes on the processor, which decides how results round, and what is wrong."""
+    try:
+        import torch
+    except (
+        ImportError,
+        OSError,
+    ) as error:  # OSError: a library of torch's own is absent or of another system
+        return "torch: cannot be imported", [f"torch cannot be imported ({error}): pip install -U torch"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    products, convolutions = _libraries(torch.__config__.show())
+    return (
+        f"processor capability: {capability} (torch's own kernels)\n"
+        f"products: matrices by {products}, convolutions by {convolutions}"
+    ), []
+
+
+def _libraries(build: str) -> tuple[str, str]:
+    """Which libraries compute products of matrices and convolutions; build: `torch.__config__.show()`."""
+    blas = re.search(r"\bBLAS_INFO=(\w+)", build)
+    name = _BLAS.get(blas[1], blas[1]) if blas else "torch's own kernels"
+    mkl = re.search(r"Math Kernel Library Version ([\d.]+)", build)
+    onednn = re.search(r"(?:MKL-DNN|oneDNN) v([\d.]+)", build)
+    return (
+        f"{name} {mkl[1]}" if mkl and name == "MKL" else name,
+        f"oneDNN {onednn[1]}" if onednn else "torch's own kernels",
+    )
 
 
 def _dependencies() -> list[str]:
