@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +75,37 @@ def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:
     assert told.difference(read_manifest(tmp_path / "waves.npz")) is None
     with pytest.raises(DataError, match="from formulas"):
         told.episodes(Sinusoid().load(Device()))
+
+
+DIGESTS = """
+from metabench import Evaluation, Protocol
+from metabench.device import Device
+from metabench.loop import manifest_digest
+from metabench_plugins.datasets.blobs import Blobs
+from metabench_plugins.datasets.glyphs import Glyphs
+from metabench_plugins.datasets.harmonics import Harmonics
+from metabench_plugins.datasets.sinusoid import Sinusoid
+for dataset, ways in ((Blobs(), 5), (Glyphs(), 5), (Harmonics(), 1), (Sinusoid(), 1)):
+    source = dataset.load(Device())
+    print(dataset.name, manifest_digest(source, "test", Protocol(ways, 3, 7), Evaluation(500, seed=2026)))
+"""
+
+
+def test_manifests_do_not_depend_on_the_instructions_of_the_processor() -> None:
+    vectors = np.show_config("dicts")["SIMD Extensions"].get("found", [])  # type: ignore[call-overload]  # numpy types no mode
+    lowered = {
+        "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE",
+        "OMP_NUM_THREADS": "2", "NPY_DISABLE_CPU_FEATURES": " ".join(vectors),
+    }  # fmt: skip
+    here, there = (
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS], check=True, capture_output=True, text=True, env=os.environ | more
+        ).stdout
+        for more in ({}, lowered)
+    )
+
+    assert len(here.splitlines()) == 4
+    assert here == there
 
 
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:
