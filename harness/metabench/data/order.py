@@ -1,0 +1,61 @@
+"""The order of a task's examples: drawn for each task, so that a place tells nothing of a label.
+
+A source may lay a task's examples class by class, and a manifest describes them in that order. Whoever hands
+a task to a learner calls `shuffled` first. Draws of `shuffled` are golden: they are part of every score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metabench.contracts import Episodes, Examples
+from metabench.data import draws
+from metabench.records.cell import Split
+
+_QUERIES = 1 << 32  # queries take the words of a task's stream from here on, whatever the support's size
+
+
+class Order(NamedTuple):
+    """For each place of a shuffled task, the place of its example in the manifest: [T, n] and [T, q]."""
+
+    support: draws.Numbers
+    query: draws.Numbers
+
+
+def orders(split: Split, indices: Sequence[int] | NDArray[Any], seed: int, support: int, query: int) -> Order:
+    """The orders of these tasks, of `support` and `query` examples each.
+
+    A pure function of (seed, split, task number, size): the order of one SplitMix64 word an example.
+    """
+    streams = draws.streams(draws.key("order", split, seed), indices)
+    return Order(
+        np.argsort(draws.words(streams, support), axis=1, kind="stable"),
+        np.argsort(draws.words(streams, query, _QUERIES), axis=1, kind="stable"),
+    )
+
+
+def shuffled(episodes: Episodes, split: Split, indices: Sequence[int], seed: int) -> Episodes:
+    """The same tasks with the support and the queries of each in an order of its own; see `orders`."""
+    support, query = episodes.support.x.shape[1], episodes.query.x.shape[1]
+    order = orders(split, indices, seed, support, query)
+    return episodes._replace(
+        support=_taken(episodes.support, order.support), query=_taken(episodes.query, order.query)
+    )
+
+
+def _taken(examples: Examples, order: draws.Numbers) -> Examples:
+    """The examples of each task in this order, [T, n]."""
+    x, y = examples
+    tasks, count = order.shape
+    rows = torch.from_numpy((order + np.arange(tasks)[:, None] * count).reshape(-1)).to(x.device)
+    return Examples(_rows(x, rows), _rows(y, rows))
+
+
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    return values.flatten(0, 1).index_select(0, rows).view(values.shape)
