@@ -30,7 +30,7 @@ import torch
 from tabulate import tabulate
 
 from metabench import Protocol
-from metabench.data import ClassIndex, TableSource
+from metabench.data import ClassIndex, TensorSource
 from metabench.device import Device
 
 TASKS = 32
@@ -56,7 +56,7 @@ def sampling(classes: int, rounds: int) -> None:
     images, each = torch.rand(classes * 20, 1, 28, 28), 20
     pixels = (images * 255).to(torch.uint8).numpy()
     index = ClassIndex.of_counts([str(n) for n in range(classes)], [each] * classes)
-    source = TableSource("benchmark", pixels, {"train": index}, Device())
+    source = TensorSource("benchmark", pixels, {"train": index}, Device())
     other = _learn2learn(images, classes, each)
     rows = []
     for title, (ways, shots) in PROTOCOLS.items():
@@ -115,7 +115,9 @@ def _child(part: str, quick: bool) -> None:
             if part == "mini-map":
                 table.SHARE_OF_FREE_MEMORY = 0.0  # as on a machine with less memory than the data
             pixels = cached("mini", (count, 3, 84, 84), _noise)
-            source = TableSource("mini", pixels, {"train": index}, Device(), mean=(0.5,) * 3, std=(0.25,) * 3)
+            source = TensorSource(
+                "mini", pixels, {"train": index}, Device(), mean=(0.5,) * 3, std=(0.25,) * 3
+            )
         seconds = time.perf_counter() - start
         for step in range(20):
             ways = min(5, len(source.splits["train"]))

@@ -42,7 +42,7 @@ from metabench.cli import COMMANDS, metabench
 from metabench.device import Device
 from metabench.plugins import load
 from metabench.records.job import Job, Outcome
-from metabench.settings import explain
+from metabench.settings import describe_settings
 from metabench.suite import reader
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -226,7 +226,7 @@ def _suite_file() -> str:
 
 def _settings(cls: type) -> str:
     rows = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
-    for one in explain(cls):
+    for one in describe_settings(cls):
         rows.append(f"| `{one.name}` | {one.type_text} | {_toml(one.default)} | {one.help} |")
     return "\n".join(rows)
 

@@ -29,7 +29,7 @@ class Ripples(Dataset):
         return Facts("classification", (1, SIDE, SIDE), None, counts, dict.fromkeys(counts, IMAGES))
 
     def load(self, device: Device) -> Source:
-        from metabench.data import TableSource  # loads torch, which `metabench list` does not need
+        from metabench.data import TensorSource  # loads torch, which `metabench list` does not need
 
         splits: dict[Split, ClassIndex] = {}
         first = 0
@@ -37,7 +37,7 @@ class Ripples(Dataset):
             names = [f"{split}-{number}" for number in range(count)]
             splits[split] = ClassIndex.of_counts(names, [IMAGES] * count, first * IMAGES)
             first += count
-        return TableSource("ripples", self.pictures(first), splits, device)
+        return TensorSource("ripples", self.pictures(first), splits, device)
 
     def pictures(self, classes: int) -> np.ndarray[Any, Any]:
         """[classes · images, 1, side, side], a class's pictures next to each other."""

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from metabench import __version__
-from metabench.errors import MetabenchError, RequestError, known
+from metabench.errors import MetabenchError, RequestError, did_you_mean
 
 COMMANDS = {
     # name: (module, help in one line), in the order of use
@@ -42,7 +42,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            ctx.fail(f"no command is called {name!r}; {known(name, COMMANDS)}")
+            ctx.fail(f"no command is called {name!r}; {did_you_mean(name, COMMANDS)}")
         command: click.Command = import_module(f"metabench.commands.{COMMANDS[name][0]}").command
         return command
 

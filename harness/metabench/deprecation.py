@@ -1,9 +1,9 @@
-"""How a public name of metabench goes: it works for one more release and says what to use instead.
+"""Retire a public name of metabench: it works for one more release and warns what to use instead.
 
-    def __getattr__(name: str) -> Any:          at the end of the module that the name leaves
+    def __getattr__(name: str) -> Any:          at the end of the module that had the name
         return renamed(__name__, name, {"old_name": "metabench.learning.base.new_name"})
 
-A whole contract goes by `metabench.contracts.DEPRECATED_CONTRACTS`, a hook by pluggy's `warn_on_impl`.
+A whole contract is retired by `metabench.contracts.DEPRECATED_CONTRACTS`, a hook by pluggy's `warn_on_impl`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 
 
 class MetabenchDeprecationWarning(FutureWarning):
-    """What was used works in this release and in no later one; shown by default, to users too."""
+    """A name that works in this release and in no later one was used; shown to users by default."""
 
 
 def warn_deprecated(what: str, instead: str, *, stacklevel: int = 2) -> None:
-    """Warns the caller's caller that `what` goes with the next release and names what to use instead."""
-    told = f"{what} is deprecated and goes with the next release of metabench; use {instead}"
-    warnings.warn(told, MetabenchDeprecationWarning, stacklevel=stacklevel + 1)
+    """Warn the caller's caller that `what` is removed in the next release, and what to use instead."""
+    message = f"{what} is deprecated and will be removed in the next release of metabench; use {instead}"
+    warnings.warn(message, MetabenchDeprecationWarning, stacklevel=stacklevel + 1)
 
 
 def renamed(module: str, name: str, names: Mapping[str, str]) -> Any:
-    """What a module's `__getattr__` gives for an old name: the object at its new path, with a warning.
+    """Return the object at the new path of an old name, with a warning, for a module's `__getattr__`.
 
     names: old name → "package.module.new_name"; raises AttributeError for any other name.
     """
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warn_deprecated(f"{module}.{name}", names[name], stacklevel=3)
-    home, _, attribute = names[name].rpartition(".")
-    return getattr(import_module(home), attribute)
+    module_path, _, attribute = names[name].rpartition(".")
+    return getattr(import_module(module_path), attribute)

@@ -1,16 +1,16 @@
-"""The exceptions that metabench raises, as one tree.
+"""The tree of exceptions that metabench raises.
 
     MetabenchError
     ├── RequestError          the request itself is wrong: the command line ends with exit status 2
     │   ├── SettingError      a component's setting is unknown or has a wrong value
-    │   ├── UnknownComponent  nothing of that name is installed
-    │   └── SuiteError        one or more mistakes in a suite file, all of them reported at once
+    │   ├── UnknownComponent  no component of that name is installed
+    │   └── SuiteError        mistakes in a suite file, all reported at once
     ├── PluginError           a plugin does not keep the contract
     ├── StoreError            results cannot be read or written (a full disk, a foreign file)
     ├── DataError             data is absent, damaged, or leaks between splits
     └── CellEnd               ends the running cell with a status and a reason; raised inside a worker
-        ├── Skip              cannot run here (absent hardware, more ranks than tasks)
-        ├── Invalid           makes no sense (a network whose output does not fit)
+        ├── Skip              the cell cannot run here (absent hardware, more ranks than tasks)
+        ├── Invalid           the cell makes no sense (a network whose output does not fit)
         └── Diverged          the loss is no longer a finite number
 
 Library code raises; only the command line prints and exits.
@@ -21,7 +21,7 @@ from difflib import get_close_matches
 
 
 class MetabenchError(Exception):
-    """The root of every error that metabench raises on purpose; its text is written for the user."""
+    """The base of every error that metabench raises on purpose; its text is written for the user."""
 
 
 class RequestError(MetabenchError):
@@ -32,12 +32,12 @@ class SettingError(RequestError):
     """A component's setting is unknown or has a wrong value."""
 
 
-class UnknownComponent(RequestError):  # noqa: N818 - it reads as what it is in `except UnknownComponent`
-    """Nothing of that name is installed."""
+class UnknownComponent(RequestError):  # noqa: N818 - `except UnknownComponent` reads well
+    """No component of that name is installed."""
 
 
 class SuiteError(RequestError):
-    """Mistakes in a suite; `mistakes` lists each of them as one line."""
+    """Mistakes in a suite; `mistakes` lists them, one a line."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         self.mistakes = list(mistakes)
@@ -80,10 +80,10 @@ class Diverged(CellEnd):
     status = "diverged"
 
 
-def known(asked: str, names: Iterable[str]) -> str:
-    """The known names as the end of an error message, the likeliest one first where `asked` is a slip.
+def did_you_mean(asked: str, names: Iterable[str]) -> str:
+    """Return the end of an error message: the name most like `asked`, if any is, and all known names.
 
-    >>> known("sinus", ["omniglot", "sinusoid"])
+    >>> did_you_mean("sinus", ["omniglot", "sinusoid"])
     "did you mean 'sinusoid'? known: omniglot, sinusoid"
     """
     names = sorted(names)

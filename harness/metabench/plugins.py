@@ -24,7 +24,7 @@ from typing import Any
 import pluggy
 
 from metabench import contracts, hookspecs
-from metabench.errors import UnknownComponent, known
+from metabench.errors import UnknownComponent, did_you_mean
 
 GROUP = "metabench"
 OURS = "metabench"  # the distribution of the built-ins
@@ -106,7 +106,7 @@ class Registry:
     def entries(self, kind: str) -> dict[str, Entry]:
         """The components of a kind by name, in alphabetical order."""
         if kind not in KINDS:
-            raise UnknownComponent(f"no kind of component is called {kind!r}; {known(kind, KINDS)}")
+            raise UnknownComponent(f"no kind of component is called {kind!r}; {did_you_mean(kind, KINDS)}")
         if kind not in self._entries:
             self._entries[kind] = dict(sorted(self._collect(kind).items()))
         return self._entries[kind]
@@ -119,7 +119,7 @@ class Registry:
         """The component of that kind and name; raises UnknownComponent with the known names."""
         entries = self.entries(kind)
         if name not in entries:
-            raise UnknownComponent(f"no {kind} is called {name!r}; {known(name, entries)}")
+            raise UnknownComponent(f"no {kind} is called {name!r}; {did_you_mean(name, entries)}")
         return entries[name]
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
@@ -238,7 +238,7 @@ def _wrong_hook(module: ModuleType) -> str | None:
         if getattr(function, "metabench_impl", None) is None:
             continue
         if name not in specs:
-            return f"it implements a hook {name!r} that does not exist; {known(name, specs)}"
+            return f"it implements a hook {name!r} that does not exist; {did_you_mean(name, specs)}"
         allowed = list(inspect.signature(getattr(hookspecs, name)).parameters)
         extra = [a for a in inspect.signature(function).parameters if a not in allowed]
         if extra:

@@ -1,4 +1,4 @@
-"""Settings: one place that declares, checks, fills and explains the fields of any component.
+"""Settings: one place that declares, checks, completes and describes the fields of any component.
 
 A component is a frozen dataclass; each field made with `setting` is one of its settings:
 
@@ -8,7 +8,8 @@ A component is a frozen dataclass; each field made with `setting` is one of its 
         name = "ridge"
         penalty: float = setting(1.0, "weight of the squared norm", above=0)
 
-`fill(Ridge, {"penalty": 2})` checks and completes, `make(Ridge, …)` builds, `explain(Ridge)` lists.
+`complete(Ridge, {"penalty": 2})` checks values and adds defaults, `make(Ridge, …)` builds an instance,
+`describe_settings(Ridge)` lists the fields.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from metabench.errors import SettingError, known
+from metabench.errors import SettingError, did_you_mean
 
 T = TypeVar("T")
 REQUIRED: Any = MISSING
@@ -35,14 +36,14 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
 ) -> Any:
-    """Declares one setting of a component: its default (`REQUIRED` for none), its help, its bounds."""
+    """Declare one setting of a component: its default (`REQUIRED` for none), its help, its bounds."""
     rule = {"help": help, "choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
     return field(default=default, metadata={"setting": rule})
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of one setting: its name, type, default, help and bounds."""
+    """The declaration of one setting: its name, type, default, help and bounds."""
 
     name: str
     type: Any
@@ -59,49 +60,52 @@ class Setting:
         return _type_text(self.type)
 
 
-def explain(component: type) -> list[Setting]:
-    """Every setting of a component class, in the order of its fields."""
+def describe_settings(component: type) -> list[Setting]:
+    """Return the settings of a component class, in the order of its fields."""
     return list(_settings(component))
 
 
-def fill(component: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given settings, checked and completed by the defaults, as plain JSON values.
+def complete(component: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given settings, checked and completed with the defaults, as plain JSON values.
 
-    Raises SettingError with one line per mistake, each naming the setting and what is possible.
+    Raises SettingError with one line per mistake; each line names the setting and what is possible.
     """
-    wanted = {s.name: s for s in _settings(component)}
+    declared = {setting.name: setting for setting in _settings(component)}
     title = getattr(component, "name", component.__name__)
     mistakes = [
-        f"{title!r} has no setting {name!r}; {known(name, wanted)}" for name in given if name not in wanted
+        f"{title!r} has no setting {name!r}; {did_you_mean(name, declared)}"
+        for name in given
+        if name not in declared
     ]
-    filled: dict[str, Any] = {}
-    for name, one in wanted.items():
-        if name not in given and one.default is MISSING:
-            mistakes.append(f"{title!r} needs the setting {name!r}: {one.help}")
+    values: dict[str, Any] = {}
+    for name, setting in declared.items():
+        if name not in given and setting.default is MISSING:
+            mistakes.append(f"{title!r} needs the setting {name!r}: {setting.help}")
             continue
         try:
-            filled[name] = _checked(one, given.get(name, one.default))
+            values[name] = _checked(setting, given.get(name, setting.default))
         except SettingError as error:
             mistakes.append(f"{title!r}, setting {name!r}: {error}")
     if mistakes:
         raise SettingError("\n".join(mistakes))
-    return filled
+    return values
 
 
 def make(component: type[T], given: Mapping[str, Any] | None = None) -> T:
-    """An instance of a component with these settings; raises SettingError as `fill` does."""
-    filled = fill(component, given or {})
-    return component(**{k: tuple(v) if isinstance(v, list) else v for k, v in filled.items()})
+    """Return an instance of a component with these settings; raises SettingError as `complete` does."""
+    values = complete(component, given or {})
+    return component(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def _settings(component: type) -> Iterator[Setting]:
     hints = typing.get_type_hints(component)
-    for one in dataclasses.fields(component):
-        rule = one.metadata.get("setting", {})
+    for declared in dataclasses.fields(component):
+        rule = declared.metadata.get("setting", {})
+        factory = declared.default_factory
         yield Setting(
-            name=one.name,
-            type=hints[one.name],
-            default=one.default if one.default_factory is MISSING else one.default_factory(),
+            name=declared.name,
+            type=hints[declared.name],
+            default=declared.default if factory is MISSING else factory(),
             help=rule.get("help", ""),
             choices=rule.get("choices"),
             at_least=rule.get("at_least"),
@@ -110,35 +114,35 @@ def _settings(component: type) -> Iterator[Setting]:
         )
 
 
-def _checked(one: Setting, value: Any) -> Any:
-    value = _coerced(one.type, value)
+def _checked(setting: Setting, value: Any) -> Any:
+    value = _coerced(setting.type, value)
     for member in value if isinstance(value, list) else [value]:
-        if one.choices is not None and member is not None and member not in one.choices:
-            listed = ", ".join(str(c) for c in one.choices)
-            raise SettingError(f"{member!r} is not one of {listed}")
+        if setting.choices is not None and member is not None and member not in setting.choices:
+            listed = ", ".join(str(choice) for choice in setting.choices)
+            raise SettingError(f"must be one of {listed}, got {member!r}")
         if isinstance(member, (int, float)) and not isinstance(member, bool):
-            _require_bounds(one, member)
+            _require_bounds(setting, member)
     return value
 
 
-def _require_bounds(one: Setting, number: float) -> None:
+def _require_bounds(setting: Setting, number: float) -> None:
     if isinstance(number, float) and not math.isfinite(number):
-        raise SettingError(f"{number} is not a finite number")
-    if one.at_least is not None and number < one.at_least:
-        raise SettingError(f"{number} is less than {one.at_least}")
-    if one.above is not None and number <= one.above:
-        raise SettingError(f"{number} is not above {one.above}")
-    if one.at_most is not None and number > one.at_most:
-        raise SettingError(f"{number} is more than {one.at_most}")
+        raise SettingError(f"must be a finite number, got {number}")
+    if setting.at_least is not None and number < setting.at_least:
+        raise SettingError(f"must be ≥ {setting.at_least}, got {number}")
+    if setting.above is not None and number <= setting.above:
+        raise SettingError(f"must be > {setting.above}, got {number}")
+    if setting.at_most is not None and number > setting.at_most:
+        raise SettingError(f"must be ≤ {setting.at_most}, got {number}")
 
 
-def _coerced(wanted: Any, value: Any) -> Any:
-    """`value` as `wanted`, where no information is lost (an int for a float, a list for a tuple)."""
-    origin = get_origin(wanted)
+def _coerced(expected: Any, value: Any) -> Any:
+    """Return `value` as the expected type, if nothing is lost (an int for a float, a list for a tuple)."""
+    origin = get_origin(expected)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in get_args(wanted):
+        if value is None and type(None) in get_args(expected):
             return None
-        for option in get_args(wanted):
+        for option in get_args(expected):
             if option is not type(None):
                 try:
                     return _coerced(option, value)
@@ -146,22 +150,30 @@ def _coerced(wanted: Any, value: Any) -> Any:
                     continue
     elif origin in (tuple, list):
         if isinstance(value, (list, tuple)):
-            return [_coerced(get_args(wanted)[0], item) for item in value]
-    elif wanted is Any:
+            return [_coerced(get_args(expected)[0], item) for item in value]
+    elif expected is Any:
         return value
-    elif wanted is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        with suppress(OverflowError):  # of a whole number with more than 308 digits
+    elif expected is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        with suppress(OverflowError):  # of an integer with more than 308 digits
             return float(value)
-    elif wanted in (int, str, bool) and type(value) is wanted:  # True is no int here
+    elif expected in (int, str, bool) and type(value) is expected:  # True is no int here
         return value
-    raise SettingError(f"{value!r} is no {_type_text(wanted)}")
+    raise SettingError(f"must be {_type_text(expected)}, got {_short(value)}")
 
 
-def _type_text(wanted: Any) -> str:
-    origin = get_origin(wanted)
+def _short(value: Any) -> str:
+    """Return `value` as in source code, cut where it is very long."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**20:
+        return "an integer of more than 20 digits"  # Python refuses to print one of 4,300
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _type_text(declared: Any) -> str:
+    origin = get_origin(declared)
     if origin in (Union, types.UnionType):
-        return " or ".join(_type_text(a) for a in get_args(wanted))
+        return " or ".join(_type_text(option) for option in get_args(declared))
     if origin in (tuple, list):
-        return f"list of {_type_text(get_args(wanted)[0])}"
+        return f"list of {_type_text(get_args(declared)[0])}"
     names: dict[Any, str] = {str: "string", type(None): "none", Any: "value"}
-    return names.get(wanted) or str(getattr(wanted, "__name__", wanted))
+    return names.get(declared) or str(getattr(declared, "__name__", declared))

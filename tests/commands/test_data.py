@@ -68,7 +68,7 @@ def test_a_damaged_file_fails_verification(tmp_path: Path) -> None:
     done = run("verify", "omniglot-small", **folders(tmp_path))
     assert done.returncode == 1
     assert done.stdout.count("FAULT") == 2
-    assert "instead of f38eb80f" in done.stdout
+    assert "must have the sha256 f38eb80f" in done.stdout
     assert "remove it and run `metabench data fetch omniglot-small`" in done.stdout
 
 

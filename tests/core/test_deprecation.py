@@ -1,4 +1,4 @@
-"""What goes is announced: a name and a contract work for one release, with a warning that says what to do."""
+"""A deprecated name or contract works for one release, with a warning that says what to use."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def metabench_metrics():
 """
 
 
-def test_renamed_name_still_works_and_says_its_new_path() -> None:
+def test_renamed_name_still_works_and_names_its_new_path() -> None:
     names = {"losses_of_tasks": "metabench.learning.task_losses"}
-    with pytest.warns(MetabenchDeprecationWarning) as told:
+    with pytest.warns(MetabenchDeprecationWarning) as caught:
         assert renamed("metabench.old", "losses_of_tasks", names) is task_losses
-    assert str(told[0].message) == (
-        "metabench.old.losses_of_tasks is deprecated and goes with the next release of metabench; "
+    assert str(caught[0].message) == (
+        "metabench.old.losses_of_tasks is deprecated and will be removed in the next release of metabench; "
         "use metabench.learning.task_losses"
     )
     with pytest.raises(AttributeError, match=r"module 'metabench\.old' has no attribute 'other'"):
         renamed("metabench.old", "other", names)
 
 
-def test_warning_points_at_the_line_that_uses_what_goes() -> None:
+def test_warning_points_at_the_line_that_uses_the_old_name() -> None:
     def old() -> None:
         warn_deprecated("old()", "new()")
 
-    with pytest.warns(MetabenchDeprecationWarning, match=r"use new\(\)") as told:
+    with pytest.warns(MetabenchDeprecationWarning, match=r"use new\(\)") as caught:
         old()
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
 
 
 def test_deprecation_is_shown_to_users_by_default() -> None:

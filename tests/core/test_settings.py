@@ -1,4 +1,4 @@
-"""Settings: checked, filled and explained in one place."""
+"""Settings: checked, completed and described in one place."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,7 +7,7 @@ import pytest
 
 from metabench import REQUIRED, SettingError, setting
 from metabench.contracts import Component
-from metabench.settings import explain, fill, make
+from metabench.settings import complete, describe_settings, make
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Locked(Component):
     key: str = setting(REQUIRED, "what opens it")
 
 
-def test_defaults_are_filled_in_and_integers_become_floats() -> None:
-    filled = fill(Oven, {"heat": 200})
-    assert filled == {
+def test_defaults_complete_the_settings_and_integers_become_floats() -> None:
+    values = complete(Oven, {"heat": 200})
+    assert values == {
         "heat": 200.0,
         "mode": "air",
         "trays": [1],
@@ -41,40 +41,40 @@ def test_defaults_are_filled_in_and_integers_become_floats() -> None:
         "lit": False,
         "tools": ["rack"],
     }
-    assert type(filled["heat"]) is float
+    assert type(values["heat"]) is float
 
 
 def test_unknown_setting_names_the_likely_and_the_known_ones() -> None:
     with pytest.raises(SettingError, match="'oven' has no setting 'haet'; did you mean 'heat'"):
-        fill(Oven, {"haet": 1})
+        complete(Oven, {"haet": 1})
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
-        ({"heat": "hot"}, "'hot' is no float"),
-        ({"heat": 0}, "0.0 is not above 0"),
-        ({"heat": 301}, "301.0 is more than 300"),
-        ({"heat": True}, "True is no float"),
-        ({"mode": "steam"}, "'steam' is not one of air, grill"),
-        ({"trays": [1, 0]}, "0 is less than 1"),
-        ({"trays": 1}, "1 is no list of int"),
-        ({"timer": "long"}, "'long' is no float or none"),
-        ({"lit": 1}, "1 is no bool"),
-        ({"heat": float("nan")}, "nan is not a finite number"),
-        ({"timer": float("inf")}, "inf is not a finite number"),
-        ({"heat": 10**400}, "is no float"),
-        ({"tools": ["stone", "axe"]}, "'axe' is not one of rack, stone"),
+        ({"heat": "hot"}, "must be float, got 'hot'"),
+        ({"heat": 0}, "must be > 0, got 0.0"),
+        ({"heat": 301}, "must be ≤ 300, got 301.0"),
+        ({"heat": True}, "must be float, got True"),
+        ({"mode": "steam"}, "must be one of air, grill, got 'steam'"),
+        ({"trays": [1, 0]}, "must be ≥ 1, got 0"),
+        ({"trays": 1}, "must be list of int, got 1"),
+        ({"timer": "long"}, "must be float or none, got 'long'"),
+        ({"lit": 1}, "must be bool, got 1"),
+        ({"heat": float("nan")}, "must be a finite number, got nan"),
+        ({"timer": float("inf")}, "must be a finite number, got inf"),
+        ({"heat": 10**400}, "must be float, got an integer of more than 20 digits"),
+        ({"tools": ["stone", "axe"]}, "must be one of rack, stone, got 'axe'"),
     ],
 )
-def test_wrong_value_says_what_is_wrong(given: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
-        fill(Oven, given)
+def test_wrong_value_says_what_is_wrong(given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        complete(Oven, given)
 
 
 def test_every_mistake_is_reported_at_once() -> None:
     with pytest.raises(SettingError) as caught:
-        fill(Oven, {"haet": 1, "mode": "steam", "lit": 1})
+        complete(Oven, {"haet": 1, "mode": "steam", "lit": 1})
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -92,8 +92,8 @@ def test_lists_of_a_file_become_tuples_of_the_component() -> None:
     assert make(Oven, {"trays": [1, 3]}).trays == (1, 3)
 
 
-def test_explain_tells_type_default_and_help() -> None:
-    told = {one.name: one for one in explain(Oven)}
-    assert told["timer"].type_text == "float or none"
-    assert told["trays"].type_text == "list of int"
-    assert told["heat"].help == "degrees Celsius"
+def test_a_description_has_type_and_help() -> None:
+    settings = {setting.name: setting for setting in describe_settings(Oven)}
+    assert settings["timer"].type_text == "float or none"
+    assert settings["trays"].type_text == "list of int"
+    assert settings["heat"].help == "degrees Celsius"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metabench import DataError
-from metabench.data.archives import members, names
+from metabench.data.archives import member_names, members
 
 FILES = {"set/a/1.png": b"one", "set/b/2.png": b"two" * 1000, "set/notes.txt": b""}
 
@@ -43,7 +43,7 @@ def test_members_come_with_their_content(tmp_path: Path, kind: str) -> None:
     zipped(path, FILES) if kind == "zip" else tarred(path, FILES)
     assert dict(members(path)) == FILES
     assert dict(members(path, lambda name: name.endswith("1.png"))) == {"set/a/1.png": b"one"}
-    assert names(path) == list(FILES)
+    assert member_names(path) == list(FILES)
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:\\evil", "a\\..\\..\\evil"])
@@ -83,9 +83,9 @@ def test_a_zip_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
 def test_sizes_past_the_bounds_are_refused(tmp_path: Path) -> None:
     path = tarred(tmp_path / "a.tgz", {"set/large": bytes(5000), "set/other": bytes(5000)})
     with pytest.raises(DataError, match="'set/large' it is larger than the bounds"):
-        list(members(path, most_member=4999))
+        list(members(path, max_member_bytes=4999))
     with pytest.raises(DataError, match="'set/other' it is larger than the bounds"):
-        list(members(path, most_total=9999))
+        list(members(path, max_total_bytes=9999))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tgz"])

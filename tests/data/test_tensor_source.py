@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from metabench import Batches, DataError, Episodes, Invalid, Protocol
-from metabench.data import Augment, ClassIndex, TableSource, cached, check_disjoint
+from metabench.data import Augment, ClassIndex, TensorSource, cached, check_disjoint
 from metabench.data import tensor_source as table
 from metabench.data.cache import digest
 from metabench.device import Device
@@ -31,11 +31,11 @@ def numbers(x: torch.Tensor) -> torch.Tensor:
     return torch.round(x[..., 0, 0, 0] * 255).long() * 256 + torch.round(x[..., 0, 0, 1] * 255).long()
 
 
-def source(device: Device | None = None, **options: object) -> TableSource:
+def source(device: Device | None = None, **options: object) -> TensorSource:
     train = ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)
     test = ClassIndex.of_counts(["t0", "t1"], [5, 5], sum(COUNTS))
     made = pictures(sum(COUNTS) + 10)
-    return TableSource("demo", made, {"train": train, "test": test}, device or Device(), **options)  # type: ignore[arg-type]
+    return TensorSource("demo", made, {"train": train, "test": test}, device or Device(), **options)  # type: ignore[arg-type]
 
 
 def same(a: Episodes, b: Episodes) -> bool:
@@ -121,7 +121,7 @@ def test_turned_classes_are_turned_images() -> None:
     index = ClassIndex.of_counts(["a", "b"], [20, 20]).rotated()
     assert index.names[2] == "a/rot090"
     made = pictures(40)
-    turned = TableSource("demo", made, {"train": index}, Device(dtype=torch.float64))
+    turned = TensorSource("demo", made, {"train": index}, Device(dtype=torch.float64))
     drawn, told = (
         turned.episodes("train", Protocol(4, 2, 2), range(30), 0),
         turned.manifest("train", Protocol(4, 2, 2), range(30), 0),
@@ -141,7 +141,7 @@ def test_inputs_are_normalised_per_channel_in_the_device_s_type() -> None:
     values = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
     index = ClassIndex.of_counts(["a", "b"], [10, 10])
     device = Device(dtype=torch.float64)
-    made = TableSource("demo", values, {"train": index}, device, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    made = TensorSource("demo", values, {"train": index}, device, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
     x = made.episodes("train", Protocol(2, 1, 1), [0], 0).support.x
     told = made.manifest("train", Protocol(2, 1, 1), [0], 0)["support"]
     mean, std = np.array([0.1, 0.2, 0.3])[:, None, None], np.array([0.5, 1.0, 2.0])[:, None, None]
@@ -179,7 +179,7 @@ def test_too_many_ways_and_too_few_images_are_told() -> None:
 def test_a_class_in_two_splits_is_refused() -> None:
     one, other = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["b", "c"], [5, 5], 10)
     with pytest.raises(DataError, match="train and test share 1 classes, such as 'b'"):
-        TableSource("demo", pictures(20), {"train": one, "test": other}, Device())
+        TensorSource("demo", pictures(20), {"train": one, "test": other}, Device())
 
 
 def test_an_image_in_two_splits_is_refused() -> None:
@@ -239,10 +239,10 @@ def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(
     made = pictures(sum(COUNTS))
     mapped = cached("demo", made.shape, lambda out: np.copyto(out, made))
     index = {"train": ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)}
-    resident = TableSource("demo", mapped, index, Device())  # type: ignore[arg-type]
+    resident = TensorSource("demo", mapped, index, Device())  # type: ignore[arg-type]
     monkeypatch.setattr(table, "SHARE_OF_FREE_MEMORY", 0.0)
     with caplog.at_level(logging.WARNING, "metabench.data"):
-        left = TableSource("demo", mapped, index, Device())  # type: ignore[arg-type]
+        left = TensorSource("demo", mapped, index, Device())  # type: ignore[arg-type]
     assert "does not fit in memory" in caplog.text
     protocol = Protocol(5, 1, 5)
     assert same(
@@ -253,4 +253,4 @@ def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(
 def test_an_array_in_memory_is_not_copied() -> None:
     made = pictures(sum(COUNTS))
     index = ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)
-    assert TableSource("demo", made, {"train": index}, Device()).examples.data_ptr() == made.ctypes.data
+    assert TensorSource("demo", made, {"train": index}, Device()).examples.data_ptr() == made.ctypes.data

@@ -131,12 +131,6 @@ def test_a_reading_leaves_the_garbage_collection_of_its_process_alone(tmp_path: 
     assert gc.get_freeze_count() == 0
 
 
-def test_the_cache_folder_may_be_named_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", "~/somewhere")
-
-    assert index.cache_folder() == Path.home() / "somewhere"
-
-
 def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="metabench run quick"):
         index.read([tmp_path / "nothing"])

@@ -16,7 +16,7 @@ from helpers.ranks import on_ranks
 from metabench.device import Device
 from metabench.plugins import load
 from metabench.records import Batches, Budget, Cell, Evaluation, Protocol, Spec, Workload
-from metabench.settings import explain, make
+from metabench.settings import describe_settings, make
 from metabench.worker import cell_run
 
 TASKS = 7  # no number of ranks from 2 to 4 divides it
@@ -42,7 +42,7 @@ def trainable(dataset: str) -> list[str]:
 
 def gentle(algorithm: type[Any]) -> Any:
     """The algorithm with inner steps so small that no loss leaves the range of numbers, where it has them."""
-    names = {one.name for one in explain(algorithm)}
+    names = {one.name for one in describe_settings(algorithm)}
     return make(algorithm, {"inner_rate": 0.01} if "inner_rate" in names else {})
 
 

@@ -178,9 +178,9 @@ def _made(name: str, given: Sequence[str]) -> Dataset:
 
 def _spec(made: Dataset, given: Sequence[str]) -> Spec:
     from metabench.records.cell import Spec
-    from metabench.settings import fill
+    from metabench.settings import complete
 
-    return Spec(made.name, fill(type(made), _settings(given)))
+    return Spec(made.name, complete(type(made), _settings(given)))
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:

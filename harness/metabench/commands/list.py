@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from tabulate import tabulate
 
-from metabench.errors import RequestError, SettingError, known
+from metabench.errors import RequestError, SettingError, did_you_mean
 from metabench.plugins import KINDS, Entry, Registry, load
 from metabench.settings import make
 from metabench.suite.suite import brought
@@ -26,7 +26,7 @@ def command(kind: str | None) -> int:
     kinds = ["suites", *(f"{name}s" for name in KINDS)]
     asked = None if kind is None else kind if kind.endswith("s") else f"{kind}s"
     if asked is not None and asked not in kinds:
-        raise RequestError(f"no kind of component is called {kind!r}; {known(asked, kinds)}")
+        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(asked, kinds)}")
     for one in [asked] if asked else kinds:
         click.echo(
             f"{one}\n" + (_suites(registry) if one == "suites" else _components(registry, one[:-1])) + "\n"

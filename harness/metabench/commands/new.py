@@ -10,7 +10,7 @@ from string import Template
 import click
 
 from metabench import CONTRACT_VERSION
-from metabench.errors import RequestError, StoreError, known
+from metabench.errors import RequestError, StoreError, did_you_mean
 from metabench.plugins import KINDS, Registry, load
 from metabench.suite.suite import installed
 
@@ -48,7 +48,7 @@ def command(kind: str, name: str, folder: str | None) -> int:
     component, its test, a suite that compares it with the built-ins, and a README with what to do next.
     """
     if kind not in KINDS:
-        raise RequestError(f"no kind of component is called {kind!r}; {known(kind, KINDS)}")
+        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(kind, KINDS)}")
     _check_name(load(), kind, name)
     target = Path(folder or f"metabench-{name}").expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -122,14 +122,18 @@ def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str
     `run --backend`; a value that is a list has commas too.
     """
     from metabench.records.axes import parse_spec
-    from metabench.settings import explain
+    from metabench.settings import describe_settings
 
     found: dict[str, dict[str, Any]] = {}
     for text in formats:
         names, colon, rest = text.partition(":")
         *plain, last = names.split(",")
         found |= {name: {} for name in plain}
-        lists = {one.name for one in explain(registry.find("report", last).cls) if "list" in one.type_text}
+        lists = {
+            one.name
+            for one in describe_settings(registry.find("report", last).cls)
+            if "list" in one.type_text
+        }
         settings: dict[str, Any] = {}
         key = ""
         for part in filter(None, rest.split(",")):

@@ -11,9 +11,9 @@ import click
 from tabulate import tabulate
 
 from metabench.commands.list import state
-from metabench.errors import UnknownComponent, known
+from metabench.errors import UnknownComponent, did_you_mean
 from metabench.plugins import KINDS, Entry, load
-from metabench.settings import Setting, explain
+from metabench.settings import Setting, describe_settings
 from metabench.suite.suite import Suite, installed, read
 
 
@@ -38,7 +38,7 @@ def command(name: str) -> int:
         for problem in registry.problems:
             click.echo(f"warning: {problem}", err=True)
         names = [*suites, *(n for kind in KINDS for n in registry.names(kind))]
-        raise UnknownComponent(f"nothing is called {name!r}; {known(name, names)}")
+        raise UnknownComponent(f"nothing is called {name!r}; {did_you_mean(name, names)}")
     click.echo("\n\n".join(_component(entry) for entry in found))
     return 0
 
@@ -58,7 +58,7 @@ def _suite(suite: Suite) -> str:
 
 
 def _component(entry: Entry) -> str:
-    rows = [[s.name, s.type_text, _default(s), s.help + _bounds(s)] for s in explain(entry.cls)]
+    rows = [[s.name, s.type_text, _default(s), s.help + _bounds(s)] for s in describe_settings(entry.cls)]
     head = f"{entry.kind} {entry.name} ({entry.source}, {entry.path})\n{state(entry)}\n"
     table = tabulate(rows, ["setting", "type", "default", "what it is"], disable_numparse=True,
                      maxcolwidths=[None, None, None, 70]) if rows else "It has no settings."  # fmt: skip

@@ -1,43 +1,65 @@
-"""What data sets share: draws by counter, tables on the device, caches, downloads, manifests.
+"""What data sets share: draws by counter, tensors on the device, caches, downloads, manifests.
 
-Importing this package loads no torch; `TableSource`, which needs it, is loaded when it is asked for.
+Importing this package loads no torch; names whose modules need it are loaded on first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metabench.data.augment import Augment
-from metabench.data.cache import cached
-from metabench.data.classes import ClassIndex, check_disjoint
-from metabench.folders import cache_folder, data_folder
+from metabench.data.cache import cached, fingerprint
+from metabench.data.classes import ClassIndex, arrange, check_disjoint
+from metabench.folders import cache_folder, data_folder, file_digest
 
 if TYPE_CHECKING:
-    from metabench.data.image_dataset import PictureDataset
+    from metabench.data.archives import member_names, members
+    from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD, ImageDataset, fingerprint_of
+    from metabench.data.images import Shape, decode_all
     from metabench.data.remote import FilesDataset, RemoteFile
-    from metabench.data.tensor_source import TableSource
+    from metabench.data.safe_pickle import read_pickle
+    from metabench.data.splitting import by_fractions, by_list, split_named
+    from metabench.data.tensor_source import TensorSource
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "Augment",
     "ClassIndex",
     "FilesDataset",
-    "PictureDataset",
+    "ImageDataset",
     "RemoteFile",
-    "TableSource",
+    "Shape",
+    "TensorSource",
+    "arrange",
+    "by_fractions",
+    "by_list",
     "cache_folder",
     "cached",
     "check_disjoint",
     "data_folder",
+    "decode_all",
+    "file_digest",
+    "fingerprint",
+    "fingerprint_of",
+    "member_names",
+    "members",
+    "read_pickle",
+    "split_named",
 ]
 
 _LATER = {
-    "PictureDataset": "metabench.data.image_dataset",
-    "FilesDataset": "metabench.data.remote",
-    "RemoteFile": "metabench.data.remote",
-    "TableSource": "metabench.data.tensor_source",
+    "archives": ("member_names", "members"),
+    "image_dataset": ("IMAGENET_MEAN", "IMAGENET_STD", "ImageDataset", "fingerprint_of"),
+    "images": ("Shape", "decode_all"),
+    "remote": ("FilesDataset", "RemoteFile"),
+    "safe_pickle": ("read_pickle",),
+    "splitting": ("by_fractions", "by_list", "split_named"),
+    "tensor_source": ("TensorSource",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

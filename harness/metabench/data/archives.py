@@ -2,8 +2,8 @@
 
     for name, content in members(path): …
 
-Every member's name and declared size is checked before a byte of it is read, and what is read is counted:
-absolute names, `..`, links and devices, sizes past the bounds and zip bombs end in DataError.
+The name and the declared size of every member are checked before it is read, and the bytes read are
+counted: absolute names, `..`, links, devices, sizes past the bounds and zip bombs raise DataError.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import IO
 
 from metabench.errors import DataError
 
-MOST_MEMBER = 1 << 30  # bytes of one member
-MOST_TOTAL = 1 << 36  # bytes of all members
-MOST_RATIO = 200  # of a zip member's bytes to its compressed ones, above a MiB; deflate's own limit is 1032
-MOST_MEMBERS = 5_000_000
+MAX_MEMBER_BYTES = 1 << 30
+MAX_TOTAL_BYTES = 1 << 36
+MAX_RATIO = 200  # of a zip member's bytes to its compressed ones, above a MiB; deflate's own limit is 1032
+MAX_MEMBERS = 5_000_000
 
 Wanted = Callable[[str], bool]
 
@@ -29,45 +29,43 @@ def members(
     path: Path,
     wanted: Wanted = lambda name: True,
     *,
-    most_member: int = MOST_MEMBER,
-    most_total: int = MOST_TOTAL,
+    max_member_bytes: int = MAX_MEMBER_BYTES,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each wanted file of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz, in its order.
+    """Yield name and content of the wanted files of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz.
 
-    All members are checked, wanted or not. Raises DataError, naming archive and member, where one is
-    unsafe or damaged.
+    The order is the archive's. All members are checked, wanted or not. Raises DataError, naming archive
+    and member, where a member is unsafe or damaged.
     """
     read = _zip if zipfile.is_zipfile(path) else _tar
     total = count = 0
     try:
         for name, size, opened in read(path):
             count += 1
-            if size > most_member or total + size > most_total or count > MOST_MEMBERS:
+            if size > max_member_bytes or total + size > max_total_bytes or count > MAX_MEMBERS:
                 raise DataError(f"{path}: with the member {name!r} it is larger than the bounds allow")
             if wanted(name):
                 content = _content(opened, size, f"{path}: the member {name!r}")
                 total += len(content)
                 yield name, content
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        said = " ".join(
-            str(error).split()
-        )  # tarfile tells of every packing that it tried on a line of its own
-        raise DataError(f"{path} is damaged ({said}); remove it and fetch it again") from error
+        reason = " ".join(str(error).split())  # tarfile lists the packings it tried, one a line
+        raise DataError(f"{path} is damaged ({reason}); remove it and fetch it again") from error
     except NotImplementedError as error:
         raise DataError(f"{path} is packed in a way that cannot be read: {error}") from error
 
 
-def names(path: Path) -> list[str]:
-    """The names of the files in an archive; reads no content of a zip."""
-    found: list[str] = []
+def member_names(path: Path) -> list[str]:
+    """Return the names of the files in an archive; reads no content of a zip."""
+    names: list[str] = []
 
     def note(name: str) -> bool:
-        found.append(name)
+        names.append(name)
         return False
 
     for _ in members(path, note):
         pass
-    return found
+    return names
 
 
 def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
@@ -79,8 +77,8 @@ def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
             kind = info.external_attr >> 28  # of the Unix file mode, where the archive has one: 8 is a file
             if kind not in (0, 8):
                 raise DataError(f"{path}: the member {info.filename!r} is no plain file")
-            if info.file_size > (1 << 20) and info.file_size > MOST_RATIO * info.compress_size:
-                raise DataError(f"{path}: the member {info.filename!r} would grow {MOST_RATIO} times or more")
+            if info.file_size > (1 << 20) and info.file_size > MAX_RATIO * info.compress_size:
+                raise DataError(f"{path}: the member {info.filename!r} would grow {MAX_RATIO} times or more")
             yield info.filename, info.file_size, lambda info=info: archive.open(info)  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Memory of meta-batches, used again once nobody holds it.
+"""Reuse the memory of meta-batches once nothing refers to it.
 
 A meta-batch of megabytes that is freed goes back to the system, and its successor costs a page fault for
 each 4 KiB: more than drawing, gathering and normalising it. An array here backs a tensor; torch holds a
@@ -22,15 +22,15 @@ SIZES = 8  # sizes kept at once; a run has one or two
 
 
 class Buffers:
-    """Gives tensors on the host whose values are not set."""
+    """A pool of uninitialised tensors on the host."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, list[np.ndarray[Any, Any]]] = {}
         self._lock = threading.Lock()
-        self._free = _references([np.empty(0)], 0)  # what a free array counts; differs between Pythons
+        self._free = _references([np.empty(0)], 0)  # references to a free array; differs between Pythons
 
     def take(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor of this shape and type, float32, float64 or uint8, that shares memory with no other."""
+        """Return a tensor of this shape and type (float32, float64 or uint8) that shares memory with none."""
         with self._lock:  # between finding an array free and referring to it
             return self._take((tuple(shape), dtype))
 

@@ -15,7 +15,7 @@ SHOWN = 5  # pairs of like images that are told one by one
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One line of a verification: what was found, and whether it is a fault."""
 
     text: str
@@ -25,14 +25,14 @@ class Finding:
         return f"{'FAULT' if self.fault else 'ok   '} {self.text}"
 
 
-def verify(dataset: Dataset) -> Iterator[Finding]:
+def verify(dataset: Dataset) -> Iterator[DataFinding]:
     """Findings in turn: files, classes and images of each split, like images across splits.
 
     Like images are told and are no fault: published data sets have some, and their splits are standards.
     """
     missing = dataset.missing()
     if missing is not None:
-        yield Finding(missing, fault=True)
+        yield DataFinding(missing, fault=True)
         return
     broken = False
     for finding in _files(dataset):
@@ -45,48 +45,49 @@ def verify(dataset: Dataset) -> Iterator[Finding]:
     try:
         source = dataset.load(Device())
     except MetabenchError as error:
-        yield Finding(str(error), fault=True)
+        yield DataFinding(str(error), fault=True)
         return
     yield from _counts(dataset, source)
     yield from _alike(source)
 
 
-def _files(dataset: Dataset) -> Iterator[Finding]:
-    from metabench.data.remote import FilesDataset, file_digest
+def _files(dataset: Dataset) -> Iterator[DataFinding]:
+    from metabench.data.remote import FilesDataset
+    from metabench.folders import file_digest
 
     for file in dataset.files() if isinstance(dataset, FilesDataset) else ():
         fault = file.fault()
         if fault is not None:
-            yield Finding(f"{fault}; remove it and run `metabench data fetch {dataset.name}`", fault=True)
+            yield DataFinding(f"{fault}; remove it and run `metabench data fetch {dataset.name}`", fault=True)
         elif file.sha256 or file.md5:
-            yield Finding(f"{file.place}: the digest is right")
+            yield DataFinding(f"{file.place}: the digest is right")
         else:
-            yield Finding(f"{file.place}: no digest is known; its sha256 is {file_digest(file.place)}")
+            yield DataFinding(f"{file.place}: no digest is known; its sha256 is {file_digest(file.place)}")
 
 
-def _counts(dataset: Dataset, source: Source) -> Iterator[Finding]:
-    from metabench.data.tensor_source import TableSource
+def _counts(dataset: Dataset, source: Source) -> Iterator[DataFinding]:
+    from metabench.data.tensor_source import TensorSource
 
-    if not isinstance(source, TableSource):
-        yield Finding("tasks are drawn by a formula: there are no classes to share")
+    if not isinstance(source, TensorSource):
+        yield DataFinding("tasks are drawn by a formula: there are no classes to share")
         return
     facts = dataset.describe()
     for split, index in source.splits.items():
         classes, images = facts.classes.get(split, 0), facts.images.get(split, 0)
         told = f"{split}: {len(index)} classes of {index.fewest} images or more"
         right = len(index) == classes and index.fewest >= images
-        yield Finding(told if right else f"{told}; described are {classes} of {images}", fault=not right)
-    yield Finding("no class and no image is in two splits")
+        yield DataFinding(told if right else f"{told}; described are {classes} of {images}", fault=not right)
+    yield DataFinding("no class and no image is in two splits")
 
 
-def _alike(source: Source) -> Iterator[Finding]:
+def _alike(source: Source) -> Iterator[DataFinding]:
     from metabench.data.duplicates import near_duplicates
-    from metabench.data.tensor_source import TableSource
+    from metabench.data.tensor_source import TensorSource
 
-    if not isinstance(source, TableSource) or not source.is_image:
+    if not isinstance(source, TensorSource) or not source.is_image:
         return
     pairs = near_duplicates(source.examples.numpy(), source.splits)
     for pair in pairs[:SHOWN]:
         one, other = (f"{split}/{name} image {number}" for split, name, number in (pair.one, pair.other))
-        yield Finding(f"{one} looks like {other} ({pair.likeness:.3f})")
-    yield Finding(f"{len(pairs)} pairs of images in different splits look the same")
+        yield DataFinding(f"{one} looks like {other} ({pair.likeness:.3f})")
+    yield DataFinding(f"{len(pairs)} pairs of images in different splits look the same")

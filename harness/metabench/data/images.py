@@ -1,4 +1,4 @@
-"""Image files as one uint8 array: decoded, coloured, resized and stacked."""
+"""Image files as one uint8 array: decoded, converted to colour or grey, resized and stacked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from metabench.errors import DataError
 
-MOST_PIXELS = 1 << 26  # of one image file; more is taken for a decompression bomb
+MAX_PIXELS = 1 << 26  # of one image file; a larger one is refused as a decompression bomb
 BLOCK = 2048  # files in memory at once
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -21,9 +21,9 @@ Fit = Literal["stretch", "crop", "pad"]
 
 @dataclass(frozen=True)
 class Shape:
-    """How pictures are made alike: `size` pixels square, `colour` or grey, `fit` of what is not square.
+    """The form that images are brought to: `size` pixels square, `colour` or grey, `fit` of oblong images.
 
-    stretch changes the proportions, crop takes the middle square (of a picture 15 % larger for
+    stretch changes the proportions, crop takes the middle square (of an image 15 % larger for
     `margin` = 1.15, as Chen et al. 2019 do), pad adds black bars. invert makes dark ink bright.
     """
 
@@ -35,34 +35,34 @@ class Shape:
 
     @property
     def channels(self) -> int:
-        """3 for colour, 1 for grey."""
+        """Return 3 for colour, 1 for grey."""
         return 3 if self.colour else 1
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Of one example: channels, height, width."""
+        """Return the shape of one example: channels, height, width."""
         return (self.channels, self.size, self.size)
 
 
 def decode(content: bytes, shape: Shape, title: str) -> np.ndarray[Any, Any]:
-    """One image file as [channels, size, size] uint8; raises DataError that names it where it is damaged."""
+    """Return an image file as [channels, size, size] uint8; raises DataError, naming it, if it is damaged."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(f"{title} has {opened.width}×{opened.height} pixels, more than the bound")
             opened.load()
-            picture: Image.Image = _eight_bits(ImageOps.exif_transpose(opened), title)
-            if picture.mode in ("P", "PA", "LA", "La", "RGBa"):
-                picture = picture.convert("RGBA")  # keeps a palette's transparency for the next line
-            picture = picture.convert("RGB" if shape.colour else "L")
+            image: Image.Image = _eight_bits(ImageOps.exif_transpose(opened), title)
+            if image.mode in ("P", "PA", "LA", "La", "RGBa"):
+                image = image.convert("RGBA")  # keeps a palette's transparency for the next line
+            image = image.convert("RGB" if shape.colour else "L")
     except DataError:
         raise
     except Exception as error:  # Pillow's formats raise many kinds for a damaged file
         raise DataError(f"{title} is no whole image ({type(error).__name__}: {error})") from error
-    picture = _fitted(picture, shape)
-    pixels = np.asarray(picture, dtype=np.uint8)
+    image = _fitted(image, shape)
+    pixels = np.asarray(image, dtype=np.uint8)
     if shape.invert:
         pixels = 255 - pixels
     return pixels.transpose(2, 0, 1) if shape.colour else pixels[None]
@@ -71,9 +71,9 @@ def decode(content: bytes, shape: Shape, title: str) -> np.ndarray[Any, Any]:
 def decode_all(
     files: Iterable[tuple[int, str, Callable[[], bytes] | bytes]], shape: Shape, out: np.ndarray[Any, Any]
 ) -> int:
-    """Decodes (row, title, content) into the rows of `out` with one thread per core; returns how many.
+    """Decode (row, title, content) into the rows of `out` with one thread per core; return their number.
 
-    Only a block of files is in memory at once, so `out` may be a memory map larger than memory.
+    Only one block of files is in memory at a time, so `out` may be a memory map larger than memory.
     """
     from PIL import Image
 
@@ -81,39 +81,39 @@ def decode_all(
     rest: Iterator[tuple[int, str, Callable[[], bytes] | bytes]] = iter(files)
     done = 0
 
-    def one(row: int, title: str, content: Callable[[], bytes] | bytes) -> None:
+    def decode_into(row: int, title: str, content: Callable[[], bytes] | bytes) -> None:
         out[row] = decode(content() if callable(content) else content, shape, title)
 
     with ThreadPoolExecutor() as pool:
         while block := list(islice(rest, BLOCK)):
-            jobs = [pool.submit(one, *file) for file in block]
+            jobs = [pool.submit(decode_into, *file) for file in block]
             for job in jobs:
                 job.result()
             done += len(block)
     return done
 
 
-def _eight_bits(picture: Any, title: str) -> Any:
-    """A picture of 16 bits a pixel as one of 8, which Pillow's own conversion would cut off at 255."""
+def _eight_bits(image: Any, title: str) -> Any:
+    """Scale an image of 16 bits a pixel to 8, where Pillow's own conversion would clip at 255."""
     from PIL import Image
 
-    if picture.mode == "F":
+    if image.mode == "F":
         raise DataError(f"{title} holds floats of unknown range; save it with 8 or 16 bits a pixel")
-    if not picture.mode.startswith("I"):
-        return picture
-    values = np.asarray(picture, dtype=np.int64)
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image, dtype=np.int64)
     return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
 
 
-def _fitted(picture: Any, shape: Shape) -> Any:
+def _fitted(image: Any, shape: Shape) -> Any:
     from PIL import Image, ImageOps
 
     size = (shape.size, shape.size)
     if shape.fit == "pad":
-        return ImageOps.pad(picture, size, Image.Resampling.LANCZOS)
+        return ImageOps.pad(image, size, Image.Resampling.LANCZOS)
     if shape.fit == "crop":
-        wide, high = picture.size
+        wide, high = image.size
         side = min(wide, high) / shape.margin
         box = ((wide - side) / 2, (high - side) / 2, (wide + side) / 2, (high + side) / 2)
-        return picture.resize(size, Image.Resampling.LANCZOS, box)
-    return picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+        return image.resize(size, Image.Resampling.LANCZOS, box)
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Locks between processes that would make or fetch the same file."""
+"""Locks between processes that want to make or fetch the same file."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -7,15 +7,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-NOTICE_SECONDS = 2.0  # of waiting, before it is said what is waited for
+NOTICE_SECONDS = 2.0  # of waiting before a warning names what is waited for
 
 log = logging.getLogger("metabench.data")
 
 
 def acquire(path: Path, work: str) -> AbstractContextManager[Any]:
-    """Holds the lock file at `path` until the `with` block ends; waits for whoever holds it, and says so.
+    """Hold the lock file at `path` until the `with` block ends; warn while another process holds it.
 
-    work: what the other process is doing, such as "fetches omniglot/a.zip". Raises OSError where the lock
+    work: what a holder does, such as "fetches omniglot/a.zip". Raises OSError where the lock
     file cannot be written.
     """
     lock = FileLock(path)

@@ -76,9 +76,9 @@ class Manifest:
         Raises DataError where the source's classes are not those of the manifest.
         """
         from metabench.data.classes import Drawn
-        from metabench.data.tensor_source import TableSource
+        from metabench.data.tensor_source import TensorSource
 
-        if not isinstance(source, TableSource):
+        if not isinstance(source, TensorSource):
             raise DataError(
                 f"{self.dataset.name!r} makes its tasks from formulas; draw them by number instead"
             )
@@ -120,9 +120,9 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _classes(source: Source, split: Split) -> list[Mapping[str, Any]]:
-    from metabench.data.tensor_source import TableSource
+    from metabench.data.tensor_source import TensorSource
 
-    if not isinstance(source, TableSource):
+    if not isinstance(source, TensorSource):
         return []
     index = source.splits[split]
     rows = zip(index.names, index.first, index.count, index.turns, strict=True)

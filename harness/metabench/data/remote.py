@@ -1,16 +1,15 @@
-"""Files that a data set needs: what they are, whether they are here, and how to bring them.
+"""The files that a data set needs: what they are, whether they are here, and how to fetch them.
 
     RemoteFile("omniglot/images_background.zip", ("https://…", "https://…"), md5="68d2…")
 
-`fetch` resumes where an earlier try broke off, tries every mirror in turn, and checks the digest before
-the file gets its name; a second process that fetches the same file waits for the first. Where
-METABENCH_MIRROR names a server that keeps the same paths, it is tried before all others. Proxies are taken
-from the environment (HTTPS_PROXY, NO_PROXY), as the library requests does.
+`fetch` resumes an interrupted download, tries every mirror in turn, and checks the digest before the file
+gets its name; a second process that fetches the same file waits for the first. METABENCH_MIRROR names a
+server with the same paths that is tried first. Proxies are taken from the environment (HTTPS_PROXY,
+NO_PROXY), as the library requests does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import time
@@ -24,12 +23,12 @@ from typing import TYPE_CHECKING
 from metabench.contracts import Dataset
 from metabench.data.locks import acquire
 from metabench.errors import DataError
-from metabench.folders import data_folder
+from metabench.folders import data_folder, file_digest
 
 if TYPE_CHECKING:
     import requests
 
-TRIES = 4  # of one mirror in a row that bring no byte, before the next mirror has its turn
+TRIES = 4  # of one mirror in a row that give no byte, before the next mirror is tried
 WAIT_SECONDS = 1.0  # before the second try; twice as long before each further one
 TIMEOUT_SECONDS = 30.0  # without a byte
 CHUNK = 1 << 18
@@ -45,7 +44,7 @@ class RemoteFile:
     """One file that a data set needs.
 
     path: below the data folder; urls: mirrors in the order in which they are tried, none where the file
-    must be fetched by hand; sha256, md5: its digest, as far as upstream tells one; size: its bytes;
+    must be fetched by hand; sha256, md5: its digest, where upstream publishes one; size: its bytes;
     most: a bound on its bytes where the size is not known; by_hand: where a person gets it.
     """
 
@@ -59,43 +58,43 @@ class RemoteFile:
 
     @property
     def place(self) -> Path:
-        """Where the file lies on this machine, once it is here."""
+        """Return where the file lies on this machine, once it is here."""
         return data_folder() / self.path
 
     def here(self) -> bool:
-        """Whether the file is at its place, with the right size where that is known; reads no content."""
+        """Return whether the file is at its place, with the right size if that is known; reads no content."""
         try:
-            found = self.place.stat().st_size
+            size = self.place.stat().st_size
         except OSError:
             return False
-        return found > 0 and self.size in (None, found)
+        return size > 0 and self.size in (None, size)
 
     def fault(self) -> str | None:
-        """What is wrong with the file at its place by its size or digest, or None."""
+        """Return what is wrong with the size or the digest of the file at its place, or None."""
         if not self.place.is_file():
-            return f"{self.place} is absent"
-        found = self.place.stat().st_size
-        if self.size not in (None, found):
-            return f"{self.place} has {found} bytes instead of {self.size}"
+            return f"{self.place} does not exist"
+        size = self.place.stat().st_size
+        if self.size not in (None, size):
+            return f"{self.place} must have {self.size} bytes, got {size}"
         return self._wrong(self.place)
 
     def _wrong(self, path: Path) -> str | None:
         for kind, known in (("sha256", self.sha256), ("md5", self.md5)):
             if known:
-                found = file_digest(path, kind)
-                return None if found == known else f"{path} has the {kind} {found} instead of {known}"
+                digest = file_digest(path, kind)
+                return None if digest == known else f"{path} must have the {kind} {known}, got {digest}"
         return None
 
 
 class FilesDataset(Dataset):
-    """A data set that lies in files: `files` lists them, `missing` and `metabench data` do the rest."""
+    """A data set made of files: `files` lists them, `missing` and `metabench data` do the rest."""
 
     @abstractmethod
     def files(self) -> Sequence[RemoteFile]:
-        """What must be in the data folder before `load`."""
+        """Return what must be in the data folder before `load`."""
 
     def missing(self) -> str | None:
-        """The first absent file with the command that brings it, or where a person gets it."""
+        """Return the first absent file with the command that fetches it, or where a person gets it."""
         absent = [file for file in self.files() if not file.here()]
         if not absent:
             return None
@@ -107,16 +106,16 @@ class FilesDataset(Dataset):
 
 
 def fetch(file: RemoteFile, progress: Progress = lambda name, done, size: None) -> Path:
-    """The file's place, once it has been brought there; raises DataError with the fault of every mirror."""
+    """Download the file and return its place; raises DataError with the fault of every mirror."""
     place = file.place
     if place.exists():
         return _sound(file)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with acquire(place.with_name(f"{place.name}.lock"), f"fetches {file.path}"):
-            if place.exists():  # another process has brought it meanwhile
+            if place.exists():  # another process has fetched it meanwhile
                 return _sound(file)
-            _bring(file, place, progress)
+            _download(file, place, progress)
     except OSError as error:
         raise DataError(
             f"{place} cannot be written ({error}); name another folder with METABENCH_DATA or --data"
@@ -124,16 +123,10 @@ def fetch(file: RemoteFile, progress: Progress = lambda name, done, size: None) 
     return place
 
 
-def file_digest(path: Path, kind: str = "sha256") -> str:
-    """The digest of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
-
-
 def _sound(file: RemoteFile) -> Path:
     fault = file.fault()
     if fault is not None:
-        raise DataError(f"{fault}; remove it, and `metabench data fetch` brings it anew")
+        raise DataError(f"{fault}; remove it and run `metabench data fetch`")
     return file.place
 
 
@@ -142,7 +135,7 @@ def _urls(file: RemoteFile) -> tuple[str, ...]:
     return (f"{mirror}/{file.path}", *file.urls) if mirror else file.urls
 
 
-def _bring(file: RemoteFile, place: Path, progress: Progress) -> None:
+def _download(file: RemoteFile, place: Path, progress: Progress) -> None:
     urls = _urls(file)
     if not urls:
         raise DataError(f"{file.path} cannot be fetched: {file.by_hand}, and put it at {place}")
@@ -157,14 +150,16 @@ def _bring(file: RemoteFile, place: Path, progress: Progress) -> None:
             continue
         os.replace(part, place)
         if not (file.sha256 or file.md5):
-            log.warning("%s: upstream tells no digest; its content is checked when it is loaded", file.path)
+            log.warning(
+                "%s: upstream publishes no digest; its content is checked when it is loaded", file.path
+            )
         return
     hint = file.by_hand or "fetch it by other means"
     raise DataError("\n".join([f"no mirror gave {file.path}:", *faults, f"  {hint}, and put it at {place}"]))
 
 
 def _from_mirror(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
-    """Completes `part` from one mirror and checks it; a resumed part that is wrong is fetched anew once."""
+    """Complete `part` from one mirror and check it; a resumed part that is wrong is fetched again once."""
     for _ in range(2):
         resumed = part.exists() and part.stat().st_size > 0
         _complete(file, url, part, progress)
@@ -174,7 +169,7 @@ def _from_mirror(file: RemoteFile, url: str, part: Path, progress: Progress) -> 
         part.unlink()
         if not resumed:
             break
-    raise DataError(wrong.replace(str(part), "what it gave") if wrong else "")
+    raise DataError(wrong.replace(str(part), "its file") if wrong else "")
 
 
 def _complete(file: RemoteFile, url: str, part: Path, progress: Progress) -> None:
@@ -189,13 +184,13 @@ def _complete(file: RemoteFile, url: str, part: Path, progress: Progress) -> Non
             status = error.response.status_code
             if status not in (408, 425, 429, 500, 502, 503, 504):
                 raise DataError(f"answered {status} {error.response.reason}") from None
-            said = f"answered {status} {error.response.reason}"
+            reason = f"answered {status} {error.response.reason}"
         except requests.RequestException as error:
-            said = _said(error)
+            reason = _describe(error)
         gained = part.exists() and part.stat().st_size > before
         idle = 0 if gained else idle + 1
         if idle >= TRIES:
-            raise DataError(said)
+            raise DataError(reason)
         time.sleep(0 if gained else WAIT_SECONDS * 2 ** (idle - 1))
 
 
@@ -205,34 +200,34 @@ def _request(file: RemoteFile, url: str, part: Path, progress: Progress) -> None
     headers = {"User-Agent": "metabench", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
-        if answer.status_code == 416 and start:  # nothing after `start`: complete, or of another file
-            if answer.headers.get("Content-Range", "").endswith(f"/{start}"):
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        if response.status_code == 416 and start:  # nothing after `start`: complete, or another file
+            if response.headers.get("Content-Range", "").endswith(f"/{start}"):
                 return
             part.unlink()
-            raise requests.ConnectionError("the part at hand is longer than the file; starting anew")
-        answer.raise_for_status()
-        if answer.status_code != 206 or not answer.headers.get("Content-Range", "").startswith(
+            raise requests.ConnectionError("the part at hand is longer than the file; starting again")
+        response.raise_for_status()
+        if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(
             f"bytes {start}-"
         ):
             start = 0
-        size = _size(file, answer, start)
+        size = _size(file, response, start)
         with part.open("ab" if start else "wb") as sink:
-            for chunk in answer.iter_content(CHUNK):
+            for chunk in response.iter_content(CHUNK):
                 start += len(chunk)
                 if start > (size or file.most):
-                    raise DataError(f"gave more than the {size or file.most} bytes that were expected")
+                    raise DataError(f"must give {size or file.most} bytes, gave more")
                 sink.write(chunk)
                 progress(file.path, start, size)
 
 
-def _size(file: RemoteFile, answer: requests.Response, start: int) -> int | None:
-    told = answer.headers.get("Content-Length", "")
-    size = start + int(told) if told.isdigit() else None
+def _size(file: RemoteFile, response: requests.Response, start: int) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    size = start + int(length) if length.isdigit() else None
     if file.size is not None and size not in (None, file.size):
-        raise DataError(f"has a file of {size} bytes instead of {file.size}")
+        raise DataError(f"must have a file of {file.size} bytes, has one of {size}")
     if size is not None and size > file.most:
-        raise DataError(f"has a file of {size} bytes, more than the bound of {file.most}")
+        raise DataError(f"must have a file of at most {file.most} bytes, has one of {size}")
     return file.size or size
 
 
@@ -247,6 +242,6 @@ def _requests() -> ModuleType:
     return module
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = str(error)
     return f"{type(error).__name__}: {text[:200]}"

@@ -19,6 +19,11 @@ ALIASES: Mapping[str, Split] = {
 """Names under which people keep splits."""
 
 
+def split_named(name: str) -> Split | None:
+    """Return the split that people mean by this name, or None."""
+    return ALIASES.get(name)
+
+
 def by_list(path: Path, names: Sequence[str]) -> dict[Split, list[str]]:
     """The splits of a JSON file {"train": [class, …], "validation": […], "test": […]}.
 

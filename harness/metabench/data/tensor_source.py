@@ -31,7 +31,7 @@ BLOCKS_KEPT = 4  # training and validation go on in turn, each at the seam of tw
 log = logging.getLogger("metabench.data")
 
 
-class TableSource(Source):
+class TensorSource(Source):
     """Draws tasks and labelled batches from one array of examples, classes in rows next to each other.
 
     identity: names the data set in the key of every draw: with another one, other tasks are drawn;

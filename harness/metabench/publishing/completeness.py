@@ -6,17 +6,17 @@ does not name took the place of all of its own (`metabench run --backend`).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metabench.errors import MetabenchError
+from metabench.folders import file_digest
 from metabench.records.cell import Cell, Spec, digest_of
 from metabench.records.result import Result
 from metabench.results.rows import row_of
-from metabench.settings import fill
+from metabench.settings import complete
 
 if TYPE_CHECKING:
     from metabench.plugins import Registry
@@ -65,7 +65,7 @@ def standards(folders: Sequence[str]) -> dict[str, Standard]:
         except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
             continue
         if suite.folder in folders:
-            digest = hashlib.sha256(suite.path.read_bytes()).hexdigest()
+            digest = file_digest(suite.path)
             found[suite.folder] = Standard(suite.cells, digest, registry)
     return found
 
@@ -131,7 +131,7 @@ def _plain(suite: Standard, kind: str, spec: Spec | None) -> Any:
     settings = dict(spec.settings)
     if suite.registry is not None:
         try:
-            settings = fill(suite.registry.find(kind, spec.name).cls, settings)
+            settings = complete(suite.registry.find(kind, spec.name).cls, settings)
         except MetabenchError:  # not installed here, or a setting is gone: compared as it stands
             settings = dict(spec.settings)
     return [spec.name, settings]

@@ -18,7 +18,7 @@ from metabench.report.scaling import PARITY_RELATIVE, PARITY_SHARE
 from metabench.report.scores import printable
 from metabench.results.store import Store, read_result
 from metabench.runner.execute import Plan, Warn, execute, silence
-from metabench.settings import fill, make
+from metabench.settings import complete, make
 from metabench.suite.suite import Suite
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -127,7 +127,7 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
             source = cell.plugins.get(kind, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error
         if kind != "metric":
-            fill(entry.cls, spec.settings)
+            complete(entry.cls, spec.settings)
         plugins[kind] = entry.source
     return replace(
         cell, plugins={kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}

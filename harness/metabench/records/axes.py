@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from metabench.errors import RequestError, known
+from metabench.errors import RequestError, did_you_mean
 from metabench.records.cell import Cell
 
 
@@ -76,12 +76,12 @@ def _condition(text: str, axes: Sequence[Mapping[str, str]]) -> tuple[str, set[s
     there = {own[axis] for own in axes if axis in own}
     if not equals or not there:
         raise RequestError(
-            f"{text!r} is not axis=value; {known(axis, {name for own in axes for name in own})}"
+            f"{text!r} is not axis=value; {did_you_mean(axis, {name for own in axes for name in own})}"
         )
     asked = values_of(values, there)
     for value in asked:
         if value not in there:
-            raise RequestError(f"no cell has {axis} {value!r}; {known(value, there)}")
+            raise RequestError(f"no cell has {axis} {value!r}; {did_you_mean(value, there)}")
     return axis, set(asked)
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from metabench.errors import RequestError, StoreError
+from metabench.folders import cache_folder
 from metabench.records.result import SCHEMA
 from metabench.results.rows import KEYS, ROW_VERSION, Row, row_of
 from metabench.results.store import read_result
@@ -108,12 +108,6 @@ def for_good() -> Iterator[None]:
 def files(paths: Iterable[Path | str]) -> list[Path]:
     """Every file that may hold a result in these files and folders, each once."""
     return [Path(file.path) for file in dict.fromkeys(f for path in paths for f in _files(Path(path)))]
-
-
-def cache_folder() -> Path:
-    """The folder of the cache: METABENCH_CACHE, or the user's own."""
-    given = os.environ.get("METABENCH_CACHE")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("metabench"))
 
 
 def _files(path: Path) -> Iterator[_File]:

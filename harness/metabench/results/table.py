@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metabench.errors import RequestError, known
+from metabench.errors import RequestError, did_you_mean
 from metabench.records.axes import values_of
 from metabench.records.result import Result
 from metabench.results import cache as index
@@ -119,7 +119,7 @@ class Table:
     def _condition(self, text: str) -> tuple[str, set[str]]:
         axis, equals, values = text.partition("=")
         if not equals or axis not in AXES:
-            raise RequestError(f"{text!r} is not axis=value; {known(axis, AXES)}")
+            raise RequestError(f"{text!r} is not axis=value; {did_you_mean(axis, AXES)}")
         there = {str(row[axis]) for row in self.rows}
         plain: dict[str, set[str]] = {}
         for row in self.rows:
@@ -127,7 +127,7 @@ class Table:
         asked: set[str] = set()
         for value in values_of(values, there):
             if value not in there and value not in plain:
-                raise RequestError(f"no result has {axis} {value!r}; {known(value, there)}")
+                raise RequestError(f"no result has {axis} {value!r}; {did_you_mean(value, there)}")
             asked |= {value} if value in there else plain[value]
         return axis, asked
 
@@ -169,7 +169,7 @@ class Table:
         made = {section.name: section for section in (make(self) for make in SECTIONS)}
         for name in names or ():
             if name not in made:
-                raise RequestError(f"no table is called {name!r}; {known(name, made)}")
+                raise RequestError(f"no table is called {name!r}; {did_you_mean(name, made)}")
         kept = [s for name, s in made.items() if (name in names if names is not None else bool(s))]
         return kept if sort is None else ordered(kept, sort)
 
@@ -179,7 +179,7 @@ class Table:
 
         for axis in (lines, across):
             if axis not in PIVOTS:
-                raise RequestError(f"{axis!r} is not an axis to pivot by; {known(axis, PIVOTS)}")
+                raise RequestError(f"{axis!r} is not an axis to pivot by; {did_you_mean(axis, PIVOTS)}")
         return pivot(self, lines, across)
 
     def accuracy(self) -> Section:
@@ -265,7 +265,7 @@ def ordered(sections: Sequence[Section], sort: str) -> list[Section]:
     by = sort.removeprefix("-")
     columns = {name for section in sections for name in section.sortable()}
     if sections and by not in columns:
-        raise RequestError(f"no table has the column {by!r}; {known(by, columns)}")
+        raise RequestError(f"no table has the column {by!r}; {did_you_mean(by, columns)}")
     return [
         section.ordered(by, sort.startswith("-")) if by in section.sortable() else section
         for section in sections

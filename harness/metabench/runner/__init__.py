@@ -4,11 +4,10 @@ from metabench.runner.execute import (
     Plan,
     RunOutcome,
     execute,
-    file_digest,
     make_plan,
     report,
     run_suite,
     silence,
 )
 
-__all__ = ["Plan", "RunOutcome", "execute", "file_digest", "make_plan", "report", "run_suite", "silence"]
+__all__ = ["Plan", "RunOutcome", "execute", "make_plan", "report", "run_suite", "silence"]

@@ -8,7 +8,6 @@ Knows no tensor: cells run in worker processes.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from metabench.contracts import Backend, Dataset, Executor
 from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, RequestError, StoreError
+from metabench.folders import file_digest
 from metabench.plugins import Registry, load
 from metabench.records.axes import parse_spec, select
 from metabench.records.cell import Cell, Spec
@@ -28,7 +28,7 @@ from metabench.records.job import Outcome
 from metabench.records.result import Result
 from metabench.results.store import Store, writing
 from metabench.runner.jobs import Jobs, now
-from metabench.settings import fill, make
+from metabench.settings import complete, make
 from metabench.suite.suite import Suite, read
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _executor(registry: Registry, text: str) -> Spec:
     reason = entry.cls.unavailable()
     if reason is not None:
         raise RequestError(f"executor {entry.name!r}: {reason}")
-    return Spec(entry.name, fill(entry.cls, told))
+    return Spec(entry.name, complete(entry.cls, told))
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
@@ -316,11 +316,6 @@ def _stored(plan: Plan, result: Result) -> Result:
     plan.store.put(result)
     plan.registry.observe("metabench_result", result=result)
     return result
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_bad(result: Result) -> bool:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metabench.contracts import Algorithm, Dataset
-from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, known
+from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, did_you_mean
 from metabench.plugins import Registry
 from metabench.records.cell import SPLITS, STATUSES, Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec
-from metabench.settings import explain, fill, make
+from metabench.settings import complete, describe_settings, make
 
 T = TypeVar("T")
 
@@ -121,7 +121,7 @@ class Reader:
         for key, values in sweep.items():
             first, dot, _ = key.partition(".")
             if first not in CELL_KEYS or key == "seeds":
-                self._wrong(f"{where}.sweep", f"{key!r} is no key of a cell; {known(key, CELL_KEYS)}")
+                self._wrong(f"{where}.sweep", f"{key!r} is no key of a cell; {did_you_mean(key, CELL_KEYS)}")
             elif dot and first not in (*COMPONENTS, *TABLES):
                 self._wrong(f"{where}.sweep", f"{key!r} does not exist: {first!r} has no keys of its own")
             elif not isinstance(values, list) or not values:
@@ -162,7 +162,7 @@ class Reader:
             if kind in told:
                 self._component(f"{where}.{kind}", kind, told[kind], parts)
             elif kind != "network":
-                self._wrong(f"{where}.{kind}", f"is missing; {known('', self.registry.names(kind))}")
+                self._wrong(f"{where}.{kind}", f"is missing; {did_you_mean('', self.registry.names(kind))}")
         parts.test = self._record(f"{where}.test", Protocol, table.get("test", {}))
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
         parts.evaluation = self._record(f"{where}.evaluation", Evaluation, table.get("evaluation", {}))
@@ -180,7 +180,7 @@ class Reader:
             return
         try:
             entry = self.registry.find(kind, given["name"])
-            settings = fill(entry.cls, {k: v for k, v in given.items() if k != "name"})
+            settings = complete(entry.cls, {k: v for k, v in given.items() if k != "name"})
         except RequestError as error:
             for line in str(error).splitlines():
                 self._wrong(where, line)
@@ -190,7 +190,7 @@ class Reader:
 
     def _record(self, where: str, cls: type[T], told: Any) -> T | None:
         if not isinstance(told, Mapping):
-            keys = ", ".join(one.name for one in explain(cls))
+            keys = ", ".join(one.name for one in describe_settings(cls))
             self._wrong(where, f"is {told!r}; it is a table with {keys}")
             return None
         try:
@@ -267,7 +267,7 @@ class Reader:
             kinds = " and ".join(sorted(algorithm.kinds))
             self._wrong(where, f"algorithm {algorithm.name!r} learns {kinds}; its data set is {facts.kind}")
         if algorithm.needs_network and not has_network:
-            listed = known("", self.registry.names("network"))
+            listed = did_you_mean("", self.registry.names("network"))
             self._wrong(f"{where}.network", f"is missing: algorithm {algorithm.name!r} needs one; {listed}")
 
     def _check_protocols(self, where: str, parts: _Parts, facts: Facts) -> None:
@@ -324,7 +324,7 @@ class Reader:
             return ()
         for status in told:
             if not isinstance(status, str) or status not in STATUSES:
-                self._wrong(where, f"{status!r} is no status; {known(str(status), STATUSES)}")
+                self._wrong(where, f"{status!r} is no status; {did_you_mean(str(status), STATUSES)}")
         return tuple(told)
 
     def _text(self, where: str, told: Any) -> str:
@@ -340,7 +340,7 @@ class Reader:
         for key in told:
             if allowed is not None and key not in allowed:
                 inside = f"{where}.{key}" if where else key
-                self._wrong(inside, f"is no key of a suite file; {known(key, allowed)}")
+                self._wrong(inside, f"is no key of a suite file; {did_you_mean(key, allowed)}")
         return told
 
     def _wrong(self, where: str, what: str) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metabench.errors import RequestError, SuiteError, UnknownComponent, known
+from metabench.errors import RequestError, SuiteError, UnknownComponent, did_you_mean
 from metabench.plugins import Plugin, Problem, Registry
 from metabench.records.cell import Cell, Spec
 from metabench.suite.reader import Reader
@@ -83,7 +83,9 @@ def find(registry: Registry, name: str) -> Path:
         return Path(name)
     found = installed(registry)
     if name not in found:
-        raise UnknownComponent(f"no suite is called {name!r}; {known(name, found)}, or give a path to a file")
+        raise UnknownComponent(
+            f"no suite is called {name!r}; {did_you_mean(name, found)}, or give a path to a file"
+        )
     return found[name]
 
 

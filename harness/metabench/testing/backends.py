@@ -13,7 +13,7 @@ from typing import Any
 from unittest import SkipTest
 
 from metabench.contracts import Backend
-from metabench.settings import explain
+from metabench.settings import describe_settings
 from metabench.testing.contract_error import ContractError, Subject, begin
 
 
@@ -88,7 +88,7 @@ def _available(backend: Backend, subject: Subject) -> str | None:
 
 def _job(backend: Backend) -> dict[str, Any]:
     cls = type(backend)
-    settings = {one.name: getattr(backend, one.name) for one in explain(cls)}
+    settings = {one.name: getattr(backend, one.name) for one in describe_settings(cls)}
     paths = [path for path in sys.path if path]  # a test's own module may be importable in this process alone
     return {"module": cls.__module__, "name": cls.__qualname__, "settings": settings, "path": paths}
 

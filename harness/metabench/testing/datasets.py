@@ -273,7 +273,7 @@ class _Bench:
             require(
                 self.facts.kind == "regression" or not self.facts.classes.get("train"),
                 f"batch raises Invalid ({error}), but meta-train has a finite number of classes: give "
-                "labelled micro-batches (metabench.data.TableSource has them)",
+                "labelled micro-batches (metabench.data.TensorSource has them)",
             )
             return
         except Exception as error:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from metabench.contracts import Dataset, Episodes, Examples, Network, Source
-from metabench.data import ClassIndex, TableSource, draws
+from metabench.data import ClassIndex, TensorSource, draws
 from metabench.errors import Invalid
 from metabench.learning.base import Headed
 from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split
@@ -53,7 +53,7 @@ class TinyClasses(Dataset):
             names = [f"{split}-{one}" for one in range(self.classes)]
             first = number * self.classes * self.images
             splits[split] = ClassIndex.of_counts(names, [self.images] * self.classes, first)  # type: ignore[index]  # a tuple of literals
-        return TableSource(self.name, examples, splits, device)
+        return TensorSource(self.name, examples, splits, device)
 
 
 @dataclass(frozen=True, kw_only=True)

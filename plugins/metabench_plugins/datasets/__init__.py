@@ -10,7 +10,7 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.cifar_fs import CifarFs
     from metabench_plugins.datasets.cub import Cub
     from metabench_plugins.datasets.fc100 import Fc100
-    from metabench_plugins.datasets.features import Table
+    from metabench_plugins.datasets.features import Features
     from metabench_plugins.datasets.glyphs import Glyphs
     from metabench_plugins.datasets.harmonics import Harmonics
     from metabench_plugins.datasets.imagefolder import ImageFolder
@@ -22,5 +22,5 @@ def metabench_datasets() -> list[type]:
 
     return [
         Blobs, CifarFs, Cub, Fc100, Glyphs, Harmonics, ImageFolder, MiniImagenet, Omniglot, OmniglotSmall,
-        Sinusoid, Table, TieredImagenet,
+        Sinusoid, Features, TieredImagenet,
     ]  # fmt: skip

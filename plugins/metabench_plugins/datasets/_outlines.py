@@ -1,7 +1,7 @@
-"""Letters as pictures: outlines from font files, and a rasteriser whose pixels are the same everywhere.
+"""Letters as images: outlines from font files, and a rasteriser whose pixels are the same everywhere.
 
 Renderers differ between versions of FreeType, so the data set `glyphs` reads outlines with fontTools
-(whole numbers of font units) and rasterises them itself: once a picture's 2×2 matrix has been rounded to
+(whole numbers of font units) and rasterises them itself: once an image's 2×2 matrix has been rounded to
 multiples of 2**-30, all arithmetic is exact, so the pixels depend on the font files alone.
 """
 
@@ -20,11 +20,11 @@ UNIT = 256  # fixed-point units a pixel
 CURVE = 4  # straight pieces a quadratic curve
 
 Edges = NDArray[np.float64]
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 def letter_edges(font: Path, letters: Iterable[str]) -> dict[str, Edges]:
-    """The outline of each letter that the font has: [edges, 2, 2] from (x, y) to (x, y), y upwards.
+    """Return the outline of each letter that the font has: [edges, 2, 2], (x, y) to (x, y), y upwards.
 
     Units: half font units at most 1/32 apart, which float64 holds exactly.
     """
@@ -32,7 +32,7 @@ def letter_edges(font: Path, letters: Iterable[str]) -> dict[str, Edges]:
     from fontTools.pens.recordingPen import DecomposingRecordingPen
     from fontTools.ttLib import TTFont
 
-    found: dict[str, Edges] = {}
+    edges_of: dict[str, Edges] = {}
     with TTFont(font, lazy=True) as opened:
         names, shapes = opened.getBestCmap(), opened.getGlyphSet()
         for letter in letters:
@@ -58,12 +58,12 @@ def letter_edges(font: Path, letters: Iterable[str]) -> dict[str, Edges]:
                 elif verb in ("closePath", "endPath") and last != start:
                     edges.append([last, start])
             if edges:
-                found[letter] = np.array(edges, dtype=np.float64)
-    return found
+                edges_of[letter] = np.array(edges, dtype=np.float64)
+    return edges_of
 
 
 def centred(edges: Edges, side: float) -> Edges:
-    """The outline moved so that its box is centred on 0 and scaled so that the longer side is `side`."""
+    """Return the outline with its box centred on 0 and its longer side scaled to `side`."""
     low, high = edges.min((0, 1)), edges.max((0, 1))
     moved: Edges = (edges - (low + high) / 2) * (side / float((high - low).max()))
     return moved
@@ -71,40 +71,40 @@ def centred(edges: Edges, side: float) -> Edges:
 
 def rasterise(
     outlines: Sequence[Edges], which: NDArray[np.int64], matrices: Any, moves: Any, size: int
-) -> Pictures:
-    """Pictures of outlines, ink 255 on 0: [n, size, size] uint8.
+) -> Images:
+    """Draw outlines as images, ink 255 on 0: [n, size, size] uint8.
 
-    outlines: each [edges, 2, 2], centred on 0, y upwards; which: [n] the outline of each picture;
+    outlines: arrays [edges, 2, 2], centred on 0, y upwards; which: [n] the outline of each image;
     matrices: [n, 2, 2] from outline to pixels; moves: [n, 2] pixels right and up, from the middle.
     """
     matrices = np.round(matrices * 2.0**30) / 2.0**30
     moves = np.round(moves * UNIT)
-    pictures = np.empty((len(which), size, size), dtype=np.uint8)
+    images = np.empty((len(which), size, size), dtype=np.uint8)
     for first in range(0, len(which), 256):
         part = slice(first, first + 256)
-        pictures[part] = _raster(outlines, which[part], matrices[part], moves[part], size)
-    return pictures
+        images[part] = _raster(outlines, which[part], matrices[part], moves[part], size)
+    return images
 
 
 def _raster(
     outlines: Sequence[Edges], which: NDArray[np.int64], matrices: Any, moves: Any, size: int
-) -> Pictures:
+) -> Images:
     lengths = np.array([len(outlines[w]) for w in which])
-    picture = np.repeat(np.arange(len(which)), lengths)
+    image = np.repeat(np.arange(len(which)), lengths)
     edges = np.concatenate([outlines[w] for w in which])
-    matrix = matrices[picture]
+    matrix = matrices[image]
     x = edges[..., 0] * matrix[:, None, 0, 0] + edges[..., 1] * matrix[:, None, 0, 1]
     y = edges[..., 0] * matrix[:, None, 1, 0] + edges[..., 1] * matrix[:, None, 1, 1]
     middle = size * UNIT // 2
-    x = np.round(x * UNIT + moves[picture][:, None, 0]).astype(np.int64) + middle
-    y = middle - np.round(y * UNIT + moves[picture][:, None, 1]).astype(np.int64)
-    return _covered(picture, x, y, len(which), size)
+    x = np.round(x * UNIT + moves[image][:, None, 0]).astype(np.int64) + middle
+    y = middle - np.round(y * UNIT + moves[image][:, None, 1]).astype(np.int64)
+    return _covered(image, x, y, len(which), size)
 
 
 def _covered(
-    picture: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], count: int, size: int
-) -> Pictures:
-    """Coverage by the non-zero winding rule, from edges in fixed-point units with y downwards."""
+    image: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64], count: int, size: int
+) -> Images:
+    """Return the coverage by the non-zero winding rule, from edges in fixed-point units with y downwards."""
     sign = np.where(y[:, 0] < y[:, 1], 1, -1)
     top, bottom = y.min(1), y.max(1)
     step = UNIT // ROWS
@@ -119,13 +119,13 @@ def _covered(
     place = np.clip(place, 0, size * UNIT)
     pixel, part = place // UNIT, place % UNIT
     wide = size + 2
-    cell = (picture[edge] * (size * ROWS) + line) * wide + pixel
+    cell = (image[edge] * (size * ROWS) + line) * wide + pixel
     turn = sign[edge]
     cells = count * size * ROWS * wide
     ink = np.bincount(cell, turn * (UNIT - part), cells) + np.bincount(cell + 1, turn * part, cells)
     winding = np.cumsum(ink.reshape(count, size, ROWS, wide)[..., :size], axis=-1)
     covered = np.minimum(np.abs(winding), UNIT).sum(2)  # 0 … ROWS·UNIT, whole numbers
-    shade: Pictures = (covered.astype(np.int64) * 255 // (ROWS * UNIT)).astype(np.uint8)
+    shade: Images = (covered.astype(np.int64) * 255 // (ROWS * UNIT)).astype(np.uint8)
     return shade
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 @cache
 def read_list(file: str) -> dict[str, Any]:
-    """The content of one of the package's JSON files."""
+    """Return the content of one of the package's JSON files."""
     text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
-    told: dict[str, Any] = json.loads(text)
-    return told
+    content: dict[str, Any] = json.loads(text)
+    return content

@@ -22,7 +22,7 @@ DEVIATION = (4 * (256**2 - 1) / 12) ** 0.5  # of the sum of four bytes
 class Blobs(Dataset):
     """Classes are Gaussian clouds: a centre of deviation `apart`, examples around it of deviation 1.
 
-    Made when loaded, as uint8 (32 grey levels a unit of deviation) so that any input shape fits: (16,) for
+    Generated when loaded, as uint8 (32 grey levels a unit of deviation), in any input shape: (16,) for
     points, (3, 84, 84) for arrays of mini-ImageNet's size. Inputs have mean 0 and deviation about 1.
     """
 
@@ -32,20 +32,20 @@ class Blobs(Dataset):
     held_out: int = setting(20, "classes of validation, and of meta-test", at_least=1)
     images: int = setting(20, "examples of each class", at_least=2)
     apart: float = setting(1.0, "deviation of the class centres, in deviations of a class", at_least=0)
-    variant: int = setting(0, "seed of the examples: another one, other clouds", at_least=0)
+    variant: int = setting(0, "seed of the examples; another variant has other clouds", at_least=0)
 
     def describe(self) -> Facts:
-        """What the settings say."""
+        """Return what the settings say."""
         classes: dict[str, int] = dict(
             zip(("train", "validation", "test"), (self.classes, self.held_out, self.held_out), strict=True)
         )
         return Facts("classification", self.shape, None, classes, dict.fromkeys(classes, self.images))
 
     def load(self, device: Device) -> Source:
-        """Makes the examples; raises Invalid where they would not fit in memory."""
+        """Generate the examples; raises Invalid where they would not fit in memory."""
         import psutil
 
-        from metabench.data import TableSource
+        from metabench.data import TensorSource
 
         counts = self.describe().classes
         size = sum(counts.values()) * self.images * prod(self.shape)
@@ -58,13 +58,13 @@ class Blobs(Dataset):
             splits[split] = ClassIndex.of_counts(names, [self.images] * len(names), first * self.images)
             first += len(names)
         deviation = GREY / 255 * (1 + self.apart**2) ** 0.5
-        return TableSource(
+        return TensorSource(
             f"blobs-{self.variant}", self.examples(first), splits, device,
             mean=(CENTRE / 255,), std=(deviation,),
         )  # fmt: skip
 
     def examples(self, classes: int) -> np.ndarray[Any, Any]:
-        """The examples of the first classes, [classes·images, *shape] uint8."""
+        """Return the examples of the first classes, [classes·images, *shape] uint8."""
         inputs = prod(self.shape)
         key = draws.key("metabench", "blobs", self.variant)
         out = np.empty((classes, self.images, inputs), dtype=np.uint8)
@@ -76,9 +76,10 @@ class Blobs(Dataset):
 
 
 def bell(streams: draws.Words, count: int) -> np.ndarray[Any, Any]:
-    """Nearly normal draws of mean 0 and deviation 1, [streams, count] float32: sums of four random bytes.
+    """Return nearly normal draws of mean 0 and deviation 1, [streams, count] float32.
 
-    Whole numbers up to the last step, so they are the same on every machine; 3.45 is the largest.
+    They are sums of four random bytes, integers up to the last step, so they are equal on every machine;
+    3.45 is the largest.
     """
     pairs = np.uint64(0x00FF00FF00FF00FF)
     words = draws.words(streams, -(-count // 2))

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split, setting
-from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.archives import members, names
-from metabench.data.classes import arrange
-from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.images import Shape, decode_all
+from metabench.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ClassIndex,
+    ImageDataset,
+    RemoteFile,
+    Shape,
+    arrange,
+    cached,
+    decode_all,
+    member_names,
+    members,
+)
 from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
@@ -23,12 +31,12 @@ FOLDER = "CUB_200_2011/images/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cub(PictureDataset):
+class Cub(ImageDataset):
     """200 species of birds, 11,788 colour photographs, 41 to 60 of each class.
 
     closer-look: every second class is meta-train, the rest in turn validation and meta-test, 100 + 50 + 50
     (Chen et al. 2019); meta-dataset: 140 + 30 + 30 (Triantafillou et al. 2020), of which 43 photographs
-    stand in ImageNet too. The middle square is kept, of a picture 15 % larger.
+    are also in ImageNet. The middle square is kept, of an image 15 % larger.
     """
 
     name: ClassVar[str] = "cub"
@@ -38,7 +46,7 @@ class Cub(PictureDataset):
     total: ClassVar[int] = 11_788
 
     def files(self) -> Sequence[RemoteFile]:
-        """The archive of Caltech."""
+        """Return the archive of Caltech."""
         return (
             RemoteFile(
                 "cub/CUB_200_2011.tgz",
@@ -52,17 +60,17 @@ class Cub(PictureDataset):
         )
 
     def describe(self) -> Facts:
-        """Constants of the package's split lists."""
+        """Return constants of the package's split lists."""
         classes: dict[str, int] = {split: len(numbers) for split, numbers in self._numbers().items()}
         return Facts(
             "classification", (3, self.size, self.size), None, classes, dict.fromkeys(classes, self.fewest)
         )
 
     def load(self, device: Device) -> Source:
-        """Reads the archive, or the cache of an earlier reading; raises DataError where it is not whole."""
+        """Read the archive, or the cache of an earlier reading; raises DataError if it is not whole."""
         index = self._index()
         shape = Shape(self.size, fit="crop", margin=1.15)
-        pictures = cached(
+        images = cached(
             self.cache_name("1", shape), (int(index.count.sum()), *shape.input_shape),
             lambda out: self._fill(out, shape),
         )  # fmt: skip
@@ -70,14 +78,14 @@ class Cub(PictureDataset):
             split: index.only([index.names[number - 1] for number in numbers])
             for split, numbers in self._numbers().items()
         }
-        return self.source(f"cub-{self.split}", pictures, splits, device, IMAGENET_MEAN, IMAGENET_STD)
+        return self.source(f"cub-{self.split}", images, splits, device, IMAGENET_MEAN, IMAGENET_STD)
 
     def _numbers(self) -> Mapping[Split, Sequence[int]]:
-        told: Mapping[Split, Sequence[int]] = read_list("cub.json")[self.split]
-        return told
+        numbers: Mapping[Split, Sequence[int]] = read_list("cub.json")[self.split]
+        return numbers
 
     def _index(self) -> ClassIndex:
-        """The classes and their sizes; kept in the cache, as listing the archive takes half a minute."""
+        """Return the classes and their sizes, from the cache, as listing the archive takes 30 s."""
         text = cached(self.cache_name("names"), (1 << 15,), self._fill_names)
         lines = bytes(text).rstrip(b"\0").decode().split("\n")
         pairs = [line.rsplit(" ", 1) for line in lines]
@@ -86,11 +94,11 @@ class Cub(PictureDataset):
     def _fill_names(self, out: np.ndarray[Any, Any]) -> None:
         import numpy as np
 
-        index, _ = arrange(_labelled(names(self.files()[0].place)))
+        index, _ = arrange(_labelled(member_names(self.files()[0].place)))
         if len(index) != 200 or int(index.count.sum()) != self.total or index.fewest < self.fewest:
             raise DataError(
-                f"{self.files()[0].place} holds {int(index.count.sum())} images of {len(index)} classes, "
-                f"the smallest of {index.fewest}; known are {self.total} of 200; fetch it again"
+                f"{self.files()[0].place} must hold {self.total} images of 200 classes, got "
+                f"{int(index.count.sum())} of {len(index)}; fetch it again"
             )
         text = "\n".join(f"{n} {c}" for n, c in zip(index.names, index.count, strict=True)).encode()
         out[:] = 0
@@ -98,7 +106,7 @@ class Cub(PictureDataset):
 
     def _fill(self, out: np.ndarray[Any, Any], shape: Shape) -> None:
         path = self.files()[0].place
-        _, rows = arrange(_labelled(names(path)))
+        _, rows = arrange(_labelled(member_names(path)))
         decode_all(
             (
                 (rows[name], f"{path.name}:{name}", content)
@@ -110,7 +118,7 @@ class Cub(PictureDataset):
 
 
 def _labelled(files: Sequence[str]) -> dict[str, str]:
-    """The class of each photograph, from its name in the archive."""
+    """Return the class of each photograph, from its name in the archive."""
     return {
         name: name.removeprefix(FOLDER).split("/")[0]
         for name in files

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from metabench import REQUIRED, DataError, Dataset, Facts, Source, Split, setting
-from metabench.data import ClassIndex, data_folder
-from metabench.data.remote import file_digest
-from metabench.data.splitting import ALIASES, by_fractions, by_list
+from metabench.data import ClassIndex, by_fractions, by_list, data_folder, file_digest, split_named
+from metabench.records import SPLITS
 
 if TYPE_CHECKING:
     from metabench.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Dataset):
+class Features(Dataset):
     """Feature vectors with class labels, such as the embeddings of any model.
 
     .npz: arrays `x` [examples, …] and `y` [examples], and where it has one `split` [examples]; .csv or
@@ -60,7 +59,7 @@ class Table(Dataset):
 
     def load(self, device: Device) -> Source:
         """The features as one tensor; raises DataError where a value is missing or a class in two splits."""
-        from metabench.data import TableSource
+        from metabench.data import TensorSource
 
         if self.missing() is not None:
             raise DataError(str(self.missing()))
@@ -77,7 +76,7 @@ class Table(Dataset):
             part = np.concatenate([x[f : f + n] for f, n in zip(train.first, train.count, strict=True)])
             x = (x - part.mean(0)) / np.maximum(part.std(0), 1e-12)
         x = np.ascontiguousarray(x, dtype=np.float32)
-        return TableSource("table", x, splits, device, content=content)
+        return TensorSource("table", x, splits, device, content=content)
 
     def _digest(self) -> str:
         """SHA-256 over the bytes of the file and, where there is one, of the list of splits."""
@@ -92,15 +91,15 @@ class Table(Dataset):
             raise DataError(f"{self.file()}: {len(x)} rows of features and {len(y)} labels")
         names = np.array([str(label) for label in y])
         if told is not None:
-            unknown = sorted(set(map(str, told)) - set(ALIASES))
+            unknown = sorted(part for part in set(map(str, told)) if split_named(part) is None)
             if unknown:
                 raise DataError(
                     f"{self.file()}: unknown split {unknown[0]!r}; known: train, validation, test"
                 )
-            parts = np.array([ALIASES[str(part)] for part in told])
+            parts = np.array([split_named(str(part)) for part in told])
             chosen: dict[Split, list[str]] = {
-                split: sorted(set(names[parts == split].tolist()))
-                for split in dict.fromkeys(ALIASES.values())
+                split: sorted(set(names[parts == split].tolist()))  # type: ignore[misc]
+                for split in SPLITS
                 if (parts == split).any()
             }
             keys = np.char.add(np.char.add(parts, "/"), names)

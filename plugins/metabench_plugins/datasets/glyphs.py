@@ -40,80 +40,80 @@ SCRIPTS: dict[Split, tuple[str, ...]] = {
 SIZE = 28
 LETTER = 20.0  # pixels of a letter's longer side, before its random change
 ANGLE, SHEAR, SCALE, SHIFT = 15.0, 0.2, 0.2, 2.0  # degrees, ratio, log ratio, pixels: largest changes
-SHRINK = 0.1  # log ratio that keeps most enlarged letters inside the picture
+SHRINK = 0.1  # log ratio that keeps most enlarged letters inside the image
 
 OUTLINES = "0bc139e358e0a03430d599fcbfccb39752a50c6f521599cbe102f13938dcd7ae"
-"""SHA-256 of every outline; another one means other font files, and so other tasks."""
-PICTURES = "3857b33c65904de34aa1d4d474b1960015b85c8321d64ad2377d434a1e4cdccd"
-"""SHA-256 of the pictures under default settings, by `metabench.data.cache.digest`."""
+"""SHA-256 of all outlines; another digest means other font files, and so other tasks."""
+IMAGES = "3857b33c65904de34aa1d4d474b1960015b85c8321d64ad2377d434a1e4cdccd"
+"""SHA-256 of the images under default settings, by `metabench.data.cache.digest`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glyphs(Dataset):
     """Printed letters, 28×28 grey: classes are letters, and no script is in two splits.
 
-    Every picture has one of twelve typefaces and a random rotation, shear, scale and shift of its own.
+    Every image has one of twelve typefaces and a random rotation, shear, scale and shift of its own.
     Rendered in seconds at first use, then cached. Nearest neighbour on pixels: 43 % at 5 ways, 23 % at 20.
     """
 
     name: ClassVar[str] = "glyphs"
-    images: int = setting(24, "pictures of each letter; picture j has typeface j mod 12", at_least=2)
-    variant: int = setting(0, "seed of the random changes: another one, other pictures", at_least=0)
+    images: int = setting(24, "images of each letter; image j has typeface j mod 12", at_least=2)
+    variant: int = setting(0, "seed of the random changes; another variant has other images", at_least=0)
 
     def describe(self) -> Facts:
-        """Constants of the package: 386, 319 and 118 letters."""
+        """Return constants of the package: 386, 319 and 118 letters."""
         classes: dict[str, int] = {split: len(names) for split, names in letters().items()}
         return Facts("classification", (1, SIZE, SIZE), None, classes, dict.fromkeys(classes, self.images))
 
     def load(self, device: Device) -> Source:
-        """Renders the letters or reads them from the cache; raises DataError where the fonts are others."""
-        from metabench.data import TableSource
+        """Render the letters or read them from the cache; raises DataError if the fonts are others."""
+        from metabench.data import TensorSource
 
         default = (self.images, self.variant) == (24, 0)
         name = f"glyphs-{OUTLINES[:8]}-{self.images}-{self.variant}"
         count = sum(map(len, letters().values())) * self.images
-        pictures = cached(name, (count, 1, SIZE, SIZE), self.render, sha256=PICTURES if default else None)
+        images = cached(name, (count, 1, SIZE, SIZE), self.render, sha256=IMAGES if default else None)
         splits: dict[Split, ClassIndex] = {}
         first = 0
         for split, names in letters().items():
             splits[split] = ClassIndex.of_counts(names, [self.images] * len(names), first)
             first += self.images * len(names)
-        return TableSource(f"glyphs-{self.variant}", pictures, splits, device)
+        return TensorSource(f"glyphs-{self.variant}", images, splits, device)
 
     def render(self, out: np.ndarray[Any, Any]) -> None:
-        """Draws all pictures into `out` [letters·images, 1, 28, 28]: train, validation, test in turn."""
+        """Draw all images into `out` [letters·images, 1, 28, 28]: train, validation, test in turn."""
         from metabench_plugins.datasets._outlines import rasterise
 
         chosen = [letter for names in letters().values() for letter in names]
         outlines = font_outlines(chosen)
         if outlines_digest(outlines) != OUTLINES:
             raise DataError(
-                f"the DejaVu fonts in {font_folder()} are not those that glyphs was made for, so its tasks "
-                "would differ from everybody's; install matplotlib from PyPI into this environment"
+                f"the DejaVu fonts in {font_folder()} must be those of matplotlib's wheels, or tasks "
+                "would differ between machines; install matplotlib from PyPI into this environment"
             )
-        picture = np.arange(len(chosen) * self.images)
-        which = picture // self.images * len(FACES) + picture % self.images % len(FACES)
-        matrices, moves = _changes(draws.streams(draws.key("metabench", "glyphs", self.variant), picture))
+        image = np.arange(len(chosen) * self.images)
+        which = image // self.images * len(FACES) + image % self.images % len(FACES)
+        matrices, moves = _changes(draws.streams(draws.key("metabench", "glyphs", self.variant), image))
         out[:, 0] = rasterise(outlines, which, matrices, moves, SIZE)
 
 
 @cache
 def letters() -> dict[Split, list[str]]:
-    """The letters of each split."""
+    """Return the letters of each split."""
     text = resources.files(__package__).joinpath("glyphs.json").read_text(encoding="utf-8")
-    told: dict[Split, str] = json.loads(text)["letters"]
-    return {split: list(told[split]) for split in SCRIPTS}
+    by_split: dict[Split, str] = json.loads(text)["letters"]
+    return {split: list(by_split[split]) for split in SCRIPTS}
 
 
 def font_folder() -> Path:
-    """Where this environment's matplotlib keeps its fonts."""
+    """Return the folder of the fonts of this environment's matplotlib."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def font_outlines(chosen: Sequence[str]) -> list[Any]:
-    """The centred outlines of these letters, all faces of the first one first: each [edges, 2, 2]."""
+    """Return the centred outlines [edges, 2, 2] of these letters, all faces of the first letter first."""
     from metabench_plugins.datasets._outlines import centred, letter_edges
 
     faces = [letter_edges(font_folder() / face, chosen) for face in FACES]
@@ -121,7 +121,7 @@ def font_outlines(chosen: Sequence[str]) -> list[Any]:
 
 
 def outlines_digest(outlines: Sequence[Any]) -> str:
-    """SHA-256 over all outlines in units of 2**-20 pixels, which all machines round alike."""
+    """Return the SHA-256 of all outlines in units of 2**-20 pixels, which all machines round alike."""
     sha = hashlib.sha256()
     for outline in outlines:
         sha.update(np.round(outline * 2.0**20).astype("<i8").tobytes())
@@ -129,11 +129,11 @@ def outlines_digest(outlines: Sequence[Any]) -> str:
 
 
 def choose(candidates: Sequence[str], likeness: Any) -> dict[Split, list[str]]:
-    """The letters of each split that stay when near-equal shapes are dropped.
+    """Return the letters of each split that stay when near-equal shapes are dropped.
 
-    likeness: [n, n], the correlation of two letters' pictures, mean over the faces. Test letters choose
-    first, then validation, then train, each in the order of their code points; a letter goes where an
-    earlier one of another split is more than 0.85 like it, or one of its own split more than 0.92.
+    likeness: [n, n], the correlation of two letters' images, mean over the faces. Test letters choose
+    first, then validation, then train, each in the order of their code points; a letter is dropped if
+    an earlier letter of another split is more than 0.85 like it, or of its own split more than 0.92.
     """
     import unicodedata
 
@@ -152,7 +152,7 @@ def choose(candidates: Sequence[str], likeness: Any) -> dict[Split, list[str]]:
 
 
 def likeness(chosen: Sequence[str]) -> Any:
-    """[n, n]: how like two letters look when centred and of one size; 1 is the same, by all faces' mean."""
+    """Return [n, n]: the correlation of two letters, centred and of equal size, as the mean over faces."""
     from metabench_plugins.datasets._outlines import rasterise
 
     outlines = font_outlines(chosen)
@@ -165,7 +165,7 @@ def likeness(chosen: Sequence[str]) -> Any:
 
 
 def _changes(streams: draws.Words) -> tuple[Any, Any]:
-    """A rotation of a shear of a scaling, [n, 2, 2], and a shift in pixels, [n, 2], of each stream."""
+    """Return a rotation of a shear of a scaling [n, 2, 2] and a shift in pixels [n, 2], of each stream."""
     drawn = draws.uniform(streams, 6, -1.0, 1.0)
     cos, sin = np.cos(np.radians(ANGLE) * drawn[:, 0]), np.sin(np.radians(ANGLE) * drawn[:, 0])
     wide, high = np.exp(SCALE * drawn[:, 1] - SHRINK), np.exp(SCALE * drawn[:, 2] - SHRINK)

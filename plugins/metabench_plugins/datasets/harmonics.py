@@ -28,12 +28,12 @@ class Harmonics(Dataset):
     noise: float = setting(0.0, "standard deviation of the noise on support targets", at_least=0)
 
     def describe(self) -> Facts:
-        """Regression of one number on one number, tasks without end."""
+        """Return the facts of an endless regression of one number on one number."""
         endless = {"train": 0, "validation": 0, "test": 0}
         return Facts("regression", (1,), 1, endless, dict(endless))
 
     def load(self, device: Device) -> Source:
-        """Needs no data."""
+        """Return a source; there is no data to load."""
         return _Sums(device, self.components, self.noise)
 
 
@@ -65,11 +65,11 @@ class _Sums(Source):
     ) -> Mapping[str, np.ndarray[Any, Any]]:
         """frequency [T]; amplitude, phase [T, components]; support and query: the places x; index [T]."""
         if protocol.ways != 1:
-            raise Invalid(f"harmonics is regression: its protocol has ways = 1, not {protocol.ways}")
+            raise Invalid(f"harmonics is a regression: ways must be 1, got {protocol.ways}")
         count = self.components
         key = draws.key("metabench", "harmonics", count, split, protocol.shots, protocol.queries, seed)
         parts = draws.streams(key, indices, 3)
-        told = {
+        arrays = {
             "frequency": draws.uniform(parts[:, 0], 1, 0.5, 1.5)[:, 0],
             "phase": draws.uniform(parts[:, 0], count, 0.0, 2 * np.pi, first=1),
             "amplitude": draws.uniform(parts[:, 0], count, 0.5, 2.0, first=1 + count)
@@ -79,5 +79,5 @@ class _Sums(Source):
             "index": np.asarray(indices, dtype=np.int64),
         }
         if self.noise:
-            told["noise"] = draws.normal(parts[:, 1], protocol.shots, first=protocol.shots)
-        return told
+            arrays["noise"] = draws.normal(parts[:, 1], protocol.shots, first=protocol.shots)
+        return arrays

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from metabench import REQUIRED, DataError, Facts, Source, Split, setting
-from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached, data_folder
-from metabench.data.cache import fingerprint
-from metabench.data.classes import arrange
-from metabench.data.images import Fit, Shape, decode_all
-from metabench.data.remote import file_digest
-from metabench.data.splitting import ALIASES, by_fractions, by_list
+from metabench.data import (
+    ClassIndex,
+    ImageDataset,
+    RemoteFile,
+    Shape,
+    arrange,
+    by_fractions,
+    by_list,
+    cached,
+    data_folder,
+    decode_all,
+    file_digest,
+    fingerprint,
+    split_named,
+)
 from metabench.records import SPLITS
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder(PictureDataset):
+class ImageFolder(ImageDataset):
     """A folder of images in one folder for each class, in any format that Pillow reads.
 
     Either path/SPLIT/CLASS/image with train, validation (or val) and test as SPLIT, or path/CLASS/image
@@ -81,7 +90,7 @@ class ImageFolder(PictureDataset):
                 f"imagefolder: the images in {self.folder()} have the digest {content}, not {self.content}"
             )
         shape = self._shape()
-        pictures = cached(
+        images = cached(
             f"imagefolder-{fingerprint(content, str(shape))}",
             (len(files), *shape.input_shape),
             lambda out: self._fill(files, shape, out),
@@ -89,7 +98,7 @@ class ImageFolder(PictureDataset):
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, shape.channels):
                 raise DataError(f"imagefolder: {name} has {len(values)} values for {shape.channels} channels")
-        return self.source("imagefolder", pictures, splits, device, self.mean, self.std, content)
+        return self.source("imagefolder", images, splits, device, self.mean, self.std, content)
 
     def _arranged(self) -> tuple[dict[Split, ClassIndex], list[str]]:
         """The classes of each split, and every image file in the order of its rows."""
@@ -121,8 +130,7 @@ class ImageFolder(PictureDataset):
         return hashlib.sha256(json.dumps(classes).encode() + images.tobytes()).hexdigest()
 
     def _shape(self) -> Shape:
-        fit: Fit = self.fit  # type: ignore[assignment]  # its choices are those of Fit
-        return Shape(self.size, self.colour, fit)
+        return Shape(self.size, self.colour, self.fit)  # type: ignore[arg-type]  # choices of the setting
 
     def _fill(self, files: Sequence[str], shape: Shape, out: Any) -> None:
         folder = self.folder()
@@ -136,7 +144,7 @@ class ImageFolder(PictureDataset):
         """The class of each image file, named from the folder, for each split."""
         folder = self.folder()
         tops = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _shown(entry.name))
-        named = {top: ALIASES[top] for top in tops if top in ALIASES}
+        named = {top: split for top in tops if (split := split_named(top)) is not None}
         if {"train", "test"} <= set(named.values()):
             if len(set(named.values())) < len(named):
                 raise DataError(f"{folder} has two folders of one split: {', '.join(named)}")

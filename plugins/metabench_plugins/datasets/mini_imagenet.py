@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split
-from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.safe_pickle import read_pickle
+from metabench.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ClassIndex,
+    ImageDataset,
+    RemoteFile,
+    cached,
+    read_pickle,
+)
 from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ DROPBOX: dict[Split, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiniImagenet(PictureDataset):
+class MiniImagenet(ImageDataset):
     """100 classes of ImageNet, 600 colour images of 84×84 each: 64 for meta-train, 16 and 20.
 
     Normalised by ImageNet's mean and deviation of each channel. The files are pickles; they are read by a
@@ -34,11 +40,11 @@ class MiniImagenet(PictureDataset):
     """
 
     name: ClassVar[str] = "mini-imagenet"
-    each: ClassVar[int] = 600
+    images_per_class: ClassVar[int] = 600
     side: ClassVar[int] = 84
 
     def files(self) -> Sequence[RemoteFile]:
-        """One pickle for each split; upstream tells no digests, so content is checked against the split."""
+        """Return one pickle for each split; upstream has no digests, so `load` checks the classes."""
         return tuple(
             RemoteFile(
                 f"mini-imagenet/mini-imagenet-cache-{split}.pkl",
@@ -53,50 +59,55 @@ class MiniImagenet(PictureDataset):
         )
 
     def describe(self) -> Facts:
-        """Constants of the package's split list."""
+        """Return constants of the package's split list."""
         classes: dict[str, int] = {split: len(names) for split, names in split_classes().items()}
         return Facts(
-            "classification", (3, self.side, self.side), None, classes, dict.fromkeys(classes, self.each)
+            "classification",
+            (3, self.side, self.side),
+            None,
+            classes,
+            dict.fromkeys(classes, self.images_per_class),
         )
 
     def load(self, device: Device) -> Source:
-        """Reads the pickles, or the cache of an earlier reading; raises DataError for a part of them."""
+        """Read the pickles, or the cache of an earlier reading; raises DataError for a part of them."""
         names = [name for part in split_classes().values() for name in part]
-        shape = (len(names) * self.each, 3, self.side, self.side)
-        pictures = cached(self.cache_name("1"), shape, self._fill)
+        shape = (len(names) * self.images_per_class, 3, self.side, self.side)
+        images = cached(self.cache_name("1"), shape, self._fill)
         splits: dict[Split, ClassIndex] = {}
         first = 0
         for split, part in split_classes().items():
-            splits[split] = ClassIndex.of_counts(part, [self.each] * len(part), first)
-            first += len(part) * self.each
-        return self.source(self.name, pictures, splits, device, IMAGENET_MEAN, IMAGENET_STD)
+            splits[split] = ClassIndex.of_counts(part, [self.images_per_class] * len(part), first)
+            first += len(part) * self.images_per_class
+        return self.source(self.name, images, splits, device, IMAGENET_MEAN, IMAGENET_STD)
 
     def _fill(self, out: np.ndarray[Any, Any]) -> None:
         first = 0
         for file, (split, names) in zip(self.files(), split_classes().items(), strict=True):
             images, rows = _read(file, (self.side, self.side, 3))
             if set(rows) != set(names):
-                raise DataError(f"{file.place} does not hold the {len(names)} classes of split {split!r}")
+                raise DataError(f"{file.place} must hold the {len(names)} classes of split {split!r}")
             for name in names:
-                if len(rows[name]) != self.each:
+                if len(rows[name]) != self.images_per_class:
                     raise DataError(
-                        f"{file.place}: the class {name!r} has {len(rows[name])} images, not {self.each}"
+                        f"{file.place}: the class {name!r} must have {self.images_per_class} images, "
+                        f"got {len(rows[name])}"
                     )
-                out[first : first + self.each] = images[rows[name]].transpose(0, 3, 1, 2)
-                first += self.each
+                out[first : first + self.images_per_class] = images[rows[name]].transpose(0, 3, 1, 2)
+                first += self.images_per_class
 
 
 def split_classes() -> Mapping[Split, Sequence[str]]:
-    """The synsets of each split."""
-    told: Mapping[Split, Sequence[str]] = read_list("mini_imagenet.json")["classes"]
-    return told
+    """Return the synsets of each split."""
+    classes: Mapping[Split, Sequence[str]] = read_list("mini_imagenet.json")["classes"]
+    return classes
 
 
 def _read(file: RemoteFile, shape: tuple[int, ...]) -> tuple[np.ndarray[Any, Any], dict[str, list[int]]]:
-    told = {_text(key): value for key, value in read_pickle(file.place).items()}
-    images, classes = told.get("image_data"), told.get("class_dict")
+    document = {_text(key): value for key, value in read_pickle(file.place).items()}
+    images, classes = document.get("image_data"), document.get("class_dict")
     if images is None or not isinstance(classes, dict) or images.dtype != "u1" or images.shape[1:] != shape:
-        raise DataError(f"{file.place} does not hold image_data {shape} and class_dict; fetch it again")
+        raise DataError(f"{file.place} must hold image_data {shape} and class_dict; fetch it again")
     return images, {_text(name): list(rows) for name, rows in classes.items()}
 
 

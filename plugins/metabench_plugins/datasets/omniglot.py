@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split, setting
-from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.archives import members
-from metabench.data.classes import arrange
-from metabench.data.images import Shape, decode_all
+from metabench.data import ClassIndex, ImageDataset, RemoteFile, Shape, arrange, cached, decode_all, members
 from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
@@ -28,13 +25,13 @@ HELD_OUT = ("Braille", "Futurama", "Gujarati", "Japanese_(hiragana)", "Syriac_(E
 
 
 def archive(name: str, sha256: str = "", md5: str = "") -> RemoteFile:
-    """One archive of the repository's folder python/."""
+    """Return an archive of the repository's folder python/."""
     urls = (f"{UPSTREAM}/{name}", f"{MIRROR}/{name}")
     return RemoteFile(f"omniglot/{name}", urls, sha256, md5, most=1 << 28)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Omniglot(PictureDataset):
+class Omniglot(ImageDataset):
     """Handwritten characters, 20 drawings of each, white on black; Vinyals' or Lake's split.
 
     vinyals: 1,028 + 172 + 423 characters (Vinyals et al. 2016); lake: the background and evaluation
@@ -48,14 +45,14 @@ class Omniglot(PictureDataset):
     size: int = setting(28, "pixels of a side", at_least=1, at_most=105)
 
     def files(self) -> Sequence[RemoteFile]:
-        """The background and evaluation archives."""
+        """Return the background and evaluation archives."""
         return (
             archive("images_background.zip", md5="68d2efa1b9178cc56df9314c21c6e718"),
             archive("images_evaluation.zip", md5="6b91aef0f799c5bb55b94e3f2daec811"),
         )
 
     def describe(self) -> Facts:
-        """Constants of the package's split lists."""
+        """Return constants of the package's split lists."""
         turns = 4 if self.rotations else 1
         classes: dict[str, int] = {split: turns * len(names) for split, names in self.characters().items()}
         return Facts(
@@ -63,47 +60,47 @@ class Omniglot(PictureDataset):
         )
 
     def characters(self) -> Mapping[Split, Sequence[str]]:
-        """The characters of each split, as "alphabet/characterNN"."""
+        """Return the characters of each split, as "alphabet/characterNN"."""
         return vinyals() if self.split == "vinyals" else lake()
 
     def load(self, device: Device) -> Source:
-        """Reads the archives, or the cache of an earlier reading; raises DataError for an absent class."""
+        """Read the archives, or the cache of an earlier reading; raises DataError if a class is absent."""
         return load_characters(self, self.characters(), f"omniglot-{self.split}", device)
 
 
 def load_characters(
     dataset: Any, characters: Mapping[Split, Sequence[str]], identity: str, device: Device
 ) -> Source:
-    """Characters of Omniglot's archives as a source; dataset: has files, size, rotations and source."""
+    """Return characters of Omniglot's archives as a source; dataset: has files, size, rotations, source."""
     every = sorted(name for names in characters.values() for name in names)
     index = ClassIndex.of_counts(every, [DRAWERS] * len(every))
     shape = Shape(dataset.size, colour=False, invert=True)
-    pictures = cached(
+    images = cached(
         dataset.cache_name("1", shape, every),
         (len(every) * DRAWERS, *shape.input_shape),
         lambda out: _read([file.place for file in dataset.files()], index, shape, out),
     )
     splits: dict[Split, ClassIndex] = {split: index.only(names) for split, names in characters.items()}
     if dataset.rotations:
-        splits = {split: one.rotated() for split, one in splits.items()}
+        splits = {split: index.rotated() for split, index in splits.items()}
         identity += "-rotations"
-    source: Source = dataset.source(identity, pictures, splits, device)
+    source: Source = dataset.source(identity, images, splits, device)
     return source
 
 
 @cache
 def vinyals() -> Mapping[Split, Sequence[str]]:
-    """The split of Vinyals et al. 2016 (1,028 + 172 + 423 characters)."""
-    told = read_list("omniglot_vinyals.json")["characters"]
+    """Return the split of Vinyals et al. 2016 (1,028 + 172 + 423 characters)."""
+    characters = read_list("omniglot_vinyals.json")["characters"]
     return {
         split: [f"{alphabet}/character{n:02d}" for alphabet, ns in alphabets.items() for n in ns]
-        for split, alphabets in told.items()
+        for split, alphabets in characters.items()
     }
 
 
 @cache
 def lake() -> Mapping[Split, Sequence[str]]:
-    """The background alphabets less five for validation, and the evaluation alphabets."""
+    """Return the background alphabets less five for validation, and the evaluation alphabets."""
     background = set(read_list("omniglot_lake.json")["background"])
     parts: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     for name in sorted(name for names in vinyals().values() for name in names):
@@ -117,20 +114,20 @@ def _read(archives: Sequence[Path], index: ClassIndex, shape: Shape, out: np.nda
     wanted = set(index.names)
     labelled: dict[str, str] = {}
     contents: dict[str, bytes] = {}  # 32,460 drawings take 10 MB
-    owner: dict[str, Path] = {}  # Greek and Latin stand in both small archives
+    owner: dict[str, Path] = {}  # Greek and Latin are in both small archives
     for path in archives:
-        for name, content in members(path, lambda name: name.endswith(".png"), most_member=1 << 20):
+        for name, content in members(path, lambda name: name.endswith(".png"), max_member_bytes=1 << 20):
             title = f"{path.name}:{name}"
             _, _, label = name.partition("/")
             label = label.rpartition("/")[0]
             if label in wanted and owner.setdefault(label, path) == path:
                 labelled[title], contents[title] = label, content
-    found, rows = arrange(labelled)
-    told = dict(zip(found.names, found.count, strict=True))
+    present, rows = arrange(labelled)
+    counts = dict(zip(present.names, present.count, strict=True))
     for name in index.names:
-        if told.get(name, 0) != DRAWERS:
+        if counts.get(name, 0) != DRAWERS:
             raise DataError(
-                f"the class {name!r} has {told.get(name, 0)} images instead of {DRAWERS} in "
+                f"the class {name!r} must have {DRAWERS} images, got {counts.get(name, 0)}, in "
                 f"{', '.join(str(path) for path in archives)}; fetch them again"
             )
 

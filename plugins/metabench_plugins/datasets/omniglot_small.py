@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from metabench import Facts, Source, Split, setting
-from metabench.data import PictureDataset, RemoteFile
+from metabench.data import ImageDataset, RemoteFile
 from metabench_plugins.datasets.omniglot import DRAWERS, archive, load_characters, vinyals
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ALPHABETS: dict[Split, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OmniglotSmall(PictureDataset):
+class OmniglotSmall(ImageDataset):
     """Omniglot's small archives: 114 + 22 + 106 handwritten characters, no alphabet in two splits.
 
     Meta-train is Balinese, Greek, Korean and Latin, validation Early Aramaic, meta-test Japanese,
@@ -34,7 +34,7 @@ class OmniglotSmall(PictureDataset):
     size: int = setting(28, "pixels of a side", at_least=1, at_most=105)
 
     def files(self) -> Sequence[RemoteFile]:
-        """The archives "background small 1" and "background small 2"."""
+        """Return the archives "background small 1" and "background small 2"."""
         return (
             archive(
                 "images_background_small1.zip",
@@ -47,7 +47,7 @@ class OmniglotSmall(PictureDataset):
         )
 
     def describe(self) -> Facts:
-        """Constants of the package."""
+        """Return constants of the package."""
         turns = 4 if self.rotations else 1
         classes: dict[str, int] = {split: turns * len(names) for split, names in characters().items()}
         return Facts(
@@ -55,13 +55,13 @@ class OmniglotSmall(PictureDataset):
         )
 
     def load(self, device: Device) -> Source:
-        """Reads the archives, or the cache of an earlier reading; raises DataError for an absent class."""
+        """Read the archives, or the cache of an earlier reading; raises DataError if a class is absent."""
         return load_characters(self, characters(), "omniglot-small", device)
 
 
 @cache
 def characters() -> Mapping[Split, Sequence[str]]:
-    """The characters of each split, as "alphabet/characterNN"."""
+    """Return the characters of each split, as "alphabet/characterNN"."""
     every = sorted(name for names in vinyals().values() for name in names)
     return {
         split: [name for name in every if name.split("/")[0] in alphabets]

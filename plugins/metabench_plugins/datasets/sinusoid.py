@@ -27,12 +27,12 @@ class Sinusoid(Dataset):
     noise: float = setting(0.0, "standard deviation of the noise on support targets", at_least=0)
 
     def describe(self) -> Facts:
-        """Regression of one number on one number, tasks without end."""
+        """Return the facts of an endless regression of one number on one number."""
         endless = {"train": 0, "validation": 0, "test": 0}
         return Facts("regression", (1,), 1, endless, dict(endless))
 
     def load(self, device: Device) -> Source:
-        """Needs no data."""
+        """Return a source; there is no data to load."""
         return _Waves(device, self.noise)
 
 
@@ -66,10 +66,10 @@ class _Waves(Source):
     ) -> Mapping[str, np.ndarray[Any, Any]]:
         """amplitude, phase [T]; support [T, shots] and query [T, queries]: the places x; index [T]."""
         if protocol.ways != 1:
-            raise Invalid(f"sinusoid is regression: its protocol has ways = 1, not {protocol.ways}")
+            raise Invalid(f"sinusoid is a regression: ways must be 1, got {protocol.ways}")
         key = draws.key("metabench", "sinusoid", split, protocol.shots, protocol.queries, seed)
         parts = draws.streams(key, indices, 3)
-        told = {
+        arrays = {
             "amplitude": draws.uniform(parts[:, 0], 1, 0.1, 5.0)[:, 0],
             "phase": draws.uniform(parts[:, 0], 1, 0.0, np.pi, first=1)[:, 0],
             "support": draws.uniform(parts[:, 1], protocol.shots, -5.0, 5.0),
@@ -77,5 +77,5 @@ class _Waves(Source):
             "index": np.asarray(indices, dtype=np.int64),
         }
         if self.noise:
-            told["noise"] = draws.normal(parts[:, 1], protocol.shots, first=protocol.shots)
-        return told
+            arrays["noise"] = draws.normal(parts[:, 1], protocol.shots, first=protocol.shots)
+        return arrays

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split
-from metabench.data import ClassIndex, PictureDataset, RemoteFile, cached
-from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
-from metabench.data.images import Shape, decode_all
-from metabench.data.safe_pickle import read_pickle
+from metabench.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ClassIndex,
+    ImageDataset,
+    RemoteFile,
+    Shape,
+    cached,
+    decode_all,
+    read_pickle,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +29,7 @@ UPSTREAM: dict[Split, str] = {"train": "train", "validation": "val", "test": "te
 
 
 @dataclass(frozen=True, kw_only=True)
-class TieredImagenet(PictureDataset):
+class TieredImagenet(ImageDataset):
     """608 classes of ImageNet, 779,165 colour images of 84×84: 351 for meta-train, 97 and 160.
 
     Normalised by ImageNet's mean and deviation of each channel. 16 GB once decoded, which stay a memory
@@ -37,7 +44,7 @@ class TieredImagenet(PictureDataset):
     side: ClassVar[int] = 84
 
     def files(self) -> Sequence[RemoteFile]:
-        """Images and labels of each split; upstream tells no digests, so content is checked by its counts."""
+        """Return images and labels of each split; upstream has no digests, so `load` checks the counts."""
         return tuple(
             RemoteFile(
                 f"tiered-imagenet/tiered-imagenet-{UPSTREAM[split]}_{what}.pkl",
@@ -51,14 +58,14 @@ class TieredImagenet(PictureDataset):
         )
 
     def describe(self) -> Facts:
-        """Constants of the package; images is a lower bound, ImageNet's smallest class."""
+        """Return constants of the package; images is a lower bound, ImageNet's smallest class."""
         classes: dict[str, int] = {split: count for split, (count, _) in self.counts.items()}
         return Facts(
             "classification", (3, self.side, self.side), None, classes, dict.fromkeys(classes, self.fewest)
         )
 
     def load(self, device: Device) -> Source:
-        """Reads the pickles, or the cache of an earlier reading; raises DataError where counts differ."""
+        """Read the pickles, or the cache of an earlier reading; raises DataError if counts differ."""
         splits: dict[Split, ClassIndex] = {}
         rows: dict[Split, np.ndarray[Any, Any]] = {}
         first = 0
@@ -67,10 +74,10 @@ class TieredImagenet(PictureDataset):
             splits[split], rows[split] = _rows(names, labels, first)
             first += len(labels)
         shape = Shape(self.side)
-        pictures = cached(
+        images = cached(
             self.cache_name("1"), (first, *shape.input_shape), lambda out: self._fill(out, rows, shape)
         )
-        return self.source(self.name, pictures, splits, device, IMAGENET_MEAN, IMAGENET_STD)
+        return self.source(self.name, images, splits, device, IMAGENET_MEAN, IMAGENET_STD)
 
     def _file(self, split: Split, what: str) -> RemoteFile:
         return self.files()[2 * list(self.counts).index(split) + (what == "images_png")]
@@ -79,13 +86,13 @@ class TieredImagenet(PictureDataset):
         import numpy as np
 
         file = self._file(split, "labels")
-        told = {_text(key): value for key, value in read_pickle(file.place).items()}
-        names = [_text(name) for name in told.get("label_specific_str", ())]
-        labels = np.asarray(told.get("label_specific", ()), dtype=np.int64)
+        document = {_text(key): value for key, value in read_pickle(file.place).items()}
+        names = [_text(name) for name in document.get("label_specific_str", ())]
+        labels = np.asarray(document.get("label_specific", ()), dtype=np.int64)
         if (len(names), len(labels)) != self.counts[split] or len(np.unique(labels)) != len(names):
             raise DataError(
-                f"{file.place} labels {len(labels)} images of {len(names)} classes; "
-                f"known are {self.counts[split][1]} of {self.counts[split][0]}"
+                f"{file.place} must label {self.counts[split][1]} images of "
+                f"{self.counts[split][0]} classes, got {len(labels)} of {len(names)}"
             )
         return names, labels
 
@@ -96,7 +103,7 @@ class TieredImagenet(PictureDataset):
             file = self._file(split, "images_png")
             images = read_pickle(file.place)
             if not isinstance(images, (list, tuple)) or len(images) != len(rows[split]):
-                raise DataError(f"{file.place} does not hold the {len(rows[split])} images of its labels")
+                raise DataError(f"{file.place} must hold the {len(rows[split])} images of its labels")
             decode_all(
                 (
                     (int(row), f"{file.place.name}[{n}]", bytes(image))
@@ -108,7 +115,7 @@ class TieredImagenet(PictureDataset):
 
 
 def _rows(names: Sequence[str], labels: np.ndarray[Any, Any], first: int) -> tuple[ClassIndex, Any]:
-    """The index of a split's classes, and the row of each image once images are sorted by class."""
+    """Return the index of a split's classes, and the row of each image once images are sorted by class."""
     import numpy as np
 
     index = ClassIndex.of_counts(names, np.bincount(labels, minlength=len(names)).tolist(), first)

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, setting
-from metabench.errors import RequestError, known
+from metabench.errors import RequestError, did_you_mean
 from metabench.report.scores import printable
 from metabench.report.summary import plain_cells
 from metabench.results.rows import task_text
@@ -37,7 +37,7 @@ class Plots(Report):
         """Writes <picture>-<suite>-<data set>-<task>.<format> for everything that there is to draw."""
         for form in self.formats:
             if form not in FORMATS:
-                raise RequestError(f"no picture is written as {form!r}; {known(form, FORMATS)}")
+                raise RequestError(f"no picture is written as {form!r}; {did_you_mean(form, FORMATS)}")
         return [path for _, each in draw(table, folder, self.formats) for path in each]
 
 

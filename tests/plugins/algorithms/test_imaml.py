@@ -61,7 +61,7 @@ def test_the_pull_keeps_weights_near_the_start() -> None:
 
 def test_a_pull_of_nothing_is_refused() -> None:
     from metabench import SettingError
-    from metabench.settings import fill
+    from metabench.settings import complete
 
     with pytest.raises(SettingError, match="proximal"):
-        fill(Imaml, {"proximal": 0})
+        complete(Imaml, {"proximal": 0})

@@ -6,7 +6,7 @@ import pytest
 
 from helpers.problems import built, query_error, trained
 from metabench import SettingError
-from metabench.settings import fill
+from metabench.settings import complete
 from metabench_plugins.algorithms.maml import Maml
 
 
@@ -32,4 +32,4 @@ def test_a_network_without_batch_norm_is_not_transductive() -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingError, match="inner_rate"):
-        fill(Maml, {"inner_rate": 0})
+        complete(Maml, {"inner_rate": 0})

@@ -14,7 +14,7 @@ import pytest
 from metabench.contracts import Backend
 from metabench.device import host as environment
 from metabench.plugins import load
-from metabench.settings import explain, make
+from metabench.settings import describe_settings, make
 from metabench_plugins.backends import _gpus as gpus
 from metabench_plugins.backends.cpu import Cpu
 from metabench_plugins.backends.cpu_ranks import CpuRanks
@@ -42,7 +42,7 @@ def test_four_backends_come_with_metabench() -> None:
 
 @pytest.mark.parametrize("cls", BACKENDS, ids=lambda cls: cls.name)
 def test_precision_and_determinism_are_settings_of_every_backend(cls: type[Backend]) -> None:
-    settings = {one.name: one for one in explain(cls)}
+    settings = {one.name: one for one in describe_settings(cls)}
 
     assert settings["precision"].default == "float32"
     assert settings["deterministic"].default is False

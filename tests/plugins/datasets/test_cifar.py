@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.archives import write_tgz
 from metabench import DataError, Protocol
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.device import Device
 from metabench_plugins.datasets import _cifar100 as cifar
 from metabench_plugins.datasets.cifar_fs import CifarFs, split_classes
@@ -59,7 +59,7 @@ def _whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dataset", [CifarFs(), Fc100()])
 def test_what_is_described_is_what_is_loaded(dataset: CifarFs | Fc100) -> None:
     source, facts = dataset.load(Device()), dataset.describe()
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     assert facts.classes == {split: len(index) for split, index in source.splits.items()}
     assert facts.images == {split: index.fewest for split, index in source.splits.items()}
     assert len(source.examples) == 60_000
@@ -84,7 +84,7 @@ def test_images_are_of_their_class_with_planes_in_order() -> None:
 @pytest.mark.usefixtures("_whole")
 def test_fc100_keeps_superclasses_apart() -> None:
     source = Fc100().load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     for split, names in superclasses().items():
         parents = {COARSE[PARENT[FINE.index(name)]] for name in source.splits[split].names}
         assert parents == set(names)

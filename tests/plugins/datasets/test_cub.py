@@ -10,7 +10,7 @@ import pytest
 
 from helpers.archives import image_file, write_tgz
 from metabench import DataError
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.device import Device
 from metabench_plugins.datasets.cub import Cub
 
@@ -50,7 +50,7 @@ def test_splits_have_the_published_sizes() -> None:
 def test_every_class_is_in_one_split(tmp_path: Path, split: str) -> None:
     write_archive(tmp_path)
     source = SmallCub(split=split, size=16).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     names = [name for index in source.splits.values() for name in index.names]
     assert len(names) == len(set(names)) == 200
     assert tuple(source.examples.shape) == (500, 3, 16, 16)
@@ -59,7 +59,7 @@ def test_every_class_is_in_one_split(tmp_path: Path, split: str) -> None:
 def test_the_closer_look_split_takes_every_second_class(tmp_path: Path) -> None:
     write_archive(tmp_path)
     source = SmallCub(size=16).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     assert source.splits["train"].names[:2] == ("001.Bird_0", "003.Bird_2")
     assert source.splits["validation"].names[:2] == ("002.Bird_1", "006.Bird_5")
     assert source.splits["test"].names[:2] == ("004.Bird_3", "008.Bird_7")
@@ -68,7 +68,7 @@ def test_the_closer_look_split_takes_every_second_class(tmp_path: Path) -> None:
 def test_images_lie_with_their_class_whatever_the_archive_s_order(tmp_path: Path) -> None:
     write_archive(tmp_path)
     source = SmallCub(size=16).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     train, validation = source.splits["train"], source.splits["validation"]
     # photographs are taken from ten in turn, so classes 10 apart look the same and neighbours do not
     one, same, other = (int(index.first[n]) for index, n in ((train, 0), (train, 5), (validation, 0)))
@@ -78,5 +78,5 @@ def test_images_lie_with_their_class_whatever_the_archive_s_order(tmp_path: Path
 
 def test_an_archive_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     write_archive(tmp_path, classes=199)
-    with pytest.raises(DataError, match=r"497 images of 199 classes.*known are 500 of 200"):
+    with pytest.raises(DataError, match=r"must hold 500 images of 200 classes, got 497 of 199"):
         SmallCub().load(Device())

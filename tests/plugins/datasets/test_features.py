@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from metabench import DataError, Protocol
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.device import Device
-from metabench_plugins.datasets.features import Table
+from metabench_plugins.datasets.features import Features
 
 LABELS = np.repeat([f"c{n}" for n in range(10)], 6)
 ORDER = np.random.default_rng(0).permutation(60)
@@ -44,7 +44,7 @@ def write(folder: Path, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["npz", "csv", "parquet"])
 def test_a_table_with_splits_of_its_own_keeps_them(tmp_path: Path, kind: str) -> None:
-    dataset = Table(path=write(tmp_path, kind))
+    dataset = Features(path=write(tmp_path, kind))
     facts, source = dataset.describe(), dataset.load(Device())
     assert facts.classes == {"train": 6, "validation": 2, "test": 2}
     assert facts.images == {"train": 6, "validation": 6, "test": 6}
@@ -57,19 +57,19 @@ def test_a_table_with_splits_of_its_own_keeps_them(tmp_path: Path, kind: str) ->
 
 def test_another_column_may_be_the_label(tmp_path: Path) -> None:
     frame().rename(columns={"label": "bird"}).to_csv(tmp_path / "t.csv", index=False)
-    assert Table(path="t.csv", label="bird").describe().classes["train"] == 6
+    assert Features(path="t.csv", label="bird").describe().classes["train"] == 6
     with pytest.raises(DataError, match="has no column 'label'; it has f0, f1, f2, bird, split"):
-        Table(path="t.csv").describe()
+        Features(path="t.csv").describe()
 
 
 def test_splits_are_made_by_fractions_or_a_list(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", x=FEATURES, y=np.repeat(np.arange(10), 6))
-    assert Table(path="t.npz", fractions=(0.5, 0.2, 0.3)).describe().classes == {
+    assert Features(path="t.npz", fractions=(0.5, 0.2, 0.3)).describe().classes == {
         "train": 5, "validation": 2, "test": 3,
     }  # fmt: skip
     (tmp_path / "s.json").write_text(json.dumps({"train": ["0", "1", "2"], "test": ["9"]}))
-    source = Table(path="t.npz", splits="s.json").load(Device())
-    assert isinstance(source, TableSource)
+    source = Features(path="t.npz", splits="s.json").load(Device())
+    assert isinstance(source, TensorSource)
     assert source.splits["test"].names == ("9",)
     assert (source.examples[source.splits["test"].first[0]] == torch.tensor([9.0, 54.0, 1.0])).all()
 
@@ -78,12 +78,12 @@ def test_a_class_in_two_splits_is_refused(tmp_path: Path) -> None:
     split = np.where(np.arange(60) == 3, "test", SPLIT)
     np.savez(tmp_path / "t.npz", x=FEATURES, y=LABELS, split=split)
     with pytest.raises(DataError, match="train and test share 1 classes, such as 'c0'"):
-        Table(path="t.npz").load(Device())
+        Features(path="t.npz").load(Device())
 
 
 def test_standardised_features_have_meta_train_s_moments(tmp_path: Path) -> None:
-    source = Table(path=write(tmp_path, "npz"), standardise=True).load(Device())
-    assert isinstance(source, TableSource)
+    source = Features(path=write(tmp_path, "npz"), standardise=True).load(Device())
+    assert isinstance(source, TensorSource)
     train = source.examples[:36].double()  # stored as float32: each entry is off by 3 · 2⁻²⁵ = 1e-7 at most
     assert torch.allclose(train.mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-6)
     assert torch.allclose(train[:, :2].std(0, correction=0), torch.ones(2, dtype=torch.float64), atol=1e-6)
@@ -91,7 +91,7 @@ def test_standardised_features_have_meta_train_s_moments(tmp_path: Path) -> None
 
 def test_arrays_of_any_shape_are_taken(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", x=np.zeros((60, 2, 5, 5)), y=LABELS)
-    dataset = Table(path="t.npz")
+    dataset = Features(path="t.npz")
     assert dataset.describe().input_shape == (2, 5, 5)
     assert dataset.load(Device()).episodes("train", Protocol(2, 1, 1), [0], 0).query.x.shape == (
         1,
@@ -115,31 +115,31 @@ def test_arrays_of_any_shape_are_taken(tmp_path: Path) -> None:
 def test_mistakes_in_arrays_are_told(tmp_path: Path, arrays: dict[str, np.ndarray], fault: str) -> None:
     np.savez(tmp_path / "t.npz", **arrays)
     with pytest.raises(DataError, match=fault):
-        Table(path="t.npz").load(Device())
+        Features(path="t.npz").load(Device())
 
 
 def test_words_among_the_features_are_told(tmp_path: Path) -> None:
     frame().assign(colour="red").to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(DataError, match="the column 'colour' holds no numbers"):
-        Table(path="t.csv").load(Device())
+        Features(path="t.csv").load(Device())
 
 
 def test_changed_features_give_another_manifest_and_are_refused_where_the_digest_is_stated(
     tmp_path: Path,
 ) -> None:
     path = write(tmp_path, "npz")
-    protocol, content = Protocol(2, 1, 1), Table(path=path).describe().content
-    before = Table(path=path, content=content).load(Device()).manifest("test", protocol, range(3), 0)
+    protocol, content = Protocol(2, 1, 1), Features(path=path).describe().content
+    before = Features(path=path, content=content).load(Device()).manifest("test", protocol, range(3), 0)
     np.savez(tmp_path / path, x=FEATURES[ORDER] + 1, y=LABELS[ORDER], split=SPLIT[ORDER])
-    after = Table(path=path).load(Device()).manifest("test", protocol, range(3), 0)
+    after = Features(path=path).load(Device()).manifest("test", protocol, range(3), 0)
     assert (before["support"] == after["support"]).all()
     assert (before["content"] != after["content"]).any()
-    assert Table(path=path).describe().content != content
+    assert Features(path=path).describe().content != content
     with pytest.raises(DataError, match=f"has the digest [0-9a-f]+, not {content}"):
-        Table(path=path, content=content).load(Device())
+        Features(path=path, content=content).load(Device())
 
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
-    told = Table(path="absent.npz").missing()
+    told = Features(path="absent.npz").missing()
     assert told == f"table: there is no file {tmp_path / 'absent.npz'}; set `path` to yours"
-    assert Table(path="absent.npz").describe().classes == {}
+    assert Features(path="absent.npz").describe().classes == {}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metabench import DataError, Protocol, Source
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.data.cache import digest
 from metabench.device import Device
 from metabench_plugins.datasets import glyphs
@@ -20,11 +20,11 @@ from metabench_plugins.datasets.glyphs import Glyphs, font_outlines, letters, li
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TableSource]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TensorSource]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METABENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         loaded = Glyphs().load(Device())
-        assert isinstance(loaded, TableSource)
+        assert isinstance(loaded, TensorSource)
         yield loaded
 
 
@@ -35,11 +35,11 @@ def nearest_neighbour(source: Source, protocol: Protocol, tasks: int) -> float:
     return float((drawn.support.y.gather(1, nearest) == drawn.query.y).float().mean())
 
 
-def test_the_pictures_are_those_of_everybody(source: TableSource) -> None:
-    assert digest(source.examples.numpy()) == glyphs.PICTURES
+def test_the_pictures_are_those_of_everybody(source: TensorSource) -> None:
+    assert digest(source.examples.numpy()) == glyphs.IMAGES
 
 
-def test_what_is_described_is_what_is_loaded(source: TableSource) -> None:
+def test_what_is_described_is_what_is_loaded(source: TensorSource) -> None:
     facts = Glyphs().describe()
     assert facts.classes == {split: len(index) for split, index in source.splits.items()}
     assert facts.images == {split: index.fewest for split, index in source.splits.items()}
@@ -74,12 +74,12 @@ def test_equal_letters_of_two_scripts_are_not_both_kept() -> None:
     assert kept == {"train": ["B"], "validation": ["Α"], "test": []}
 
 
-def test_pixels_alone_do_not_solve_the_tasks(source: TableSource) -> None:
+def test_pixels_alone_do_not_solve_the_tasks(source: TensorSource) -> None:
     assert 0.38 < nearest_neighbour(source, Protocol(5, 1, 5), 400) < 0.48
     assert 0.19 < nearest_neighbour(source, Protocol(20, 1, 5), 100) < 0.27
 
 
-def test_letters_stay_inside_their_picture(source: TableSource) -> None:
+def test_letters_stay_inside_their_picture(source: TensorSource) -> None:
     border = source.examples.numpy()[:, 0].copy()
     border[:, 1:-1, 1:-1] = 0
     ink = source.examples.numpy().reshape(len(border), -1).sum(1, dtype=np.int64)
@@ -91,7 +91,9 @@ def test_other_fonts_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(glyphs, "OUTLINES", "0" * 64)
     monkeypatch.setattr(glyphs, "letters", lambda: {"train": ["A", "B"]})
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match=r"not those that glyphs was made for.*install matplotlib from PyPI"):
+    with pytest.raises(
+        DataError, match=r"must be those of matplotlib's wheels.*install matplotlib from PyPI"
+    ):
         Glyphs(images=12).load(Device())
 
 

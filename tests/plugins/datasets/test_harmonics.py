@@ -42,5 +42,5 @@ def test_higher_components_are_weaker() -> None:
 
 
 def test_more_ways_than_one_make_no_sense() -> None:
-    with pytest.raises(Invalid, match="ways = 1, not 2"):
+    with pytest.raises(Invalid, match="ways must be 1, got 2"):
         Harmonics().load(Device()).manifest("train", Protocol(2, 1, 1), [0], 0)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers.archives import image_file
 from metabench import DataError, Invalid, Protocol
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.data.images import Shape, decode
 from metabench.data.manifests import make_manifest, read_manifest
 from metabench.device import Device
@@ -59,9 +59,9 @@ def write_classes(folder: Path, count: int = 10) -> None:
         write_class(folder / f"class-{number}", 4, number)
 
 
-def load(**settings: Any) -> TableSource:
+def load(**settings: Any) -> TensorSource:
     source = ImageFolder(**settings).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     return source
 
 

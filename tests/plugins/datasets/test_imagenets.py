@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from helpers.archives import image_file
 from metabench import DataError, Protocol, Split
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD
 from metabench.device import Device
 from metabench_plugins.datasets.mini_imagenet import MiniImagenet, split_classes
@@ -26,7 +26,7 @@ from metabench_plugins.datasets.tiered_imagenet import UPSTREAM, TieredImagenet
 class SmallMini(MiniImagenet):
     """mini-ImageNet with three images of 6×6 in each class."""
 
-    each: ClassVar[int] = 3
+    images_per_class: ClassVar[int] = 3
     side: ClassVar[int] = 6
 
 
@@ -49,12 +49,12 @@ def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
 
 
-def mini_pickle(split: Split, each: int = 3) -> dict[str, Any]:
+def mini_pickle(split: Split, per_class: int = 3) -> dict[str, Any]:
     """Images whose colour tells the class and the place; rows of a class lie apart."""
     names = split_classes()[split]
-    rows = np.random.default_rng(0).permutation(len(names) * each)
+    rows = np.random.default_rng(0).permutation(len(names) * per_class)
     images = np.empty((len(rows), 6, 6, 3), np.uint8)
-    classes = {name: rows[n * each : (n + 1) * each].tolist() for n, name in enumerate(names)}
+    classes = {name: rows[n * per_class : (n + 1) * per_class].tolist() for n, name in enumerate(names)}
     for number, name in enumerate(names):
         for place, row in enumerate(classes[name]):
             images[row] = (number, place, 200)
@@ -64,8 +64,8 @@ def mini_pickle(split: Split, each: int = 3) -> dict[str, Any]:
 def write_mini(folder: Path, **changed: Any) -> None:
     (folder / "mini-imagenet").mkdir()
     for split in split_classes():
-        told = changed.get(split, mini_pickle(split))
-        (folder / "mini-imagenet" / f"mini-imagenet-cache-{split}.pkl").write_bytes(pickle.dumps(told, 2))
+        document = changed.get(split, mini_pickle(split))
+        (folder / "mini-imagenet" / f"mini-imagenet-cache-{split}.pkl").write_bytes(pickle.dumps(document, 2))
 
 
 def test_mini_imagenet_has_the_published_sizes() -> None:
@@ -82,8 +82,8 @@ def test_mini_imagenet_s_images_are_of_their_class(tmp_path: Path) -> None:
     for split in split_classes():
         drawn = source.episodes(split, Protocol(10, 1, 2), range(4), 0)
         red = (drawn.query.x[:, :, 0, 0, 0].numpy() * IMAGENET_STD[0] + IMAGENET_MEAN[0]) * 255
-        told = np.take_along_axis(drawn.classes.numpy(), drawn.query.y.numpy(), 1)
-        assert np.allclose(red, told, atol=0.01)
+        document = np.take_along_axis(drawn.classes.numpy(), drawn.query.y.numpy(), 1)
+        assert np.allclose(red, document, atol=0.01)
 
 
 def test_mini_imagenet_is_read_from_the_cache_a_second_time(tmp_path: Path) -> None:
@@ -95,27 +95,27 @@ def test_mini_imagenet_is_read_from_the_cache_a_second_time(tmp_path: Path) -> N
         path.write_bytes(b"?" * stat.st_size)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     second = SmallMini().load(Device())
-    assert isinstance(first, TableSource)
-    assert isinstance(second, TableSource)
+    assert isinstance(first, TensorSource)
+    assert isinstance(second, TensorSource)
     assert (first.examples == second.examples).all()
 
 
 @pytest.mark.parametrize("fault", ["classes", "images", "shape", "evil"])
 def test_another_mini_imagenet_is_refused(tmp_path: Path, fault: str) -> None:
-    told: Any = mini_pickle("test")
-    match = "does not hold the 20 classes of split 'test'"
+    document: Any = mini_pickle("test")
+    match = "must hold the 20 classes of split 'test'"
     if fault == "classes":
-        told["class_dict"]["n00000000"] = told["class_dict"].pop("n01930112")
+        document["class_dict"]["n00000000"] = document["class_dict"].pop("n01930112")
     elif fault == "images":
-        told["class_dict"]["n01930112"].pop()
-        match = "the class 'n01930112' has 2 images, not 3"
+        document["class_dict"]["n01930112"].pop()
+        match = "the class 'n01930112' must have 3 images, got 2"
     elif fault == "shape":
-        told["image_data"] = told["image_data"].astype(np.float32)
-        match = r"does not hold image_data \(6, 6, 3\) and class_dict"
+        document["image_data"] = document["image_data"].astype(np.float32)
+        match = r"must hold image_data \(6, 6, 3\) and class_dict"
     else:
-        told["extra"] = Path("names a class that is no container")
+        document["extra"] = Path("names a class that is no container")
         match = "only arrays and plain containers"
-    write_mini(tmp_path, test=told)
+    write_mini(tmp_path, test=document)
     with pytest.raises(DataError, match=match):
         SmallMini().load(Device())
 
@@ -134,13 +134,13 @@ def write_tiered(folder: Path, **changed: Any) -> dict[Split, NDArray[np.int64]]
             np.frombuffer(image_file(100 * int(label) + n), np.uint8)[:, None]
             for n, label in enumerate(labels[split])
         ]
-        told = {
+        document = {
             "label_specific": labels[split],
             "label_general": labels[split] // 2,
             "label_specific_str": [f"{split}-{n}" for n in range(classes)],
         }
         stem = folder / "tiered-imagenet" / f"tiered-imagenet-{UPSTREAM[split]}"
-        Path(f"{stem}_labels.pkl").write_bytes(pickle.dumps({**told, **changed}, 2))
+        Path(f"{stem}_labels.pkl").write_bytes(pickle.dumps({**document, **changed}, 2))
         Path(f"{stem}_images_png.pkl").write_bytes(pickle.dumps(images, 2))
     return labels
 
@@ -153,7 +153,7 @@ def test_tiered_imagenet_has_the_published_sizes() -> None:
 def test_tiered_imagenet_s_images_are_of_their_class(tmp_path: Path) -> None:
     labels = write_tiered(tmp_path)
     source = SmallTiered().load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     for split, index in source.splits.items():
         for number in range(len(index)):
             for place, n in enumerate(np.flatnonzero(labels[split] == number)):
@@ -166,5 +166,5 @@ def test_tiered_imagenet_s_images_are_of_their_class(tmp_path: Path) -> None:
 
 def test_tiered_imagenet_of_other_counts_is_refused(tmp_path: Path) -> None:
     write_tiered(tmp_path, label_specific=np.arange(4))
-    with pytest.raises(DataError, match="labels 4 images of 4 classes; known are 21 of 4"):
+    with pytest.raises(DataError, match="must label 21 images of 4 classes, got 4 of 4"):
         SmallTiered().load(Device())

@@ -10,7 +10,7 @@ import torch
 
 from helpers.archives import drawing, omniglot_files, write_zip
 from metabench import DataError, Protocol
-from metabench.data import TableSource
+from metabench.data import TensorSource
 from metabench.device import Device
 from metabench_plugins.datasets.omniglot import HELD_OUT, Omniglot, lake, vinyals
 
@@ -53,7 +53,7 @@ def test_what_is_described_is_what_is_loaded(whole: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("METABENCH_CACHE", str(whole / "cache"))
     for dataset in (Omniglot(size=8), Omniglot(size=8, split="lake", rotations=False)):
         source, facts = dataset.load(Device()), dataset.describe()
-        assert isinstance(source, TableSource)
+        assert isinstance(source, TensorSource)
         assert facts.classes == {split: len(index) for split, index in source.splits.items()}
         assert facts.images == {split: index.fewest for split, index in source.splits.items()}
         assert len(source.examples) == 1623 * 20
@@ -73,7 +73,7 @@ def test_an_absent_character_is_named(tmp_path: Path) -> None:
     )
     write_zip(tmp_path / "omniglot" / "images_evaluation.zip", {})
     with pytest.raises(
-        DataError, match=r"'Alphabet_of_the_Magi/character01' has 0 images instead of 20 in .*zip"
+        DataError, match=r"'Alphabet_of_the_Magi/character01' must have 20 images, got 0, in .*zip"
     ):
         Omniglot().load(Device())
 
@@ -84,7 +84,7 @@ def test_real_drawings_are_bright_ink_on_black(real_data: Path, monkeypatch: pyt
     monkeypatch.setenv("METABENCH_DATA", str(real_data))
     dataset = OmniglotSmall()
     source, facts = dataset.load(Device()), dataset.describe()
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     assert facts.classes == {split: len(index) for split, index in source.splits.items()}
     assert len(source.examples) == (114 + 22 + 106) * 20
     drawn = source.episodes("test", Protocol(5, 1, 5), range(300), 2026)
@@ -113,7 +113,7 @@ def test_greek_and_latin_of_both_small_archives_count_once(tmp_path: Path) -> No
     write_zip(tmp_path / "omniglot" / "images_background_small1.zip", first)
     write_zip(tmp_path / "omniglot" / "images_background_small2.zip", second)
     source = OmniglotSmall(size=8).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     assert len(source.examples) == 242 * 20
 
 
@@ -147,7 +147,7 @@ def test_a_class_with_too_few_drawings_is_named(tmp_path: Path) -> None:
         tmp_path / "omniglot" / "images_background_small2.zip",
         omniglot_files("images_background_small2", characters()["test"]),
     )
-    with pytest.raises(DataError, match="'Latin/character09' has 19 images instead of 20"):
+    with pytest.raises(DataError, match="'Latin/character09' must have 20 images, got 19"):
         OmniglotSmall().load(Device())
 
 
@@ -157,7 +157,7 @@ def test_turned_characters_are_other_classes_of_the_same_drawings(
     monkeypatch.setenv("METABENCH_DATA", str(whole))
     monkeypatch.setenv("METABENCH_CACHE", str(whole / "cache"))
     source = Omniglot(size=8).load(Device())
-    assert isinstance(source, TableSource)
+    assert isinstance(source, TensorSource)
     index = source.splits["train"]
     assert index.names[1028] == f"{vinyals()['train'][0]}/rot090"
     assert np.array_equal(index.first[:1028], index.first[1028:2056])

@@ -63,5 +63,5 @@ def test_noise_is_on_support_targets_alone() -> None:
 
 
 def test_more_ways_than_one_make_no_sense() -> None:
-    with pytest.raises(Invalid, match="ways = 1, not 5"):
+    with pytest.raises(Invalid, match="ways must be 1, got 5"):
         Sinusoid().load(Device()).episodes("train", Protocol(5, 1, 1), [0], 0)
