@@ -26,9 +26,9 @@ def simulated(seeds: int, tasks: int, spreads: tuple[float, float, float], gener
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("seed_spread", [0.3, 1.0, 3.0])
 def test_intervals_over_seeds_and_tasks_cover_as_often_as_they_say(seeds: int, seed_spread: float) -> None:
-    found = stats.estimate(simulated(seeds, 600, (seed_spread, 8.0, 6.0), generator=11))
+    estimated = stats.estimate(simulated(seeds, 600, (seed_spread, 8.0, 6.0), generator=11))
 
-    assert 0.92 <= np.mean(np.abs(found.mean) <= found.half_width()) <= 0.97
+    assert 0.92 <= np.mean(np.abs(estimated.mean) <= estimated.half_width()) <= 0.97
 
 
 def test_an_interval_over_tasks_alone_would_cover_too_rarely() -> None:
@@ -43,9 +43,9 @@ def test_comparisons_of_equals_rarely_show_a_difference(seeds: int, spread: floa
     common = simulated(seeds, 600, (0.5 * (seeds > 1), 8.0, 0.0), generator=13)
     own = [simulated(seeds, 600, (0.3 * (seeds > 1), spread / 2, spread / 2), generator=g) for g in (14, 15)]
 
-    found = stats.difference(common + own[0], common + own[1])
+    estimated = stats.difference(common + own[0], common + own[1])
 
-    assert np.mean(found.p_value() <= 0.05) <= 0.065
+    assert np.mean(estimated.p_value() <= 0.05) <= 0.065
 
 
 @pytest.mark.parametrize("spread", [8.0, 11.0])
@@ -69,8 +69,8 @@ def compared(
     apart = changes + 0.3 * np.sqrt(2) * rng.standard_normal((*shape, 1))
     # 50 tasks, each with the variance of a mean of 40: as informative, and quicker
     apart = apart + 8 / np.sqrt(40) * rng.standard_normal((*shape, 50))
-    found = [stats.differences([(one, np.zeros_like(one)) for one in trial]) for trial in apart]
-    figures = [[(e.mean, e.half_width(), e.p_value()) for e in trial] for trial in found]
+    estimates = [stats.differences([(cell, np.zeros_like(cell)) for cell in trial]) for trial in apart]
+    figures = [[(e.mean, e.half_width(), e.p_value()) for e in trial] for trial in estimates]
     mean, half, p = np.moveaxis(np.array(figures, dtype=np.float64), -1, 0)
     return mean, half, p
 
@@ -79,7 +79,7 @@ def compared(
 def test_one_point_over_several_seeds_is_found_in_pooled_cells(cells: int, seeds: int, least: float) -> None:
     _, _, p = compared(cells, seeds, 1.0, generator=31)
 
-    assert np.mean([stats.holm(each) <= 0.05 for each in p]) >= least
+    assert np.mean([stats.holm(trial) <= 0.05 for trial in p]) >= least
 
 
 @pytest.mark.parametrize(("cells", "seeds"), [(8, 3), (8, 5)])
@@ -90,17 +90,17 @@ def test_pooled_comparisons_of_equals_rarely_show_a_difference_and_cover(cells: 
     assert 0.92 <= np.mean(np.abs(mean) <= half) <= 0.97
 
 
-def test_a_restless_cell_keeps_its_own_spread_and_a_still_one_stays_exact() -> None:
+def test_a_cell_that_varies_more_keeps_its_own_spread_and_a_constant_one_stays_exact() -> None:
     rng = np.random.default_rng(33)
-    calm = [0.1 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500)) for _ in range(6)]
-    restless = 5 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500))
-    still = np.full((3, 500), 2.0)
+    alike = [0.1 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500)) for _ in range(6)]
+    varying = 5 * rng.standard_normal((3, 1)) + rng.standard_normal((3, 500))
+    constant = np.full((3, 500), 2.0)
 
-    found = stats.differences([(each, np.zeros((3, 500))) for each in (*calm, restless, still)])
+    estimates = stats.differences([(cell, np.zeros((3, 500))) for cell in (*alike, varying, constant)])
 
-    assert float(found[6].half_width()) == pytest.approx(float(stats.estimate(restless).half_width()))
-    assert float(found[7].p_value()) < 1e-12
-    assert float(found[0].freedom) > 5
+    assert float(estimates[6].half_width()) == pytest.approx(float(stats.estimate(varying).half_width()))
+    assert float(estimates[7].p_value()) < 1e-12
+    assert float(estimates[0].freedom) > 5
 
 
 def blocks(trials: int, slowdown: float, generator: int) -> tuple[Array, Array]:
@@ -128,16 +128,30 @@ def test_paired_blocks_of_equals_rarely_show_a_slowdown() -> None:
     assert np.mean([r.low > 1 or r.high < 1 for r in ratios]) <= 0.065
 
 
+def test_a_ratio_of_block_times_has_the_interval_of_welch() -> None:
+    rng = np.random.default_rng(20)
+    new, base = np.exp(0.01 * rng.standard_normal(30)), 2 * np.exp(0.02 * rng.standard_normal(12))
+
+    spreads = (float(new.std(ddof=1)), float(base.std(ddof=1)))
+    ratio, low, high = stats.welch_ratio(float(new.mean()), float(base.mean()), spreads, (30, 12))
+
+    expected = scipy_stats.ttest_ind(np.log(new), np.log(base), equal_var=False).confidence_interval(0.95)
+    assert low is not None
+    assert high is not None
+    assert (ratio, low, high) == pytest.approx((0.5, np.exp(expected.low), np.exp(expected.high)), rel=0.01)
+    assert stats.welch_ratio(1.0, 2.0, (0.1, None), (30, 1)) == (0.5, None, None)
+
+
 def test_one_seed_gives_the_paired_t_test_of_scipy() -> None:
     rng = np.random.default_rng(19)
     a, b = rng.standard_normal((2, 300)) + 0.1
 
-    found = stats.difference(a[None], b[None])
+    estimated = stats.difference(a[None], b[None])
 
     expected = scipy_stats.ttest_rel(a, b)
     interval = expected.confidence_interval(0.95)
-    assert float(found.p_value()) == pytest.approx(expected.pvalue, rel=1e-9)
-    assert float(found.mean + found.half_width()) == pytest.approx(interval.high, rel=1e-9)
+    assert float(estimated.p_value()) == pytest.approx(expected.pvalue, rel=1e-9)
+    assert float(estimated.mean + estimated.half_width()) == pytest.approx(interval.high, rel=1e-9)
 
 
 def test_equivalence_is_shown_only_within_the_margin() -> None:
@@ -157,13 +171,26 @@ def test_equivalence_holds_its_error_at_the_margin() -> None:
     assert np.mean(stats.estimate(y).p_equal(2.0) <= 0.05) <= 0.065
 
 
+def test_equal_scores_are_shown_within_the_margin_and_not_beyond_it() -> None:
+    rng = np.random.default_rng(19)
+    base = 0.7 + 0.08 * rng.standard_normal((1, 600))
+    moved = {gain: base + gain + 0.04 * rng.standard_normal((1, 600)) for gain in (0.0, 0.01, 0.03)}
+
+    equal = {gain: stats.equal_scores(scores, base, share=True) for gain, scores in moved.items()}
+
+    assert equal == {0.0: True, 0.01: True, 0.03: False}
+    assert stats.equal_scores(base[:, :2], base[:, :2], share=True)  # identical, however few
+    assert stats.equal_margin(base, 2 * base, share=False) == pytest.approx(0.1 * base.mean())
+    assert not stats.equal_scores([[0.7, 0.5]], [[0.5, 0.7]], share=True)  # too few to show anything
+
+
 def test_variance_shares_find_where_the_spread_comes_from() -> None:
-    found = stats.estimate(simulated(5, 300, (3.0, 8.0, 6.0), generator=22))
+    estimated = stats.estimate(simulated(5, 300, (3.0, 8.0, 6.0), generator=22))
 
     total = 3.0**2 + 8.0**2 + 6.0**2
-    assert np.mean(found.seed_share) == pytest.approx(9 / total, abs=0.02)
-    assert np.mean(found.task_share) == pytest.approx(64 / total, abs=0.02)
-    assert np.allclose(found.seed_share + found.task_share + found.rest_share, 1)
+    assert np.mean(estimated.seed_share) == pytest.approx(9 / total, abs=0.02)
+    assert np.mean(estimated.task_share) == pytest.approx(64 / total, abs=0.02)
+    assert np.allclose(estimated.seed_share + estimated.task_share + estimated.rest_share, 1)
 
 
 def test_equal_scores_have_no_width_and_no_difference() -> None:
@@ -177,9 +204,9 @@ def test_equal_scores_have_no_width_and_no_difference() -> None:
 def test_seeds_that_all_score_alike_count_once() -> None:
     tasks = np.random.default_rng(23).standard_normal(400)
 
-    found = stats.estimate(np.stack([tasks] * 3))
+    estimated = stats.estimate(np.stack([tasks] * 3))
 
-    assert float(found.half_width()) == pytest.approx(stats.half_width(tasks.std(ddof=1), 400), rel=1e-6)
+    assert float(estimated.half_width()) == pytest.approx(stats.half_width(tasks.std(ddof=1), 400), rel=1e-6)
 
 
 def test_a_single_task_has_no_interval() -> None:
@@ -191,10 +218,10 @@ def test_different_numbers_of_seeds_are_paired_by_groups() -> None:
     task = rng.standard_normal(300)
     many, few = task + 0.1 * rng.standard_normal((5, 300)), task + 0.1 * rng.standard_normal((2, 300))
 
-    found = stats.difference(many, few)
+    estimated = stats.difference(many, few)
 
-    assert float(found.mean) == pytest.approx(many[:3].mean() / 2 + many[3:].mean() / 2 - few.mean())
-    assert float(found.half_width()) < 0.3
+    assert float(estimated.mean) == pytest.approx(many[:3].mean() / 2 + many[3:].mean() / 2 - few.mean())
+    assert float(estimated.half_width()) < 0.3
 
 
 def test_holm_agrees_with_the_worked_example_of_its_definition() -> None:
@@ -209,10 +236,10 @@ def competitors(means: list[float], tasks: int = 2000, seeds: tuple[int, ...] = 
 
 
 def test_those_that_cannot_be_told_apart_share_a_rank() -> None:
-    found = stats.tiers(competitors([0.700, 0.701, 0.75, 0.5]))
+    ranking = stats.tiers(competitors([0.700, 0.701, 0.75, 0.5]))
 
-    assert found.ranks == (2, 2, 1, 4)
-    assert 0.004 < found.detectable < 0.012
+    assert ranking.ranks == (2, 2, 1, 4)
+    assert 0.004 < ranking.detectable < 0.012
 
 
 def test_a_lower_score_ranks_first_where_lower_is_better() -> None:
@@ -224,8 +251,8 @@ def test_ranks_of_equals_are_all_first_nearly_always() -> None:
     alone = 0
     for _ in range(200):
         task = 8 * rng.standard_normal(200)
-        found = stats.tiers([task + 8 * rng.standard_normal((1, 200)) for _ in range(6)])
-        alone += max(found.ranks) > 1
+        ranking = stats.tiers([task + 8 * rng.standard_normal((1, 200)) for _ in range(6)])
+        alone += max(ranking.ranks) > 1
     assert alone / 200 <= 0.08  # 5 % over the whole board, and the spread of 200 trials
 
 
@@ -235,9 +262,9 @@ def test_a_pair_on_a_board_of_two_is_the_paired_test() -> None:
 
         mean, p, _ = stats.all_pairs(scores, 0.05)
 
-        one = stats.difference(*scores)
-        assert mean[0, 1] == pytest.approx(float(one.mean), abs=1e-12)
-        assert p[0, 1] == pytest.approx(float(one.p_value()), rel=1e-6)
+        pair = stats.difference(*scores)
+        assert mean[0, 1] == pytest.approx(float(pair.mean), abs=1e-12)
+        assert p[0, 1] == pytest.approx(float(pair.p_value()), rel=1e-6)
 
 
 def seeded(means: list[float], spreads: list[float], generator: int) -> list[Array]:
@@ -252,10 +279,10 @@ def seeded(means: list[float], spreads: list[float], generator: int) -> list[Arr
 
 def test_three_seeds_tell_three_points_apart_on_a_board_of_eight() -> None:
     means = [70.0] * 4 + [73.0] * 4
-    found = np.array([stats.tiers(seeded(means, [0.4] * 8, g)).ranks for g in range(50)])
+    ranks = np.array([stats.tiers(seeded(means, [0.4] * 8, g)).ranks for g in range(50)])
 
-    assert np.mean(found[:, 4:] == 1) >= 0.95  # the better four share the first rank
-    assert np.mean(found[:, :4] - 1) / 4 >= 0.85  # and so often one of them is shown to beat one of the rest
+    assert np.mean(ranks[:, 4:] == 1) >= 0.95  # the better four share the first rank
+    assert np.mean(ranks[:, :4] - 1) / 4 >= 0.85  # and so often one of them is shown to beat one of the rest
 
 
 def test_a_worse_mean_never_has_a_better_tier() -> None:
@@ -264,9 +291,9 @@ def test_a_worse_mean_never_has_a_better_tier() -> None:
 
     for generator in range(50):
         scores = seeded([-m for m in means], spreads, generator)
-        found = stats.tiers(scores)
+        ranking = stats.tiers(scores)
         order = np.argsort([-s.mean() for s in scores])
-        ranks = np.array(found.ranks)[order]
+        ranks = np.array(ranking.ranks)[order]
 
         assert ranks.tolist() == sorted(ranks)
         assert ranks[0] == 1
@@ -288,16 +315,16 @@ def test_the_rows_of_one_tier_are_not_shown_to_differ() -> None:
 @pytest.mark.parametrize(
     ("spreads", "most"),
     [([0.5] * 8, 0.065), ([0.0] * 7 + [3.0], 0.1), ([0.2] * 4 + [1.0] * 4, 0.1)],
-    ids=["alike", "one restless", "two kinds"],
+    ids=["alike", "one varying more", "two kinds"],
 )
 def test_equals_that_vary_between_seeds_share_the_first_rank(spreads: list[float], most: float) -> None:
-    found = [stats.tiers(seeded([70.0] * 8, spreads, g)).ranks for g in range(400)]
+    ranks = [stats.tiers(seeded([70.0] * 8, spreads, g)).ranks for g in range(400)]
 
     # 5 % over the whole board where all vary alike; pooling costs a little where they do not
-    assert np.mean([max(ranks) > 1 for ranks in found]) <= most
+    assert np.mean([max(ranks) > 1 for ranks in ranks]) <= most
 
 
-def test_restless_blocks_are_called_unstable() -> None:
+def test_blocks_that_spread_are_called_unstable() -> None:
     rng = np.random.default_rng(27)
     steady = 0.02 * (1 + 0.02 * rng.standard_normal(20))
 

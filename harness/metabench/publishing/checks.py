@@ -23,7 +23,7 @@ from metabench.records.cell import STATUSES, digest_of
 from metabench.records.result import SCHEMA, Result, Training
 from metabench.records.schema import stored
 from metabench.records.upgrade import upgrade
-from metabench.report.scaling import PARITY_LEVEL, agree
+from metabench.report.scaling import agree
 from metabench.report.summary import crossed
 from metabench.results import cache
 from metabench.results.rows import row_of
@@ -336,7 +336,7 @@ def _parity(table: Table) -> Iterator[Finding]:
         if agree(table, base["positions"], line["positions"]) is False
     ]
     for (base, line, _), p in zip(apart, stats.holm([p for _, _, p in apart]), strict=True):
-        shown = bool(p <= PARITY_LEVEL)
+        shown = bool(p <= stats.EQUAL_LEVEL)
         what = f"scores {line['mean']:.4f}, {base['backend']} × {base['ranks']} {base['mean']:.4f}"
         if not shown:
             what += ": neither equality nor a difference is shown, so no speed-up will be"

@@ -14,7 +14,6 @@ from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
 from metabench.records.cell import Budget, Cell, Evaluation, Protocol, Spec
 from metabench.records.result import Result
-from metabench.report.scaling import PARITY_RELATIVE, PARITY_SHARE
 from metabench.report.scores import printable
 from metabench.results.store import Store, read_result
 from metabench.runner.execute import Plan, Warn, execute, silence
@@ -77,12 +76,12 @@ def compare(old: Result, new: Result) -> tuple[bool | None, tuple[str, ...]]:
         return True, ("every task scores exactly as before", *lines)
     found = stats.difference(after[None], before[None])
     share = old.scores.unit == "share"
-    margin = PARITY_SHARE if share else PARITY_RELATIVE * abs(float(before.mean()))
+    margin = stats.equal_margin(before, after, share=share)
     difference, half = float(found.mean), float(found.half_width())
     told = (
         f"{difference * 100:+.2f} ± {half * 100:.2f} points" if share else f"{difference:+.4g} ± {half:.2g}"
     )
-    if float(found.p_equal(margin)) <= 0.05:
+    if stats.equal_scores(after[None], before[None], share=share):
         return True, (f"scores agree within {margin:.3g}: {told} over the same tasks", *lines)
     if float(found.p_value()) <= 0.05:
         return False, (f"scores differ: {told} over the same tasks", *lines)

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import exp, log, sqrt
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from scipy.special import stdtrit
 
 from metabench import stats
 from metabench.device.host import WITH_GPUS
@@ -35,14 +31,6 @@ from metabench.report.summary import crossed, is_weak
 
 if TYPE_CHECKING:
     from metabench.results.table import Table
-
-PARITY_SHARE = 0.02
-"""Margin within which two shares (accuracies) count as equal: the tolerance between reproductions."""
-
-PARITY_RELATIVE = 0.1
-"""The same for scores of another unit, as a part of the smaller one's size."""
-
-PARITY_LEVEL = 0.05
 
 BLOCKS = (
     "± is the standard deviation over blocks of steps, the brackets a 95 % interval from these blocks: the "
@@ -71,8 +59,8 @@ def strong(table: Table) -> Section:
     notes = [
         "Speed-up = step time of 1 rank / step time of N ranks, same meta-batch and threads per rank; "
         "efficiency = speed-up / N. Told only where the scores agree over the same test tasks "
-        f"(two one-sided tests, margin {PARITY_SHARE:.0%} for accuracies, {PARITY_RELATIVE:.0%} of the "
-        "score for others), and where the ranks had cores or GPUs of their own.",
+        f"(two one-sided tests, margin {stats.EQUAL_SHARE:.0%} for accuracies, {stats.EQUAL_RELATIVE:.0%} "
+        "of the score for others), and where the ranks had cores or GPUs of their own.",
         BLOCKS,
     ]
     return Section("scaling", "Strong scaling", lines, columns, [*notes, *standing_notes(lines)])
@@ -138,11 +126,7 @@ def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | N
     here, there = table.rows[first[0]], table.rows[second[0]]
     if a is None or b is None or here["manifest"] != there["manifest"] or a.shape[1] != b.shape[1]:
         return None
-    if a.shape == b.shape and np.array_equal(a, b):
-        return True
-    size = min(abs(a.mean()), abs(b.mean()))
-    margin = PARITY_SHARE if here["unit"] == "share" else PARITY_RELATIVE * size
-    return bool(stats.difference(a, b).p_equal(margin) <= PARITY_LEVEL)
+    return stats.equal_scores(a, b, share=here["unit"] == "share")
 
 
 def _series(table: Table, key: str) -> list[list[dict[str, Any]]]:
@@ -215,23 +199,16 @@ def _against(table: Table, line: dict[str, Any], base: dict[str, Any] | None) ->
     return told
 
 
-def _time_ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
-    """Step time of `one` over that of `other` with its 95 % interval, from the spread of their blocks.
-
-    Welch's interval for the difference of the logarithms; None where a side has fewer than two blocks.
-    """
-    ratio = one["step_seconds"] / other["step_seconds"]
-    parts = []
-    for side in (one, other):
-        if side["step_spread"] is None or side["blocks"] < 2:
-            return ratio, None, None
-        parts.append(((side["step_spread"] / side["step_seconds"]) ** 2 / side["blocks"], side["blocks"] - 1))
-    variance = sum(square for square, _ in parts)
-    if not variance:
-        return ratio, ratio, ratio
-    freedom = variance**2 / sum(square**2 / count for square, count in parts)
-    half = float(stdtrit(freedom, (1 + stats.CONFIDENCE) / 2)) * sqrt(variance)
-    return ratio, exp(log(ratio) - half), exp(log(ratio) + half)
+def _time_ratio(
+    line: Mapping[str, Any], other: Mapping[str, Any]
+) -> tuple[float, float | None, float | None]:
+    """Step time of `line` over that of `other` with its 95 % interval, from the spread of their blocks."""
+    return stats.welch_ratio(
+        line["step_seconds"],
+        other["step_seconds"],
+        (line["step_spread"], other["step_spread"]),
+        (line["blocks"], other["blocks"]),
+    )
 
 
 def _speedup(record: Any) -> str:

@@ -1,29 +1,32 @@
 """Intervals, tests, tiers and times: arrays in, arrays out."""
 
+from metabench.stats.equivalence import EQUAL_LEVEL, EQUAL_RELATIVE, EQUAL_SHARE, equal_margin, equal_scores
 from metabench.stats.intervals import (
     CONFIDENCE,
     POWER,
-    TIER_RULE,
-    UNSTABLE_EXTREME,
-    UNSTABLE_SPREAD,
     Estimate,
-    Ranking,
-    Ratio,
-    TimeToTarget,
-    all_pairs,
     difference,
     differences,
     estimate,
     half_width,
-    holm,
-    tiers,
+)
+from metabench.stats.ranking import TIER_RULE, Ranking, all_pairs, holm, tiers
+from metabench.stats.times import (
+    UNSTABLE_EXTREME,
+    UNSTABLE_SPREAD,
+    Ratio,
+    TimeToTarget,
     time_ratio,
     time_to_target,
     unstable,
+    welch_ratio,
 )
 
 __all__ = [
     "CONFIDENCE",
+    "EQUAL_LEVEL",
+    "EQUAL_RELATIVE",
+    "EQUAL_SHARE",
     "POWER",
     "TIER_RULE",
     "UNSTABLE_EXTREME",
@@ -35,6 +38,8 @@ __all__ = [
     "all_pairs",
     "difference",
     "differences",
+    "equal_margin",
+    "equal_scores",
     "estimate",
     "half_width",
     "holm",
@@ -42,4 +47,5 @@ __all__ = [
     "time_ratio",
     "time_to_target",
     "unstable",
+    "welch_ratio",
 ]

@@ -1,34 +1,29 @@
-"""Intervals, tests and ranks for benchmark scores, vectorised over any leading axes.
+"""Intervals of mean scores and of their differences, vectorised over any leading axes.
 
 Scores come as an array [..., seeds, tasks]: every training seed met the same test tasks, so seeds and
 tasks are crossed. The model is score = mean + seed + task + rest, each with a variance of its own.
 
 Sources: Searle, Casella and McCulloch, "Variance Components" (1992), 4.3 (crossed ANOVA);
 Satterthwaite, Biometrics Bulletin 2 (1946) (degrees of freedom); Schuirmann, J. Pharmacokinetics and
-Biopharmaceutics 15 (1987) (two one-sided tests); Holm, Scandinavian J. of Statistics 6 (1979).
+Biopharmaceutics 15 (1987) (two one-sided tests).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit  # t; scipy.stats takes a second to import
 
-from metabench.stats.pooling import calm, moderated
+from metabench.stats.pooling import moderated_variances
 
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 POWER = 0.8
 """The chance with which `detectable` differences would have been found."""
-
-UNSTABLE_SPREAD = 0.10
-UNSTABLE_EXTREME = 0.50
-"""Block times whose standard deviation or extremes lie further from their mean are called unstable."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Estimate:
         return np.asarray(2 * stdtr(self.freedom, -np.abs(self._t(null))))
 
     def p_equal(self, margin: float) -> Array:
-        """The p value of two one-sided tests: small where the mean surely lies within ± margin of 0."""
+        """The p value of two one-sided tests: small where the mean is shown to lie within ± margin of 0."""
         below = stdtr(self.freedom, -self._t(-margin))  # H0: mean ≤ -margin
         above = stdtr(self.freedom, self._t(margin))  # H0: mean ≥ +margin
         return np.asarray(np.maximum(below, above))
@@ -84,7 +79,7 @@ def estimate(scores: ArrayLike) -> Estimate:
     """
     y = np.asarray(scores, dtype=np.float64)
     seeds, tasks = y.shape[-2:]
-    return _from_squares(*_mean_squares(y), seeds, tasks)
+    return estimate_from_squares(*_mean_squares(y), seeds, tasks)
 
 
 def _mean_squares(y: Array) -> tuple[Array, Array, Array, Array]:
@@ -104,7 +99,7 @@ def _mean_squares(y: Array) -> tuple[Array, Array, Array, Array]:
     return mean, by_seeds, by_tasks, of_rest
 
 
-def _from_squares(
+def estimate_from_squares(
     mean: Array,
     seed_square: Array,
     task_square: Array,
@@ -121,9 +116,10 @@ def _from_squares(
         empty = np.full_like(mean, np.nan)
         return Estimate(mean, np.full_like(mean, np.inf), np.ones_like(mean), empty, empty, empty)
     if seeds < 2:
-        one, none = np.where(task_square > 0, 1.0, np.nan), np.where(task_square > 0, 0.0, np.nan)
+        varies = task_square > 0
+        whole, none = np.where(varies, 1.0, np.nan), np.where(varies, 0.0, np.nan)
         freedom = np.full_like(mean, tasks - 1)
-        return Estimate(mean, np.sqrt(task_square / tasks), freedom, none, one, none)
+        return Estimate(mean, np.sqrt(task_square / tasks), freedom, none, whole, none)
     # Var(mean) = (E[seed_square] + E[task_square] - E[rest_square]) / (seeds * tasks). Both squares are
     # at least the rest in expectation; an estimate below it is a chance that would shrink the interval.
     kept = np.maximum(seed_square, rest_square)
@@ -163,9 +159,7 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
 
     Where the numbers of seeds differ, each side is averaged over groups of them until they agree.
     """
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    seeds = min(a.shape[-2], b.shape[-2])
-    return estimate(_grouped(a, seeds) - _grouped(b, seeds))
+    return estimate(_paired(first, second))
 
 
 def differences(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Estimate]:
@@ -174,213 +168,31 @@ def differences(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> list[Estimate]:
     Pairs of as many seeds and tasks are pooled, but for those that do not vary at all; see
     `metabench.stats.pooling`.
     """
-    apart = []
-    for first, second in pairs:
-        a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-        seeds = min(a.shape[-2], b.shape[-2])
-        apart.append(_grouped(a, seeds) - _grouped(b, seeds))
-    found: list[Estimate] = [estimate(each) for each in apart]
-    for seeds, tasks in {each.shape for each in apart}:
-        alike = np.array([i for i, each in enumerate(apart) if each.shape == (seeds, tasks)])
-        squares = _mean_squares(np.stack([apart[i] for i in alike]))
+    paired = [_paired(first, second) for first, second in pairs]
+    estimates = [estimate(scores) for scores in paired]
+    for seeds, tasks in {scores.shape for scores in paired}:
+        alike = np.array([i for i, scores in enumerate(paired) if scores.shape == (seeds, tasks)])
+        squares = _mean_squares(np.stack([paired[i] for i in alike]))
         varying = squares[1] > 0
         if seeds < 2 or tasks < 2 or not varying.any():
             continue
-        mean, seed_square, task_square, rest_square = (each[varying] for each in squares)
-        pooled, freedom = moderated(seed_square, seeds - 1)
-        every = _from_squares(mean, pooled, task_square, rest_square, seeds, tasks, freedom)
+        mean, seed_square, task_square, rest_square = (square[varying] for square in squares)
+        pooled, freedom = moderated_variances(seed_square, seeds - 1)
+        moderated = estimate_from_squares(mean, pooled, task_square, rest_square, seeds, tasks, freedom)
         for at, i in enumerate(alike[varying]):
-            found[i] = every[at]
-    return found
+            estimates[i] = moderated[at]
+    return estimates
 
 
-def _grouped(scores: Array, groups: int) -> Array:
+def _paired(first: ArrayLike, second: ArrayLike) -> Array:
+    """The differences of scores [..., seeds, tasks], at the smaller number of seeds."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    seeds = min(a.shape[-2], b.shape[-2])
+    return grouped(a, seeds) - grouped(b, seeds)
+
+
+def grouped(scores: Array, groups: int) -> Array:
     """Scores [..., groups, tasks]: seeds averaged in `groups` groups whose sizes differ by one at most."""
     if scores.shape[-2] == groups:
         return scores
     return np.stack([part.mean(axis=-2) for part in np.array_split(scores, groups, axis=-2)], axis=-2)
-
-
-def holm(p_values: ArrayLike) -> Array:
-    """The p values [n], corrected so that rejecting those ≤ α errs anywhere with a chance of at most α."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected
-
-
-TIER_RULE = (
-    "Tier: in order of the mean, a row opens a new tier where it is shown to be worse than a row of the tier "
-    "above it (paired tests on the same tasks, Holm, 5 %); its number is 1 + the rows in better tiers"
-)
-"""What `tiers` does, in the words of every report."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Ranks of competitors on the same tasks, 1 is best; `detectable`: the median over pairs."""
-
-    ranks: tuple[int, ...]
-    detectable: float
-
-
-def tiers(
-    competitors: Sequence[ArrayLike], higher_is_better: bool = True, level: float = 1 - CONFIDENCE
-) -> Ranking:
-    """Ranks that paired tests over the same tasks can defend, corrected by Holm over all pairs.
-
-    competitors: each [seeds, tasks]. See `TIER_RULE`: a worse mean never has a better rank, no two of one
-    tier are shown to differ, and every new tier rests on a difference that is shown; where all are equal,
-    there is more than one tier with a chance of at most `level`. Being told apart is not transitive, so
-    that a competitor which varies much between seeds can stand a tier below one that nothing shows it to
-    be worse than: its mean places it there.
-    """
-    scores = [np.asarray(c, dtype=np.float64) for c in competitors]
-    count = len(scores)
-    if count < 2:
-        return Ranking((1,) * count, float("nan"))
-    mean, p, detectable = all_pairs(scores, level)
-    first, second = np.triu_indices(count, 1)
-    apart = np.zeros((count, count), dtype=bool)
-    apart[first, second] = apart[second, first] = holm(p[first, second]) <= level
-    beaten = mean.sum(axis=1) if higher_is_better else -mean.sum(axis=1)  # orders as the means do
-    ranks, tier = [1] * count, list[int]()
-    for place, each in enumerate(np.argsort(-beaten, kind="stable").tolist(), 1):
-        if not tier or apart[each, tier].any():
-            tier, rank = [], place
-        tier.append(each)
-        ranks[each] = rank
-    return Ranking(tuple(ranks), float(np.median(detectable[first, second])))
-
-
-def all_pairs(scores: Sequence[Array], level: float) -> tuple[Array, Array, Array]:
-    """For every pair, [n, n] each: mean difference, p value, and difference detectable after correction.
-
-    The squares of a difference are those of both sides less twice their product, so that three matrix
-    products serve all pairs. Pairs with different numbers of seeds meet at the smaller one.
-    """
-    count = len(scores)
-    mean, p, detectable = (np.zeros((count, count)) for _ in range(3))
-    sizes = np.array([len(s) for s in scores])
-    for seeds in np.unique(sizes):
-        chosen = np.flatnonzero(sizes >= seeds)
-        y = np.stack([_grouped(scores[i], int(seeds)) for i in chosen.tolist()])
-        found = _pairs_of(y)
-        here = np.minimum.outer(sizes[chosen], sizes[chosen]) == seeds
-        at = tuple(axis[here] for axis in np.meshgrid(chosen, chosen, indexing="ij"))
-        mean[at] = found.mean[here]
-        p[at] = found.p_value()[here]
-        detectable[at] = found.detectable(level / (count * (count - 1) / 2))[here]
-    return mean, p, detectable
-
-
-def _pairs_of(y: Array) -> Estimate:
-    """Estimates [n, n] of every difference between scores y [n, seeds, tasks]."""
-    _, seeds, tasks = y.shape
-    mean = y.mean(axis=(1, 2))
-    by_seed = y.mean(axis=2) - mean[:, None]
-    by_task = y.mean(axis=1) - mean[:, None]
-    rest = (y - mean[:, None, None] - by_seed[:, :, None] - by_task[:, None, :]).reshape(len(y), -1)
-    seed_square = tasks * _squares(by_seed) / max(seeds - 1, 1)
-    freedom = np.full_like(seed_square, max(seeds - 1, 1))
-    if seeds > 1 and len(y) > 2:
-        seed_square, freedom = _pooled(seed_square, seeds)
-    return _from_squares(
-        mean[:, None] - mean[None, :],
-        seed_square,
-        seeds * _squares(by_task) / max(tasks - 1, 1),
-        _squares(rest) / max((seeds - 1) * (tasks - 1), 1),
-        seeds,
-        tasks,
-        freedom,
-    )
-
-
-def _pooled(seed_square: Array, seeds: int) -> tuple[Array, Array]:
-    """The seeds' squares [n, n] of all pairs, pooled over the board, and their degrees of freedom.
-
-    From 3 seeds one pair's square has 2 degrees of freedom: no difference of less than ten points would
-    ever be shown. As in Tukey's test all competitors are taken to vary alike between seeds: the mean over
-    pairs is twice the interaction of competitor and seed. One that plainly varies more keeps its own.
-    """
-    own = seed_square.sum(axis=1) / (len(seed_square) - 1)  # a competitor against all others
-    steady = calm(own, seeds - 1, 0.95)
-    if steady.sum() < 3:
-        return seed_square, np.full_like(seed_square, seeds - 1)
-    pairs = np.outer(steady, steady)
-    count = int(steady.sum())
-    mean = (seed_square * pairs).sum() / (count * (count - 1))
-    between = float((count - 1) * (seeds - 1))
-    return np.where(pairs, mean, seed_square), np.where(pairs, between, seeds - 1.0)
-
-
-def _squares(deviations: Array) -> Array:
-    """Sums of squares [n, n] of all differences between rows of [n, k]."""
-    products = deviations @ deviations.T
-    own = np.diag(products)
-    squares = own[:, None] + own[None, :] - 2 * products
-    squares[squares < 1e-12 * (own[:, None] + own[None, :])] = 0.0  # equal rows, up to rounding
-    return np.asarray(squares)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of times with its interval."""
-
-    ratio: float
-    low: float
-    high: float
-
-
-def time_ratio(new: ArrayLike, base: ArrayLike, confidence: float = CONFIDENCE) -> Ratio:
-    """How many times as long `new` takes as `base`, from pairs of values [n] taken side by side.
-
-    A t interval of the logarithms, so that new/base and base/new agree. Blocks that one process ran in
-    turns share the machine's mood; values of runs minutes apart share it less, and say so by their spread.
-    """
-    logs = np.log(np.asarray(new, dtype=np.float64)) - np.log(np.asarray(base, dtype=np.float64))
-    if len(logs) < 2:
-        value = float(np.exp(logs.mean())) if len(logs) else float("nan")
-        return Ratio(value, 0.0, float("inf"))
-    half = stdtrit(len(logs) - 1, (1 + confidence) / 2) * logs.std(ddof=1) / np.sqrt(len(logs))
-    middle = logs.mean()
-    return Ratio(float(np.exp(middle)), float(np.exp(middle - half)), float(np.exp(middle + half)))
-
-
-def unstable(block_seconds: ArrayLike) -> bool | None:
-    """Whether seconds per step of blocks spread too far to be trusted; None for fewer than 3 blocks."""
-    values: NDArray[Any] = np.asarray(block_seconds, dtype=np.float64)
-    if len(values) < 3:
-        return None
-    mean = values.mean()
-    far = np.abs(values - mean).max() >= UNSTABLE_EXTREME * mean
-    return bool(far or values.std(ddof=1) >= UNSTABLE_SPREAD * mean)
-
-
-@dataclass(frozen=True)
-class TimeToTarget:
-    """Seconds until the target was reached (None where the rule gives none) and what to say of it."""
-
-    seconds: float | None
-    note: str
-
-
-def time_to_target(seconds: Sequence[float | None]) -> TimeToTarget:
-    """The mean time to the target over seeds, by the rule of MLPerf; None: a run that never reached it.
-
-    At least 3 seeds; from 5 on the fastest and the slowest are dropped; a run that never arrives is the
-    slowest, and two of them invalidate the result.
-    """
-    missed = sum(one is None for one in seconds)
-    if len(seconds) < 3:
-        return TimeToTarget(None, f"{len(seconds)} of the 3 seeds that a time to target needs")
-    if missed > 1:
-        return TimeToTarget(None, f"{missed} of {len(seconds)} seeds never reached it")
-    ordered = sorted(float("inf") if one is None else one for one in seconds)
-    if len(ordered) >= 5:
-        ordered = ordered[1:-1]
-    if ordered[-1] == float("inf"):
-        return TimeToTarget(None, f"1 of {len(seconds)} seeds never reached it")
-    dropped = ", fastest and slowest dropped" if len(seconds) >= 5 else ""
-    return TimeToTarget(float(np.mean(ordered)), f"{len(seconds)} seeds{dropped}")

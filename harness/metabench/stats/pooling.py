@@ -1,4 +1,4 @@
-"""The spread between training seeds, pooled over several comparisons.
+"""The variance between training seeds, pooled over several comparisons.
 
 From 3 seeds one comparison's variance between seeds has 2 degrees of freedom: hardly a difference of a few
 points would ever be shown. Comparisons of one kind vary alike, more or less, and lend each other theirs.
@@ -16,27 +16,27 @@ from scipy.special import digamma, fdtri, polygamma
 Array = NDArray[np.float64]
 
 
-def calm(squares: Array, freedom: int, level: float) -> NDArray[np.bool_]:
-    """Which of several mean squares [n] are not plainly above the others, by an F test against their median.
+def homogeneous(squares: Array, freedom: int, level: float) -> NDArray[np.bool_]:
+    """Which mean squares [n] are not plainly larger than the others, by an F test against their median.
 
-    level: the part of equal ones that is not called restless.
+    level: the fraction of equal variances that is called homogeneous.
     """
     limit = fdtri(freedom, len(squares) * freedom, level)
     return np.asarray(squares <= np.median(squares) * limit)
 
 
-def moderated(squares: Array, freedom: int) -> tuple[Array, Array]:
-    """Mean squares [n] of `freedom` degrees each, drawn towards their common one, and the new degrees.
+def moderated_variances(squares: Array, freedom: int) -> tuple[Array, Array]:
+    """Mean squares [n] of `freedom` degrees each, shrunk towards their common value, and the new degrees.
 
-    How far they are drawn follows from how much they differ: equal ones are averaged, those that differ
-    more than chance explains keep a share of their own. Restless ones, and all of them where fewer than
-    three are calm, are left as they are.
+    How far they shrink follows from how much they differ: equal mean squares are averaged, those that
+    differ more than chance explains keep a share of their own. A mean square that is plainly larger than
+    the others stays as it is, and so do all where fewer than three are homogeneous.
     """
-    steady = calm(squares, freedom, 0.999)
+    alike = homogeneous(squares, freedom, 0.999)
     own = np.full_like(squares, freedom)
-    if steady.sum() < 3:
+    if alike.sum() < 3:
         return squares, own
-    kept = squares[steady]
+    kept = squares[alike]
     logs = np.log(kept) - digamma(freedom / 2) + np.log(freedom / 2)
     beyond = logs.var(ddof=1) - polygamma(1, freedom / 2)  # the variance that chance does not explain
     total = float(freedom * len(kept))
@@ -48,7 +48,7 @@ def moderated(squares: Array, freedom: int) -> tuple[Array, Array]:
     else:
         kept = np.full_like(kept, kept.mean())
     squares, own = squares.copy(), own.copy()
-    squares[steady], own[steady] = kept, total
+    squares[alike], own[alike] = kept, total
     return squares, own
 
 

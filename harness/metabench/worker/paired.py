@@ -19,7 +19,7 @@ from metabench.errors import RequestError
 from metabench.plugins import Registry
 from metabench.records.cell import Cell, Spec, Workload
 from metabench.settings import make
-from metabench.stats.intervals import Ratio, time_ratio
+from metabench.stats import Ratio, time_ratio
 from metabench.worker import cell_run
 
 Step = Callable[[], None]
