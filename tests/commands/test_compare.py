@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from helpers.results import made_cell, made_result, store
 from metabench import Result, Spec
-from metabench.cli import metabench
+from metabench.cli import main, metabench
 from metabench.errors import RequestError
 from metabench.records import Cell
 from metabench.report.comparison import Comparison, compare
@@ -154,6 +154,22 @@ def test_other_test_tasks_are_never_compared() -> None:
     other = [replace(r, scores=replace(r.scores, manifest="f" * 64)) for r in results(0.1) if r.scores]
 
     assert verdicts(compared(results(), other))[0][0] == "other test tasks"
+
+
+def test_versions_of_a_suite_are_an_error_of_the_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = results()
+    new = [made_result(made_cell(seed=s, version=2)) for s in range(3)]
+    store(tmp_path / "old", old)
+    store(tmp_path / "new", new)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path / "old"), str(tmp_path / "new")])
+
+    assert ended.value.code == 2
+    assert "made is version 1 in the base results, 2 in the new ones" in capsys.readouterr().err
+    assert not compared(results(plugin="metabench 0.1.0"), [*results(), *new]).regressed
 
 
 def test_many_equal_cells_rarely_shut_the_gate() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from metabench import stats
+from metabench.errors import RequestError
 from metabench.report.columns import ABSENT, Column, Section, significant, text
 from metabench.report.scores import AXIS_COLUMNS, printable
 from metabench.results.table import Table
@@ -57,10 +58,14 @@ def compare(
     """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed.
 
     Two single results are paired whatever their cells are. alternated: their step times, measured side by
-    side, which then stand in the place of those that the results hold.
+    side, which replace those that the results hold. Raises RequestError where the two sides have a suite in
+    different versions, which measure different things.
     """
     limits = thresholds or Thresholds()
-    pairs = [([0], [0])] if len(base) == len(new) == 1 else _pairs(base, new)
+    single = len(base) == len(new) == 1
+    if not single:
+        _require_common_versions(base, new)
+    pairs = [([0], [0])] if single else _pairs(base, new)
     lines = [_line(base, new, ours, theirs) for ours, theirs in pairs]
     if alternated is not None:
         ratio = alternated.ratio
@@ -84,6 +89,34 @@ def compare(
     notes = [*_notes(limits, alternated), *_left_out_notes(left_out)]
     regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
     return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
+
+
+def _require_common_versions(base: Table, new: Table) -> None:
+    """Raises RequestError where a suite of both sides has no version in common."""
+    ours, theirs = _versions(base), _versions(new)
+    apart = [
+        f"{name} is version {_listed(ours[name])} in the base results, "
+        f"{_listed(theirs[name])} in the new ones"
+        for name in sorted(set(ours) & set(theirs))
+        if not ours[name] & theirs[name]
+    ]
+    if apart:
+        raise RequestError(
+            f"{printable('; '.join(apart))}: versions of a suite measure different things, so their cells "
+            "cannot be paired; run the same version on both sides"
+        )
+
+
+def _versions(table: Table) -> dict[str, set[int]]:
+    """The versions of each suite among the results."""
+    versions: dict[str, set[int]] = {}
+    for row in table.rows:
+        versions.setdefault(row["suite"], set()).add(row["version"])
+    return versions
+
+
+def _listed(versions: set[int]) -> str:
+    return " and ".join(map(str, sorted(versions)))
 
 
 def _notes(limits: Thresholds, alternated: Alternated | None) -> list[str]:
