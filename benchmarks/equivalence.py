@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from metabench.errors import MetabenchError
+from metabench.records.cell import Status
 from metabench.records.result import Result, Scores
 from metabench.results.cache import files
 from metabench.results.store import read_result
@@ -47,7 +48,7 @@ def command(folders: tuple[Path, ...], margin: float) -> None:
         results = [read_result(path) for path in files(folders or [USUAL])]
     except MetabenchError as error:
         raise click.ClickException(str(error)) from error
-    algorithms = sides(one for one in results if one.status == "ok" and one.scores is not None)
+    algorithms = sides(one for one in results if one.status is Status.OK and one.scores is not None)
     rivals = [name for name in algorithms if name.startswith("l2l-")]
     if not rivals:
         raise click.ClickException("no results of l2l-* here; make some with: metabench run head-to-head")

@@ -219,7 +219,7 @@ def _suite_file() -> str:
                        ("evaluation", records.Evaluation)):  # fmt: skip
         parts.append(f"## `{title}`\n\n{_doc(cls)}\n\n" + _settings(cls))
     rows = ["| status | tried again by a later run |", "| --- | --- |"]
-    rows += [f"| `{name}` | {'yes' if again else 'no'} |" for name, again in records.STATUSES.items()]
+    rows += [f"| `{status}` | {'no' if status.final else 'yes'} |" for status in records.Status]
     parts.append("## `expect`\n\nStatuses that are no failure of this cell:\n\n" + "\n".join(rows))
     return _page(parts)
 

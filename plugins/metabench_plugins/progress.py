@@ -33,10 +33,9 @@ def _console() -> Any:
 
 def title(cell: Cell) -> str:
     """A cell in a few words: `maml conv4 glyphs 5w1s cpu seed 0`."""
-    backend = f"{cell.backend.name} ×{cell.backend.settings.get('ranks', 1)}"
-    task = f"{cell.test.ways}w{cell.test.shots}s"
-    head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.dataset.name, task]
-    return " ".join(part for part in [*head, backend.removesuffix(" ×1"), f"seed {cell.seed}"] if part)
+    ranks = f"×{cell.ranks}" if cell.ranks > 1 else ""
+    head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.dataset.name, cell.test.short]
+    return " ".join(part for part in [*head, cell.backend.name, ranks, f"seed {cell.seed}"] if part)
 
 
 class _Plain:

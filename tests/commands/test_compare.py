@@ -15,6 +15,7 @@ from metabench import Result, Spec
 from metabench.cli import main, metabench
 from metabench.errors import RequestError
 from metabench.records import Cell
+from metabench.records.cell import Status
 from metabench.report.comparison import Comparison, compare
 from metabench.results.table import Table
 from metabench.worker import paired as pairing
@@ -137,7 +138,7 @@ def test_several_cells_show_what_one_alone_could_not() -> None:
 
 
 def test_a_lost_seed_and_a_new_failure_are_regressions() -> None:
-    failed = replace(results()[2], status="failed", reason="boom", scores=None, training=None)
+    failed = replace(results()[2], status=Status.FAILED, reason="boom", scores=None, training=None)
 
     assert "failed in the new results" in compared(results(), [*results()[:2], failed]).regressed[0]
     assert "absent in the new results" in compared(results(), results()[:2]).regressed[0]
@@ -239,7 +240,7 @@ def test_alternating_two_results_is_a_gate_whose_ratio_stands_in_the_comment(
 
 def test_untrusted_text_cannot_move_the_terminal(tmp_path: Path) -> None:
     store(tmp_path / "base", [made_result()])
-    lost = replace(made_result(), status="failed\x1b[2J", reason="x", scores=None, training=None)
+    lost = replace(made_result(), status=Status.FAILED, reason="x\x1b[2J", scores=None, training=None)
     store(tmp_path / "new", [lost])
 
     code, text = run(str(tmp_path / "base"), str(tmp_path / "new"))

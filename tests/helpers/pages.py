@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from helpers.results import made_board, made_cell, made_result, store
 from metabench import Result
 from metabench.cli import metabench
+from metabench.records.cell import Status
 from plugins.reports.test_formats import HOSTILE
 
 
@@ -44,7 +45,7 @@ def hostile_site(folder: Path) -> Path:
     cells = [made_cell(f"{text}{i}", label=text, dataset=text, network=text, plugin=text) for i in range(2)]
     good = [made_result(cell, machine=text, notes=(text,), command=text) for cell in cells]
     failed = made_result(
-        made_cell("x"), status="failed", reason=text, log_tail=(text,), scores=None, training=None
+        made_cell("x"), status=Status.FAILED, reason=text, log_tail=(text,), scores=None, training=None
     )
     for i, result in enumerate([*good, failed]):  # names of markup make no file names
         file = folder / "results" / "made-v1" / f"{i}.json"

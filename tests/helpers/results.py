@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from metabench import Budget, Cell, Evaluation, Protocol, Result, Spec
+from metabench.records.cell import Status
 from metabench.records.result import Block, Scores, Training, Validation
 
 TASK_SPREAD = 0.08
@@ -117,7 +118,8 @@ def made_result(
         state="best validation, step 400",
     )  # fmt: skip
     result = Result(
-        cell=cell, status="ok", started=f"2026-01-0{1 + cell.seed % 9}T10:00:00+00:00", wall_seconds=30.0,
+        cell=cell, status=Status.OK,
+        started=f"2026-01-0{1 + cell.seed % 9}T10:00:00+00:00", wall_seconds=30.0,
         command="metabench run made", path="batched", parameters=111_936,
         environment={
             "machine": machine, "processor": "Made Processor", "cores": 2, "python": "3.11.7",
@@ -158,7 +160,7 @@ def made_board(seeds: Sequence[int] = (0, 1, 2), test_tasks: int = 600) -> list[
         results.append(made_result(cell, 0.66, step_seconds=seconds, exact=True))
     lost = made_cell("cnp", test_tasks=test_tasks)
     failed = Result(
-        cell=lost, status="out-of-memory", reason="the host has no memory left", exit_code=-9,
+        cell=lost, status=Status.OUT_OF_MEMORY, reason="the host has no memory left", exit_code=-9,
         log_tail=("step 12", "Killed"), environment={"machine": "made-machine-2-cores"},
     )  # fmt: skip
     return [*results, failed]

@@ -15,6 +15,7 @@ from helpers.submissions import edited, errors, honest, made_standard, run
 from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.publishing.checks import verify
+from metabench.records.cell import Status
 from results.test_cache import spoiled
 
 
@@ -159,7 +160,10 @@ def test_another_text_of_the_suite_and_an_absent_suite_are_noticed(stored_result
 def test_a_diverged_run_and_a_skip_are_rows_with_a_notice(tmp_path: Path) -> None:
     (ran,) = honest([0], ["maml"])
     for status in ("diverged", "skipped"):
-        store(tmp_path / status, [replace(ran, status=status, reason="so it is", scores=None, training=None)])
+        store(
+            tmp_path / status,
+            [replace(ran, status=Status(status), reason="so it is", scores=None, training=None)],
+        )
         (found,) = verify([tmp_path / status]).findings
         assert found.check == "outcome"
         assert "so it is" in found.what
@@ -188,7 +192,7 @@ def test_a_disturbed_machine_and_shared_hardware_are_noticed(tmp_path: Path) -> 
 @pytest.mark.parametrize("status", ["failed", "timed-out", "out-of-memory", "invalid"])
 def test_a_failed_run_is_found_unless_the_suite_expects_it(tmp_path: Path, status: str) -> None:
     (ran,) = honest([0], ["maml"])
-    lost = replace(ran, status=status, reason="no memory left", scores=None, training=None)
+    lost = replace(ran, status=Status(status), reason="no memory left", scores=None, training=None)
     expected = replace(lost, cell=replace(made_cell("big"), expect=(status,)))
     store(tmp_path / "a", [lost])
     store(tmp_path / "b", [expected])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from helpers.results import made_cell, made_result
 from metabench import Result, Spec
+from metabench.records.cell import Status
 from metabench.results.table import Table
 
 
@@ -14,7 +15,7 @@ def sized(shots: int, fits: bool, *, ways: int = 10, limit: float = 2.0, seed: i
     cell = replace(cell, backend=Spec("cpu", {"threads": 1, "memory_gib": limit}))
     if fits:
         return made_result(cell, memory={"host": shots * 100.0 * 2**20})
-    return made_result(cell, status="out-of-memory", scores=None, training=None)
+    return made_result(cell, status=Status.OUT_OF_MEMORY, scores=None, training=None)
 
 
 def test_the_largest_size_and_the_first_that_fails_stand_beside_the_limit() -> None:

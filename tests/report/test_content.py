@@ -11,6 +11,7 @@ import pytest
 from helpers.results import made_board, made_cell, made_result, made_scores, store, untrained
 from metabench import Batches, Spec
 from metabench.errors import RequestError
+from metabench.records.cell import Status
 from metabench.records.result import Validation
 from metabench.report.labels import flags
 from metabench.results.table import Table, render
@@ -342,8 +343,8 @@ def test_time_to_target_is_told_from_three_seeds_on() -> None:
 @pytest.mark.parametrize("status", ["failed", "out-of-memory", "diverged", "timed-out"])
 def test_a_seed_that_ended_badly_never_reached_the_target(status: str) -> None:
     reached = [made_result(made_cell("a", s, target=0.7), 0.75) for s in range(3)]
-    lost = made_result(made_cell("a", 3, target=0.7), status=status, scores=None, training=None)
-    skipped = made_result(made_cell("a", 4, target=0.7), status="skipped", scores=None, training=None)
+    lost = made_result(made_cell("a", 3, target=0.7), status=Status(status), scores=None, training=None)
+    skipped = made_result(made_cell("a", 4, target=0.7), status=Status.SKIPPED, scores=None, training=None)
 
     (line,) = Table.of([*reached, lost, skipped]).time_to_target().records
 

@@ -9,6 +9,7 @@ import pytest
 
 from helpers.results import made_cell, made_result
 from metabench import Result
+from metabench.records.cell import Status
 from metabench.results.table import Table, render
 
 
@@ -67,7 +68,7 @@ def test_a_target_that_one_seed_missed_has_no_cost() -> None:
     first, second = seeds()
     assert second.training is not None
     missed = replace(second, training=replace(second.training, target_step=None, target_seconds=None))
-    failed = replace(second, status="out-of-memory", scores=None, training=None)
+    failed = replace(second, status=Status.OUT_OF_MEMORY, scores=None, training=None)
 
     for other in (missed, failed):
         table = Table.of([metered(first, 10.0, 5.0), other])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metabench.errors import StoreError
-from metabench.records import Budget, Cell, Evaluation, Protocol, Spec
+from metabench.records import Budget, Cell, Evaluation, Protocol, Spec, Status
 from metabench.records.result import Block, Result, Scores, Training, Validation
 from metabench.results.store import Store, read_result, write_json
 
@@ -27,7 +27,7 @@ def full_result() -> Result:
         losses=((1, 1.6), (10, 0.4)), validations=(Validation(10, 1.5, 0.8, 0.02),), best_step=10,
     )  # fmt: skip
     scores = Scores("accuracy", "share", True, (0.25, 1.0), "abc", 0.5, curve={"1": (0.5, 0.75)})
-    return Result(CELL, "ok", training=training, scores=scores, notes=("slow",), log_tail=("x",))
+    return Result(CELL, Status.OK, training=training, scores=scores, notes=("slow",), log_tail=("x",))
 
 
 def test_result_comes_back_as_it_went_in(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_result_comes_back_as_it_went_in(tmp_path: Path) -> None:
 )
 def test_status_decides_whether_a_later_run_tries_again(tmp_path: Path, status: str, stands: bool) -> None:
     store = Store(tmp_path)
-    store.put(Result(CELL, status))
-    assert (store.settled(CELL) is not None) is stands
+    store.put(Result(CELL, Status(status)))
+    assert (store.finished(CELL) is not None) is stands
 
 
 def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put(full_result())
-    store.put(Result(CELL, "failed", "later"))
+    store.put(Result(CELL, Status.FAILED, "later"))
     (old,) = (tmp_path / "aside").iterdir()
     assert read_result(old) == full_result()
     assert read_result(store.path(CELL)).reason == "later"
@@ -58,7 +58,7 @@ def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path:
 @pytest.mark.parametrize("status", ["skipped", "invalid"])
 def test_result_of_a_cell_that_was_never_measured_is_replaced_in_place(tmp_path: Path, status: str) -> None:
     store = Store(tmp_path)
-    store.put(Result(CELL, status, "no GPU"))
+    store.put(Result(CELL, Status(status), "no GPU"))
     store.put(full_result())
     assert store.get(CELL) == full_result()
     assert not (tmp_path / "aside").exists()

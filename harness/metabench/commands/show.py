@@ -45,7 +45,7 @@ def command(name: str) -> int:
 
 def _suite(suite: Suite) -> str:
     rows: list[list[Any]] = [
-        [c.group, c.algorithm, c.network or "", c.dataset, f"{c.test.ways}w{c.test.shots}s",
+        [c.group, c.algorithm, c.network or "", c.dataset, c.test.short,
          f"{c.backend} {c.backend.settings.get('ranks', '')}".strip(), c.budget.steps, c.budget.tasks, c.seed]
         for c in suite.cells
     ]  # fmt: skip

@@ -18,8 +18,8 @@ import jsonschema
 import numpy as np
 
 from metabench import stats
-from metabench.publishing.completeness import Gaps, Standard, gaps, standards, suite_of
-from metabench.records.cell import STATUSES, digest_of
+from metabench.publishing.completeness import Gaps, Standard, gaps, standards
+from metabench.records.cell import Status, digest_of
 from metabench.records.result import SCHEMA, Result, Training
 from metabench.records.schema import stored
 from metabench.records.upgrade import upgrade
@@ -35,9 +35,6 @@ SLACK = 1.02
 SLACK_SECONDS = 0.5
 NEEDED = ("machine", "processor", "cores", "system", "python", "packages", "suite_digest")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-HONEST = ("ok", "diverged", "skipped")
-"""Outcomes that a table shows as they are; every other one (a crash, a time limit, too little memory) is of
-the machine or the program, and is published only where the suite expects it."""
 PARTIAL = "partial.txt"
 """Stands beside published results of a part of a suite, and says what is missing."""
 
@@ -102,7 +99,7 @@ def verify(
 
 def verify_whole(paths: Sequence[Path | str], partial: bool = False) -> Verified:
     """Checks results against their suites as they are installed; see `verify`."""
-    suites = {suite_of(read_result(path)) for path in verify(paths).files}
+    suites = {read_result(path).cell.suite_folder for path in verify(paths).files}
     return verify(paths, standards(sorted(suites)), partial)
 
 
@@ -131,11 +128,9 @@ def _one(path: Path, told: Mapping[str, Any], result: Result) -> Iterator[Findin
         yield wrong("cell digest", f"the file should be called {cell.id}.json")
     if told.get("seal") != digest_of({k: v for k, v in told.items() if k != "seal"}):
         yield wrong("seal", "the file was changed after metabench wrote it")
-    if result.status not in STATUSES:
-        yield wrong("status", f"{result.status!r} is no status")
     if not result.started or _in_future(result.started):
         yield wrong("clock", f"started at {result.started or 'no time'!r}")
-    if result.status == "skipped":
+    if result.status is Status.SKIPPED:
         yield wrong("outcome", f"will stand as skipped: {result.reason or 'no reason'}", serious=False)
         return
     missing = [name for name in NEEDED if not result.environment.get(name)]
@@ -143,12 +138,12 @@ def _one(path: Path, told: Mapping[str, Any], result: Result) -> Iterator[Findin
         yield wrong("environment", f"does not say {', '.join(missing)}")
     if not DIGEST.fullmatch(str(result.environment.get("suite_digest") or "0" * 64)):
         yield wrong("suite digest", "is no SHA-256")
-    if result.status == "ok":
+    if result.status is Status.OK:
         for check, what in (*_score_faults(told, result), *_clock_faults(result)):
             yield wrong(check, what)
     elif result.status not in cell.expect:
         what = f"{result.status}: {result.reason or 'no reason'}"
-        yield wrong("outcome", what, serious=result.status not in HONEST)
+        yield wrong("outcome", what, serious=not result.status.honest)
 
 
 def _schema_faults(told: Mapping[str, Any]) -> list[str]:
@@ -193,7 +188,7 @@ def _clock_faults(result: Result) -> Iterator[tuple[str, str]]:
     parts = [*result.setup.values(), result.wall_seconds]
     if scores is not None:
         parts += [scores.seconds, scores.predict_seconds, *scores.adapt_seconds, *scores.latency_seconds]
-        adapted = sum(scores.adapt_seconds) / max(int(result.cell.backend.settings.get("ranks", 1) or 1), 1)
+        adapted = sum(scores.adapt_seconds) / result.cell.ranks
         if _beyond(adapted, scores.seconds):
             yield "clock", f"adaptation took {adapted:.3g} s of an evaluation of {scores.seconds:.3g} s"
     if training is not None:
@@ -238,7 +233,9 @@ def _together(results: Mapping[Path, Result]) -> Iterator[Finding]:
     """What only several results show: seeds, suites, manifests, parity, training; and what tables label."""
     table = Table.of(results.values(), list(results))
     yield from _copies(results)
-    yield from _one_value(results, "suite digest", suite_of, lambda r: r.environment.get("suite_digest"))
+    yield from _one_value(
+        results, "suite digest", lambda r: r.cell.suite_folder, lambda r: r.environment.get("suite_digest")
+    )
     yield from _one_value(
         results, "manifest", _protocol_key, lambda r: r.scores.manifest if r.scores else None
     )
@@ -290,8 +287,10 @@ def _incomplete(found: Iterable[Gaps], partial: bool) -> Iterator[Finding]:
 
 def _origins(results: Mapping[Path, Result], suites: Mapping[str, Standard] | None) -> Iterator[Finding]:
     """Suites that are not installed, or whose file is another one than the results were made with."""
-    for suite in sorted({suite_of(result) for result in results.values()} if suites is not None else ()):
-        path, result = next((p, r) for p, r in results.items() if suite_of(r) == suite)
+    for suite in sorted(
+        {result.cell.suite_folder for result in results.values()} if suites is not None else ()
+    ):
+        path, result = next((p, r) for p, r in results.items() if r.cell.suite_folder == suite)
         digest = str(result.environment.get("suite_digest"))
         here = (suites or {}).get(suite)
         if here is None:

@@ -7,13 +7,13 @@ does not name took the place of all of its own (`metabench run --backend`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metabench.errors import MetabenchError
 from metabench.folders import file_digest
-from metabench.records.cell import Cell, Spec, digest_of
+from metabench.records.cell import COMPONENTS, Cell, Spec, digest_of
 from metabench.records.result import Result
 from metabench.results.rows import row_of
 from metabench.settings import complete
@@ -74,7 +74,7 @@ def gaps(results: Mapping[Path, Result], suites: Mapping[str, Standard]) -> Iter
     """The gaps of each suite and machine that have some; suites that are not here are judged by seeds."""
     groups: dict[tuple[str, str], dict[Path, Result]] = {}
     for path, result in results.items():
-        suite = suite_of(result)
+        suite = result.cell.suite_folder
         machine = str(result.environment.get("machine"))
         groups.setdefault((suite, machine), {})[path] = result
     for (suite, machine), members in groups.items():
@@ -87,23 +87,17 @@ def gaps(results: Mapping[Path, Result], suites: Mapping[str, Standard]) -> Iter
             yield Gaps(suite, machine, folder, tuple(missing), tuple(foreign))
 
 
-def suite_of(result: Result) -> str:
-    """The name of the folder of the result's suite."""
-    return f"{result.cell.suite}-v{result.cell.suite_version}"
-
-
 def _against(suite: Standard, members: Mapping[Path, Result]) -> tuple[list[str], list[Path]]:
     """What the suite's cells lack, in words, and the files whose cell is none of the suite."""
-    made = {digest_of(_plain(suite, "backend", result.cell.backend)) for result in members.values()}
-    own = {digest_of(_plain(suite, "backend", cell.backend)) for cell in suite.cells}
+    made = {digest_of(_completed(suite, "backend", result.cell.backend)) for result in members.values()}
+    own = {digest_of(_completed(suite, "backend", cell.backend)) for cell in suite.cells}
     overridden = len(made) == 1 and not made & own
+    without = ["seed", "plugins", *(["backend"] if overridden else [])]
 
     def key(cell: Cell) -> str:
-        left_out = {"plugins", "label", "expect", "group", "digest", "seed"}
-        left_out |= {"backend"} if overridden else set()
-        kinds = ("algorithm", "network", "dataset", "backend")
-        told = {name: value for name, value in vars(cell).items() if name not in left_out}
-        return digest_of({k: _plain(suite, k, v) if k in kinds else v for k, v in told.items()})
+        components = {kind: cell.components().get(kind) for kind in COMPONENTS}
+        completed = {kind: spec and _completed(suite, kind, spec) for kind, spec in components.items()}
+        return replace(cell, **completed).key(without)  # type: ignore[arg-type]  # kinds are fields
 
     wanted = {(key(cell), cell.seed): cell for cell in suite.cells}
     have = {path: (key(result.cell), result.cell.seed) for path, result in members.items()}
@@ -124,17 +118,14 @@ def _listed(lacking: Sequence[str], of: int) -> Iterator[str]:
         yield f"{len(lacking)} of {of} cells lack a result: {', '.join(lacking[:LISTED])}{more}"
 
 
-def _plain(suite: Standard, kind: str, spec: Spec | None) -> Any:
-    """A component and its settings, those that a later version of its plugin has added filled in."""
-    if spec is None:
-        return None
-    settings = dict(spec.settings)
-    if suite.registry is not None:
-        try:
-            settings = complete(suite.registry.find(kind, spec.name).cls, settings)
-        except MetabenchError:  # not installed here, or a setting is gone: compared as it stands
-            settings = dict(spec.settings)
-    return [spec.name, settings]
+def _completed(suite: Standard, kind: str, spec: Spec) -> Spec:
+    """The component with the settings that a later version of its plugin has added filled in."""
+    if suite.registry is None:
+        return spec
+    try:
+        return Spec(spec.name, complete(suite.registry.find(kind, spec.name).cls, spec.settings))
+    except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
+        return spec
 
 
 def _uneven_seeds(members: Mapping[Path, Result]) -> Iterator[str]:

@@ -41,7 +41,7 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
     targets: list[tuple[Path, Path]] = []
     for path in verified.files:
         result = read_result(path)
-        suite = f"{result.cell.suite}-v{result.cell.suite_version}"
+        suite = result.cell.suite_folder
         machine = str(result.environment.get("machine") or "unknown-machine")
         for name in (suite, machine):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):

@@ -12,7 +12,7 @@ import numpy as np
 from metabench import stats
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
-from metabench.records.cell import Budget, Cell, Evaluation, Protocol, Spec
+from metabench.records.cell import Budget, Cell, Evaluation, Protocol
 from metabench.records.result import Result
 from metabench.report.scores import printable
 from metabench.results.store import Store, read_result
@@ -119,29 +119,22 @@ def _checked(cell: Cell) -> Cell:
 def _installed(registry: Registry, cell: Cell) -> Cell:
     """The cell with the plugins that bring its components here; raises RequestError where one is absent."""
     plugins: dict[str, str] = {}
-    for kind, spec in _specs(cell).items():
+    for kind, spec in cell.components().items():
         try:
             entry = registry.find(kind, spec.name)
         except RequestError as error:
             source = cell.plugins.get(kind, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error
-        if kind != "metric":
-            complete(entry.cls, spec.settings)
+        complete(entry.cls, spec.settings)
         plugins[kind] = entry.source
     return replace(
         cell, plugins={kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
     )
 
 
-def _specs(cell: Cell) -> dict[str, Spec]:
-    specs = {"algorithm": cell.algorithm, "network": cell.network, "dataset": cell.dataset,
-             "backend": cell.backend, "metric": Spec(cell.evaluation.metric)}  # fmt: skip
-    return {kind: spec for kind, spec in specs.items() if spec is not None}
-
-
 def _versions(old: Cell, new: Cell) -> Sequence[str]:
     return [
         f"{kind} {spec.name!r}: made with {old.plugins.get(kind, 'an unknown plugin')}, here is {source}"
-        for kind, spec in _specs(new).items()
+        for kind, spec in new.components().items()
         if (source := new.plugins[kind]) != old.plugins.get(kind)
     ]

@@ -1,8 +1,8 @@
 """Plain data that the rooms hand to each other: cells, jobs and results. No torch here."""
 
 from metabench.records.cell import (
+    COMPONENTS,
     SPLITS,
-    STATUSES,
     Batches,
     Budget,
     Cell,
@@ -11,16 +11,18 @@ from metabench.records.cell import (
     Protocol,
     Spec,
     Split,
+    Status,
     Workload,
     digest_of,
+    suite_folder,
 )
 from metabench.records.job import Job, Outcome
 from metabench.records.result import SCHEMA, Block, Result, Scores, Training, Validation
 
 __all__ = [
+    "COMPONENTS",
     "SCHEMA",
     "SPLITS",
-    "STATUSES",
     "Batches",
     "Block",
     "Budget",
@@ -34,8 +36,10 @@ __all__ = [
     "Scores",
     "Spec",
     "Split",
+    "Status",
     "Training",
     "Validation",
     "Workload",
     "digest_of",
+    "suite_folder",
 ]

@@ -86,20 +86,18 @@ def _condition(text: str, axes: Sequence[Mapping[str, str]]) -> tuple[str, set[s
 
 
 def _axes(cell: Cell) -> dict[str, str]:
-    from metabench.results.rows import protocol_text  # imports numpy, which most commands can do without
-
     backend = cell.backend.settings
     return {
         "algorithm": cell.algorithm.name,
         "network": cell.network.name if cell.network else "none",
         "dataset": cell.dataset.name,
         "backend": cell.backend.name,
-        "ranks": str(backend.get("ranks", 1)),
+        "ranks": str(cell.ranks),
         "threads": str(backend.get("threads", "none")),
         "ways": str(cell.test.ways),
         "shots": str(cell.test.shots),
         "queries": str(cell.test.queries),
-        "train": protocol_text(cell.train) or "none",
+        "train": str(cell.train or "none"),
         "steps": str(cell.budget.steps),
         "step_tasks": str(cell.budget.tasks),
         "metric": cell.evaluation.metric,
@@ -112,9 +110,8 @@ def _axes(cell: Cell) -> dict[str, str]:
 
 def _settings(cell: Cell) -> dict[str, str]:
     """Every setting of the cell's components, as `algorithm.first_order` → `true`."""
-    named = {kind: getattr(cell, kind) for kind in ("algorithm", "network", "dataset", "backend")}
     return {
         f"{kind}.{name}": value if isinstance(value, str) else json.dumps(value)
-        for kind, spec in named.items()
-        for name, value in (spec.settings.items() if spec else ())
+        for kind, spec in cell.components().items()
+        for name, value in spec.settings.items()
     }

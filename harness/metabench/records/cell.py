@@ -1,9 +1,10 @@
-"""Plain data that floors hand to each other: protocols, facts, cells, jobs and results. No torch here."""
+"""The cell: one algorithm on one data set and backend with one seed, and the records that it is made of."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,17 +13,55 @@ from metabench.settings import REQUIRED, setting
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 
-STATUSES: dict[str, bool] = {
-    # status: does a later run try the cell again?
-    "ok": False,
-    "diverged": False,
-    "out-of-memory": False,
-    "skipped": True,
-    "invalid": True,
-    "failed": True,
-    "timed-out": True,
-}
-"""Every status that a result can have, and whether a later run tries the cell again."""
+COMPONENTS = ("algorithm", "network", "dataset", "backend")
+"""The kinds of component that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
+
+ANNOTATIONS = frozenset({"group", "label", "expect"})
+"""The fields of a cell that change no number, and so are part of no digest."""
+
+
+BATCHES = "batches of"
+"""How `Batches` begin in words."""
+
+
+class Status(StrEnum):
+    """How a cell ended. Its properties answer what the rest of metabench asks about that."""
+
+    OK = "ok"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out-of-memory"
+    SKIPPED = "skipped"
+    INVALID = "invalid"
+    FAILED = "failed"
+    TIMED_OUT = "timed-out"
+
+    @property
+    def final(self) -> bool:
+        """Whether later runs keep the result: running the cell again would give the same."""
+        return self in (Status.OK, Status.DIVERGED, Status.OUT_OF_MEMORY)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the cell began: it was neither skipped nor refused as invalid."""
+        return self not in (Status.SKIPPED, Status.INVALID)
+
+    @property
+    def honest(self) -> bool:
+        """Whether a published result may have it though its suite does not expect it.
+
+        A crash, a time limit or too little memory is of the machine or the program, not of the algorithm.
+        """
+        return self in (Status.OK, Status.DIVERGED, Status.SKIPPED)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all ranks of a cell reach it together, so that no rank is the first to fail."""
+        return self in (Status.DIVERGED, Status.SKIPPED, Status.INVALID)
+
+    @property
+    def bad(self) -> bool:
+        """Whether a person must look at the result, unless the suite expects the status."""
+        return self not in (Status.OK, Status.SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -36,6 +75,15 @@ class Protocol:
     shots: int = setting(REQUIRED, "support examples of each class", at_least=1)
     queries: int = setting(REQUIRED, "query examples of each class", at_least=1)
 
+    @property
+    def short(self) -> str:
+        """The protocol as part of a name: `5w1s`."""
+        return f"{self.ways}w{self.shots}s"
+
+    def __str__(self) -> str:
+        """Return the protocol in words: `5-way 1-shot`, or `10-shot` for a regression task."""
+        return task_text(self.ways, self.shots)
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -47,6 +95,10 @@ class Batches:
 
     size: int
     micro: int = 16
+
+    def __str__(self) -> str:
+        """Return how the cell trains in words: `batches of 64`."""
+        return f"{BATCHES} {self.size}"
 
     @property
     def units(self) -> int:
@@ -151,52 +203,105 @@ class Cell:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over everything that changes the number, as 64 hexadecimal digits."""
-        left_out = ("label", "expect", "group", "digest")
-        return digest_of({name: value for name, value in vars(self).items() if name not in left_out})
+        return self.key()
+
+    def key(self, without: Iterable[str] = ()) -> str:
+        """Return a digest that is equal for cells which differ in nothing but the parts `without`.
+
+        A part is a field ("seed", "backend") or a field of one ("plugins.backend", "budget.tasks",
+        "train.size"); a cell that lacks it has nothing to leave out.
+        """
+        parts = dict(self._parts)
+        for path in without:
+            name, _, inner = path.partition(".")
+            content = json.loads(parts.pop(name, "null"))
+            if inner and content is not None:
+                parts[name] = canonical_json({key: value for key, value in content.items() if key != inner})
+        # joined as `digest_of` would write them, which would turn every part into text again
+        text = ",".join(f'"{name}":{part}' for name, part in sorted(parts.items()))
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        """Every field that changes the number, as canonical JSON."""
+        return {
+            name: canonical_json(getattr(self, name))
+            for name in self.__dataclass_fields__
+            if name not in ANNOTATIONS
+        }
+
+    def components(self) -> dict[str, Spec]:
+        """The components that the cell has, by kind: those of `COMPONENTS`, then the metric."""
+        specs: dict[str, Spec | None] = {kind: getattr(self, kind) for kind in COMPONENTS}
+        specs["metric"] = Spec(self.evaluation.metric) if self.evaluation.metric else None
+        return {kind: spec for kind, spec in specs.items() if spec is not None}
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks share the cell's tasks: the backend's setting of that name, 1 where it has none."""
+        ranks = self.backend.settings.get("ranks")
+        return ranks if type(ranks) is int and ranks > 0 else 1
+
+    @property
+    def suite_folder(self) -> str:
+        """The name of the folder of the suite's results: `quick-v1`."""
+        return suite_folder(self.suite, self.suite_version)
 
     @property
     def id(self) -> str:
         """A readable and unique name, fit for a file: `maml-conv4-glyphs-5w1s-cpu-s0-1a2b3c4d5e`."""
         parts = [self.algorithm.name, self.network.name if self.network else "", self.dataset.name]
-        shape = f"{self.test.ways}w{self.test.shots}s"
-        ranks = self.backend.settings.get("ranks")
-        backend = self.backend.name + (f"{ranks}" if ranks else "")
-        parts += [shape, backend, f"s{self.seed}", self.digest[:10]]
+        ranks = self.backend.settings.get("ranks") or ""  # cpu has none, cpu-ranks shows even a single one
+        parts += [self.test.short, f"{self.backend.name}{ranks}", f"s{self.seed}", self.digest[:10]]
         return "-".join(p for p in parts if p).replace("+", "p")
 
     def to_json(self) -> dict[str, Any]:
         """The cell as plain JSON values; `from_json` reads it back."""
-        told: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.train is not None:
-            told["train"]["kind"] = "episodes" if isinstance(self.train, Protocol) else "batches"
-        return told
+            document["train"]["kind"] = "episodes" if isinstance(self.train, Protocol) else "batches"
+        return document
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Cell":
+    def from_json(cls, document: Mapping[str, Any]) -> "Cell":
         """The cell that `to_json` wrote; raises KeyError or TypeError on anything else."""
-        train = told["train"]
+        train = document["train"]
         if train is not None:
             fields = {k: v for k, v in train.items() if k != "kind"}
             train = Protocol(**fields) if train["kind"] == "episodes" else Batches(**fields)
-        evaluation = dict(told["evaluation"])
+        evaluation = dict(document["evaluation"])
         evaluation["curve"] = tuple(evaluation["curve"])
         return cls(
             **{
-                **told,
-                "algorithm": Spec(**told["algorithm"]),
-                "network": Spec(**told["network"]) if told["network"] else None,
-                "dataset": Spec(**told["dataset"]),
-                "backend": Spec(**told["backend"]),
-                "test": Protocol(**told["test"]),
+                **document,
+                "algorithm": Spec(**document["algorithm"]),
+                "network": Spec(**document["network"]) if document["network"] else None,
+                "dataset": Spec(**document["dataset"]),
+                "backend": Spec(**document["backend"]),
+                "test": Protocol(**document["test"]),
                 "train": train,
-                "budget": Budget(**told["budget"]),
+                "budget": Budget(**document["budget"]),
                 "evaluation": Evaluation(**evaluation),
-                "expect": tuple(told["expect"]),
+                "expect": tuple(document["expect"]),
             }
         )
 
 
-def digest_of(told: Any) -> str:
-    """SHA-256 of plain JSON values (records as their fields), written with sorted keys and no spaces."""
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)
-    return hashlib.sha256(text.encode()).hexdigest()
+def task_text(ways: int, shots: int) -> str:
+    """A task in words: `5-way 1-shot`, or `10-shot` for a regression task, which has one way."""
+    return f"{ways}-way {shots}-shot" if ways > 1 else f"{shots}-shot"
+
+
+def suite_folder(name: str, version: int) -> str:
+    """The name of the folder of a suite's results: `quick-v1`."""
+    return f"{name}-v{version}"
+
+
+def digest_of(content: Any) -> str:
+    """SHA-256 of plain JSON values (records as their fields), written as `canonical_json`."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def canonical_json(content: Any) -> str:
+    """JSON with sorted keys and no spaces, the same text for equal content; records are their fields."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)

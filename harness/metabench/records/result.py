@@ -1,6 +1,6 @@
-"""What a cell gave: one typed record per cell, written as JSON and read back. No torch here.
+"""The result of one cell, stored as JSON. No torch here.
 
-Raw values are kept (block times, per-task scores); intervals, speed-ups and ranks are made at report time.
+Raw values are kept (block times, per-task scores); intervals, speed-ups and ranks are computed for reports.
 """
 
 import json
@@ -10,7 +10,7 @@ from math import nan
 from statistics import fmean
 from typing import Any
 
-from metabench.records.cell import Cell, digest_of
+from metabench.records.cell import Cell, Status, digest_of
 from metabench.records.upgrade import upgrade
 
 SCHEMA = 2
@@ -103,7 +103,7 @@ class Result:
     """
 
     cell: Cell
-    status: str
+    status: Status
     reason: str = ""
     log_tail: tuple[str, ...] = ()
     exit_code: int | None = None
@@ -123,66 +123,77 @@ class Result:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
+    @property
+    def final(self) -> bool:
+        """Whether no later run tries the cell again: its status is final, or its suite expects it."""
+        return self.status.final or self.status in self.cell.expect
+
+    @property
+    def bad(self) -> bool:
+        """Whether a person must look at it: the status is bad, and the suite does not expect it."""
+        return self.status.bad and self.status not in self.cell.expect
+
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON values, with the cell's digest, the mean score and a seal over it all.
 
         The seal is a digest of everything else: `verify` names a file that was edited by hand.
         """
-        told = asdict(self)
-        told["cell"] = self.cell.to_json()
-        told["digest"] = self.cell.digest
-        told["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
-        plain: dict[str, Any] = json.loads(json.dumps(told), parse_constant=lambda name: None)
+        document = asdict(self)
+        document["cell"] = self.cell.to_json()
+        document["digest"] = self.cell.digest
+        document["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
+        plain: dict[str, Any] = json.loads(json.dumps(document), parse_constant=lambda name: None)
         plain["seal"] = digest_of(plain)
         return plain
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> "Result":
+    def from_json(cls, document: Mapping[str, Any]) -> "Result":
         """The result that `to_json` wrote; raises KeyError, TypeError or ValueError on anything else."""
-        told = upgrade(told, SCHEMA)
-        names = {one.name for one in fields(cls)}
-        given = {k: v for k, v in told.items() if k in names}
-        given["cell"] = Cell.from_json(told["cell"])
-        given["log_tail"] = tuple(told["log_tail"])
-        given["notes"] = tuple(told["notes"])
-        if told["training"] is not None:
-            given["training"] = _training(told["training"])
-        if told["scores"] is not None:
-            given["scores"] = _scores(told["scores"])
-        return cls(**given)
+        document = upgrade(document, SCHEMA)
+        names = {field.name for field in fields(cls)}
+        values = {name: value for name, value in document.items() if name in names}
+        values["cell"] = Cell.from_json(document["cell"])
+        values["status"] = Status(document["status"])
+        values["log_tail"] = tuple(document["log_tail"])
+        values["notes"] = tuple(document["notes"])
+        if document["training"] is not None:
+            values["training"] = _training(document["training"])
+        if document["scores"] is not None:
+            values["scores"] = _scores(document["scores"])
+        return cls(**values)
 
 
-def _training(told: Mapping[str, Any]) -> Training:
+def _training(document: Mapping[str, Any]) -> Training:
     return Training(
         **{
-            **told,
-            "warmup": tuple(Block(**b) for b in told["warmup"]),
-            "blocks": tuple(Block(**b) for b in told["blocks"]),
-            "losses": tuple((int(step), _number(loss)) for step, loss in told["losses"]),
+            **document,
+            "warmup": tuple(Block(**b) for b in document["warmup"]),
+            "blocks": tuple(Block(**b) for b in document["blocks"]),
+            "losses": tuple((int(step), _number(loss)) for step, loss in document["losses"]),
             "validations": tuple(
                 Validation(**{**v, "mean": _number(v["mean"]), "half_width": _number(v["half_width"])})
-                for v in told["validations"]
+                for v in document["validations"]
             ),
         }
     )
 
 
-def _scores(told: Mapping[str, Any]) -> Scores:
+def _scores(document: Mapping[str, Any]) -> Scores:
     lists = ("per_task", "adapt_seconds", "adapt_tasks", "latency_seconds")
     return Scores(
         **{
-            **told,
-            **{name: _numbers(told[name]) for name in lists},
-            "curve": {steps: _numbers(scores) for steps, scores in told["curve"].items()},
+            **document,
+            **{name: _numbers(document[name]) for name in lists},
+            "curve": {steps: _numbers(scores) for steps, scores in document["curve"].items()},
         }
     )
 
 
-def _numbers(told: Sequence[float | None]) -> tuple[float, ...]:
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
     # thousands of results are read at once: looking for None is quicker than asking each value
-    return tuple(map(_number, told)) if None in told else tuple(told)  # type: ignore[arg-type]
+    return tuple(map(_number, values)) if None in values else tuple(values)  # type: ignore[arg-type]
 
 
-def _number(told: float | None) -> float:
-    """JSON has no word for numbers that are none: they are written as null."""
-    return nan if told is None else float(told)
+def _number(value: float | None) -> float:
+    """JSON has no NaN and no infinity: `to_json` writes null for them."""
+    return nan if value is None else float(value)

@@ -10,44 +10,43 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from metabench.records.cell import STATUSES, Batches, Protocol
+from metabench.records.cell import Batches, Protocol
 from metabench.records.result import SCHEMA, Result
 
 
 def schema() -> dict[str, Any]:
     """The schema of what `Result.to_json` writes, by JSON Schema's draft 2020-12."""
-    made = _record(Result)
-    made["properties"] |= {
+    record = _record(Result)
+    record["properties"] |= {
         "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of the cell"},
         "mean": {"type": ["number", "null"], "description": "mean of the per-task scores"},
         "seal": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of everything else"},
         "schema": {"const": SCHEMA},
-        "status": {"enum": sorted(STATUSES)},
     }
-    made["required"] = sorted(made["properties"])
+    record["required"] = sorted(record["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"metabench result, schema {SCHEMA}",
         "description": " ".join((Result.__doc__ or "").split()),
-        **made,
+        **record,
     }
 
 
 def stored() -> dict[str, Any]:
     """The schema that is shipped with the package."""
-    told: dict[str, Any] = json.loads(
-        files("metabench.records").joinpath("result.schema.json").read_text("utf-8")
-    )
-    return told
+    text = files("metabench.records").joinpath("result.schema.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _record(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
-    names = [one.name for one in dataclasses.fields(cls)]
+    names = [field.name for field in dataclasses.fields(cls)]
     properties = {name: _type(hints[name]) for name in names}
     return {
         "type": "object",
@@ -62,16 +61,18 @@ def _type(hint: Any) -> dict[str, Any]:
         return {"anyOf": [_kind(Protocol, "episodes"), _kind(Batches, "batches"), {"type": "null"}]}
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return {"anyOf": [_type(each) for each in get_args(hint)]}
+        return {"anyOf": [_type(option) for option in get_args(hint)]}
     if origin is Literal:
         return {"enum": list(get_args(hint))}
     if origin is tuple:
         inner = get_args(hint)
         if len(inner) == 2 and inner[1] is Ellipsis:
             return {"type": "array", "items": _type(inner[0])}
-        return {"type": "array", "prefixItems": [_type(each) for each in inner], "maxItems": len(inner)}
+        return {"type": "array", "prefixItems": [_type(item) for item in inner], "maxItems": len(inner)}
     if origin is not None and issubclass(origin, Mapping):
         return {"type": "object", "additionalProperties": _type(get_args(hint)[1])}
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return {"enum": sorted(hint)}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _record(hint)
     if hint is float:
@@ -81,10 +82,10 @@ def _type(hint: Any) -> dict[str, Any]:
 
 
 def _kind(cls: type, kind: str) -> dict[str, Any]:
-    made = _record(cls)
-    made["properties"]["kind"] = {"const": kind}
-    made["required"] = sorted([*made["required"], "kind"])
-    return made
+    record = _record(cls)
+    record["properties"]["kind"] = {"const": kind}
+    record["required"] = sorted([*record["required"], "kind"])
+    return record
 
 
 if __name__ == "__main__":

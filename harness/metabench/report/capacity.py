@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from metabench.records.cell import Status, task_text
 from metabench.report.columns import ABSENT, METHOD_COLUMNS, Column, Section, number, text
-from metabench.results.rows import task_text
 
 if TYPE_CHECKING:
     from metabench.results.table import Table
@@ -23,7 +23,7 @@ def largest(table: Table) -> Section:
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in table.rows:
-        if row["status"] in ("ok", "out-of-memory"):
+        if row["status"] in (Status.OK, Status.OUT_OF_MEMORY):
             groups.setdefault((row["size_work"], row["machine"]), []).append(row)
     lines = [_line(rows) for rows in groups.values() if _is_series(rows)]
     columns = [
@@ -48,7 +48,7 @@ def largest(table: Table) -> Section:
 def _is_series(rows: Sequence[Row]) -> bool:
     if len({(row["ways"], row["shots"]) for row in rows}) < 2:
         return False
-    return _limit(rows[0]) is not None or any(row["status"] != "ok" for row in rows)
+    return _limit(rows[0]) is not None or any(row["status"] != Status.OK for row in rows)
 
 
 def _limit(row: Row) -> float | None:
@@ -60,7 +60,7 @@ def _line(rows: Sequence[Row]) -> dict[str, Any]:
     sizes: dict[tuple[int, int], list[Row]] = {}
     for row in sorted(rows, key=_images):
         sizes.setdefault((row["ways"], row["shots"]), []).append(row)
-    failing = [each for each in sizes.values() if any(row["status"] != "ok" for row in each)]
+    failing = [each for each in sizes.values() if any(row["status"] != Status.OK for row in each)]
     fails = failing[0] if failing else None
     fitting = [
         each for each in sizes.values()

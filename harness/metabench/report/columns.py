@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from metabench.results.rows import task_text, unit_of_work
+from metabench.records.cell import task_text
+from metabench.results.rows import unit_of_work
 
 if TYPE_CHECKING:
     import pandas as pd

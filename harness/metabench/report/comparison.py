@@ -14,6 +14,7 @@ import numpy as np
 
 from metabench import stats
 from metabench.errors import RequestError
+from metabench.records.cell import Status
 from metabench.report.columns import ABSENT, Column, Section, significant, text
 from metabench.report.scores import AXIS_COLUMNS, printable
 from metabench.results.table import Table
@@ -274,7 +275,7 @@ def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, list[int]]:
     """The scored results of each seed: several where other machines or versions made the cell too."""
     found: dict[int, list[int]] = {}
     for i in positions:
-        if table.rows[i]["status"] == "ok" and table.rows[i]["count"]:
+        if table.rows[i]["status"] == Status.OK and table.rows[i]["count"]:
             found.setdefault(table.rows[i]["seed"], []).append(i)
     return found
 

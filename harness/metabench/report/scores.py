@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from metabench import stats
+from metabench.records.cell import Status, task_text
 from metabench.report.capacity import largest
 from metabench.report.columns import (
     ABSENT,
@@ -34,7 +35,6 @@ from metabench.report.labels import flags, labels, reference_text
 from metabench.report.pivot import score
 from metabench.report.scaling import devices, strong, weak
 from metabench.report.summary import plain_cells
-from metabench.results.rows import task_text
 
 if TYPE_CHECKING:
     from metabench.results.table import Table
@@ -97,7 +97,7 @@ def time_to_target(table: Table) -> Section:
     lines = []
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.rows:
-        if row["target"] is not None and row["status"] not in ("skipped", "invalid"):
+        if row["target"] is not None and Status(row["status"]).measured:
             groups.setdefault((row["configuration"], row["machine"]), []).append(row)
     cells = {(cell["configuration"], cell["machine"]): cell for cell in table.cells}
     for key, each in groups.items():
@@ -143,7 +143,7 @@ def _scored(cell: Record | None) -> dict[str, Any]:
 
 def failures(table: Table) -> Section:
     """Every result that is not ok: its status, whether the suite expects it, its reason and last words."""
-    lines = [row for row in table.rows if row["status"] != "ok"]
+    lines = [row for row in table.rows if row["status"] != Status.OK]
     columns = [
         SUITE,
         text("cell", "cell"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metabench import stats
+from metabench.records.cell import Status
 from metabench.report.labels import TRANSDUCTION
 from metabench.report.references import published
 from metabench.results.rows import Row
@@ -53,7 +54,7 @@ def summarize(table: Table) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[int]] = {}
     ended: dict[str, int] = {}
     for i, row in enumerate(table.rows):
-        if row["status"] == "ok" and row["mean"] is not None:
+        if row["status"] == Status.OK and row["mean"] is not None:
             groups.setdefault((row["configuration"], row["machine"]), []).append(i)
         else:
             ended[row["configuration"]] = ended.get(row["configuration"], 0) + 1

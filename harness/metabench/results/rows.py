@@ -5,7 +5,6 @@ A row holds plain JSON values only, so that it can be cached; the per-task score
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -18,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench import stats
-from metabench.records.cell import Batches, Cell, Protocol
+from metabench.records.cell import BATCHES, Cell
 from metabench.records.result import Result, Training, Validation
 
-ROW_VERSION = 6
+ROW_VERSION = 7
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
 
 AXES = (
@@ -70,9 +69,6 @@ FLAT_PART = 0.25
 FLAT_GAIN = 0.05
 """The part of all that training gained by which the curve may still move there."""
 
-BATCHES = "batches of"
-"""How `train` begins for supervised training."""
-
 Row = dict[str, Any]
 
 
@@ -106,19 +102,9 @@ def _natural(text: str) -> tuple[str | int, ...]:
 
 
 def _axes(cell: Cell) -> Row:
-    # every part as text once; keys of what must be equal for results to be grouped are made of these
-    left_out = ("label", "expect", "group", "seed", "digest", "plugins")
-    told = {name: _text(value) for name, value in vars(cell).items() if name not in left_out}
-    plugins = {f"plugin of {kind}": _text(source) for kind, source in cell.plugins.items()}
-    match = _key(told)
-    configuration = _key(told | plugins)
-    del told["backend"]
-    told |= {name: source for name, source in plugins.items() if name != "plugin of backend"}
-    work = _key(told)
-    size_work = _size_work(cell, told)
-    told["budget"] = _text({k: v for k, v in vars(cell.budget).items() if k != "tasks"})
-    if isinstance(cell.train, Batches):  # its size is the budget's tasks
-        told["train"] = _text(cell.train.micro)
+    backend = ("backend", "plugins.backend")
+    step_tasks = ("budget.tasks", "train.size")  # the size of batches is the budget's tasks
+    task_size = ("test.ways", "test.shots", "train.ways", "train.shots")
     return {
         "suite": cell.suite,
         "version": cell.suite_version,
@@ -133,40 +119,40 @@ def _axes(cell: Cell) -> Row:
         "ways": cell.test.ways,
         "shots": cell.test.shots,
         "queries": cell.test.queries,
-        "train": protocol_text(cell.train),
+        "train": str(cell.train or ""),
         "steps": cell.budget.steps,
         "step_tasks": cell.budget.tasks,
         "budget_seconds": cell.budget.seconds,
         "target": cell.budget.target,
         "backend": cell.backend.name,
         "backend_settings": _compact(cell.backend.settings),
-        "ranks": _count(cell.backend.settings.get("ranks")) or 1,
+        "ranks": cell.ranks,
         "threads": _count(cell.backend.settings.get("threads")),
         "seed": cell.seed,
         "evaluation_tasks": cell.evaluation.tasks,
         "evaluation_seed": cell.evaluation.seed,
         "plugin": cell.plugins.get("algorithm", ""),
-        "configuration": configuration,  # the same for every seed
-        "match": match,  # the same for every seed and version of the plugins
-        "work": work,  # the same for every seed and backend
-        "weak_work": _key(told),  # the same for every seed, backend and number of tasks a step
-        "size_work": size_work,  # the same for every seed and size (ways, shots) of a task
+        # equal for cells that differ in nothing but …
+        "configuration": _key(cell, "seed"),
+        "match": _key(cell, "seed", "plugins"),
+        "work": _key(cell, "seed", *backend),
+        "weak_work": _key(cell, "seed", *backend, *step_tasks),
+        "size_work": _key(cell, "seed", "plugins.backend", *task_size),
         "expected": list(cell.expect),
         "cell": cell.id,
         "digest": cell.digest,
     }
 
 
-def _size_work(cell: Cell, told: Mapping[str, str]) -> str:
-    train = cell.train.queries if isinstance(cell.train, Protocol) else cell.train
-    sizes = {"test": _text(cell.test.queries), "train": _text(train)}
-    return _key({**told, **sizes, "backend": _text(cell.backend)})
+def _key(cell: Cell, *without: str) -> str:
+    """A key of the cell that is short enough for a column: rows are grouped by it, and nothing stores it."""
+    return cell.key(without)[:16]
 
 
 def _outcome(result: Result, file: str) -> Row:
     environment = result.environment
     return {
-        "status": result.status,
+        "status": result.status.value,
         "reason": result.reason,
         "log_tail": list(result.log_tail[-5:]),
         "notes": list(result.notes),
@@ -312,20 +298,6 @@ def unit_of_work(row: Mapping[str, Any]) -> str:
     return "examples" if row["train"].startswith(BATCHES) else "tasks"
 
 
-def task_text(ways: int, shots: int) -> str:
-    """A protocol in words: "5-way 1-shot"; a regression task has no ways."""
-    return f"{ways}-way {shots}-shot" if ways > 1 else f"{shots}-shot"
-
-
-def protocol_text(train: Protocol | Batches | None) -> str:
-    """How a cell trains, in words: "20-way 1-shot", "batches of 64"; empty where it does not."""
-    if train is None:
-        return ""
-    if isinstance(train, Batches):
-        return f"{BATCHES} {train.size}"
-    return task_text(train.ways, train.shots)
-
-
 def _require_kinds(row: Row) -> None:
     """Raises ValueError where a value of the row is of another kind than tables can rely on."""
     for name in KEYS:
@@ -359,15 +331,6 @@ def _count(value: Any) -> int | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=vars)
-
-
-def _key(told: Mapping[str, str]) -> str:
-    """A short digest that is equal where the texts are: for grouping rows, never stored with a result."""
-    return hashlib.blake2b("\n".join([*told, *told.values()]).encode(), digest_size=8).hexdigest()
 
 
 def _compact(settings: Any) -> str:

@@ -14,16 +14,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metabench.errors import StoreError
-from metabench.records.cell import STATUSES, Cell
+from metabench.records.cell import Cell
 from metabench.records.result import Result
-
-UNMEASURED = frozenset({"skipped", "invalid"})
-"""Statuses of a cell that ended before anything was measured."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,10 @@ class Store:
             raise StoreError(f"{path}: holds the result of another cell ({result.cell.id})")
         return result
 
-    def settled(self, cell: Cell) -> Result | None:
+    def finished(self, cell: Cell) -> Result | None:
         """The stored result, where no later run has to try the cell again."""
         result = self.get(cell)
-        if result is None:
-            return None
-        retry = STATUSES[result.status] and result.status not in cell.expect
-        return None if retry else result
+        return result if result is not None and replace(result, cell=cell).final else None
 
     def put(self, result: Result) -> Path:
         """Stores a result; an earlier one of this cell moves aside unless nothing was measured for it."""
@@ -66,7 +60,7 @@ class Store:
         except StoreError:  # a file that is not ours is kept too
             self.set_aside(self.path(cell))
         else:
-            if old is not None and old.status not in UNMEASURED:
+            if old is not None and old.status.measured:
                 self.set_aside(self.path(cell))
 
     def set_aside(self, path: Path) -> Path:

@@ -23,7 +23,7 @@ from metabench.errors import MetabenchError, PluginError, RequestError, StoreErr
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load
 from metabench.records.axes import parse_spec, select
-from metabench.records.cell import Cell, Spec
+from metabench.records.cell import Cell, Spec, Status
 from metabench.records.job import Outcome
 from metabench.records.result import Result
 from metabench.results.store import Store, writing
@@ -92,7 +92,7 @@ class RunOutcome:
     @property
     def bad(self) -> list[Result]:
         """The results that a person must look at: neither ok, nor skipped, nor expected by the suite."""
-        return [result for result in self.results if _is_bad(result)]
+        return [result for result in self.results if result.bad]
 
 
 def run_suite(suite: str, *, quiet: bool = False, **options: Any) -> RunOutcome:
@@ -186,17 +186,17 @@ def _run(plan: Plan, warn: Warn) -> dict[str, Result]:
         if reason is None:
             runnable.append(cell)
         else:
-            fresh[cell.digest] = _stored(plan, Result(cell, "skipped", reason, started=now(), **here))
+            fresh[cell.digest] = _stored(plan, Result(cell, Status.SKIPPED, reason, started=now(), **here))
     with jobs.watched(), closing(_ends(plan, jobs, runnable, warn)) as ends:
         for result in ends:
             fresh[result.cell.digest] = _stored(plan, result)
-            if not _is_bad(result):
+            if not result.bad:
                 plan.store.clear_job(result.cell)
             jobs.announce(result)
     for cell in runnable:
         if cell.digest not in fresh:
             reason = f"executor {plan.executor.name!r} gave no outcome of this cell"
-            fresh[cell.digest] = _stored(plan, Result(cell, "failed", reason, started=now(), **here))
+            fresh[cell.digest] = _stored(plan, Result(cell, Status.FAILED, reason, started=now(), **here))
     return fresh
 
 
@@ -247,7 +247,7 @@ def _stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Resu
     settled, foreign = {}, {}
     for cell in cells:
         try:
-            result = store.settled(cell)
+            result = store.finished(cell)
         except StoreError as error:
             foreign[cell.digest] = error
             continue
@@ -300,9 +300,8 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _why_not(registry: Registry, cell: Cell, remote: bool) -> str | None:
     """Why this cell cannot run: a missing package, or absent hardware where it would run here."""
-    for kind in ("algorithm", "network", "dataset", "backend"):
-        spec = getattr(cell, kind)
-        reason: str | None = registry.find(kind, spec.name).cls.unavailable() if spec else None
+    for kind, spec in cell.components().items():
+        reason: str | None = registry.find(kind, spec.name).cls.unavailable()
         if reason is not None:
             return f"{kind} {spec.name!r}: {reason}"
     if remote:
@@ -316,10 +315,6 @@ def _stored(plan: Plan, result: Result) -> Result:
     plan.store.put(result)
     plan.registry.observe("metabench_result", result=result)
     return result
-
-
-def _is_bad(result: Result) -> bool:
-    return result.status not in ("ok", "skipped", *result.cell.expect)
 
 
 def _warn(text: str) -> None:

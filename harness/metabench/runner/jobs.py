@@ -89,13 +89,11 @@ class Jobs:
         return Job(cell.id, folder, tuple(argv), extra, self.timeout, resources)
 
     def _description(self, cell: Cell) -> dict[str, Any]:
-        names = {"algorithm": cell.algorithm.name, "dataset": cell.dataset.name,
-                 "backend": cell.backend.name, "metric": cell.evaluation.metric}  # fmt: skip
-        if cell.network is not None:
-            names["network"] = cell.network.name
         return {
             "cell": cell.to_json(),
-            "components": {kind: self.registry.find(kind, name).path for kind, name in names.items()},
+            "components": {
+                kind: self.registry.find(kind, spec.name).path for kind, spec in cell.components().items()
+            },
             "provenance": self.provenance,
             "command": host.command_line(),
             "launched": None if self.remote else time.time(),

@@ -11,7 +11,7 @@ from typing import Any
 
 from metabench.device.host import command_line
 from metabench.errors import StoreError
-from metabench.records.cell import Cell
+from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome
 from metabench.records.result import Result
 from metabench.results.store import read_result
@@ -31,7 +31,7 @@ def result_of(
     last: the last event of its progress; provenance, started: the environment and the time of the start,
     where the worker could not write them down itself.
     """
-    here = Result(cell, "failed", environment=provenance or {}, started=started, command=command_line())
+    here = Result(cell, Status.FAILED, environment=provenance or {}, started=started, command=command_line())
     ended: dict[str, Any] = {
         "exit_code": outcome.exit_code,
         "signal": signal_name(outcome.exit_code),
@@ -57,9 +57,9 @@ def _result_of(outcome: Outcome, last: Mapping[str, Any] | None, here: Result) -
         limit = "the executor's time limit" if job.timeout is None else f"its timeout of {job.timeout:g} s"
         got = f"; it had reached step {last['step']} of {last['steps']}" if last and "steps" in last else ""
         reason = f"ended after {limit}{got}"
-        return replace(here, status="timed-out", reason=reason, log_tail=_tail(job.log))
+        return replace(here, status=Status.TIMED_OUT, reason=reason, log_tail=_tail(job.log))
     log = job.log.read_text(errors="replace") if job.log.exists() else ""
-    first = fallen(job.folder, log, int(job.resources.get("ranks", 1)))
+    first = fallen(job.folder, log, here.cell.ranks)
     if first is not None:
         tail = first.log_tail or _tail(job.log)
         return replace(first.result or here, reason=first.reason, log_tail=tail, signal=first.signal)

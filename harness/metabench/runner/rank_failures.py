@@ -28,8 +28,6 @@ WAITED = (
     "Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe",
 )  # fmt: skip
 """What a rank says that lost another one (gloo)."""
-AGREED = ("diverged", "skipped", "invalid")
-"""Ends that all ranks come to together, so that none of them is named."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _ended(rank: int, exit_code: int, log: str) -> Fallen:
 
 
 def _failed(rank: int, result: Result, log: str, ranks: int) -> Fallen:
-    named = ranks > 1 and result.status not in AGREED
+    named = ranks > 1 and not result.status.agreed
     reason = result.reason + (f" (rank {rank})" if named else "")
     return Fallen(reason, result.log_tail or last_lines(log, rank), result)
 

@@ -13,12 +13,22 @@ from typing import Any, TypeVar
 from metabench.contracts import Algorithm, Dataset
 from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, did_you_mean
 from metabench.plugins import Registry
-from metabench.records.cell import SPLITS, STATUSES, Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec
+from metabench.records.cell import (
+    COMPONENTS,
+    SPLITS,
+    Batches,
+    Budget,
+    Cell,
+    Evaluation,
+    Facts,
+    Protocol,
+    Spec,
+    Status,
+)
 from metabench.settings import complete, describe_settings, make
 
 T = TypeVar("T")
 
-COMPONENTS = ("algorithm", "network", "dataset", "backend")
 TABLES = ("test", "train", "budget", "evaluation")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
 SUITE_KEYS = ("name", "version", "title", "description", "minutes", "defaults", "cells")
@@ -323,8 +333,8 @@ class Reader:
             self._wrong(where, f'is {told!r}; it is a list of statuses, such as ["out-of-memory"]')
             return ()
         for status in told:
-            if not isinstance(status, str) or status not in STATUSES:
-                self._wrong(where, f"{status!r} is no status; {did_you_mean(str(status), STATUSES)}")
+            if status not in list(Status):
+                self._wrong(where, f"{status!r} is no status; {did_you_mean(str(status), Status)}")
         return tuple(told)
 
     def _text(self, where: str, told: Any) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 from metabench.errors import RequestError, SuiteError, UnknownComponent, did_you_mean
 from metabench.plugins import Plugin, Problem, Registry
-from metabench.records.cell import Cell, Spec
+from metabench.records.cell import Cell, Spec, suite_folder
 from metabench.suite.reader import Reader
 
 
@@ -47,7 +47,7 @@ class Suite:
     @property
     def folder(self) -> str:
         """The name of the folder of its results: `quick-v1`."""
-        return f"{self.name}-v{self.version}"
+        return suite_folder(self.name, self.version)
 
 
 def read(

@@ -15,7 +15,7 @@ from metabench.contracts import Dataset, Episodes, Examples, Network, Source
 from metabench.data import ClassIndex, TensorSource, draws
 from metabench.errors import Invalid
 from metabench.learning.base import Headed
-from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split
+from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Status
 from metabench.records.result import Block, Result, Scores, Training, Validation
 from metabench.settings import setting
 
@@ -134,7 +134,7 @@ def tiny_results(names: Sequence[str] = ("one", "two"), seeds: Sequence[int] = (
         )
     last = names[-1]
     results.append(Result(
-        cell=_cell(last, last, seeds[-1] + 1), status="failed", reason=f"RuntimeError: {last}",
+        cell=_cell(last, last, seeds[-1] + 1), status=Status.FAILED, reason=f"RuntimeError: {last}",
         log_tail=(f"line {last}",), environment={"machine": last}, notes=(last,),
     ))  # fmt: skip
     return results
@@ -159,7 +159,7 @@ def _ok(cell: Cell, name: str, scores: tuple[float, ...], slowness: float = 1.0)
         Validation(step, 0.01 * slowness * step, 0.4 + 0.01 * step, 0.02) for step in (10, 20)
     )
     return Result(
-        cell=cell, status="ok", started="2026-01-01T00:00:00+00:00", wall_seconds=2.0,
+        cell=cell, status=Status.OK, started="2026-01-01T00:00:00+00:00", wall_seconds=2.0,
         command=f"metabench run {name}", parameters=100, path="batched",
         environment={"machine": name, "processor": name, "cores": 2, "system": "Linux",
                      "python": "3.11", "packages": {"metabench": "0.1.0", "torch": "2.9.0"}},

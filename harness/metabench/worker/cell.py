@@ -27,7 +27,7 @@ from metabench.device.exchange import Joules, summed
 from metabench.device.memory import keep_freed_memory
 from metabench.engine.lift import Lifted
 from metabench.errors import CellEnd, DataError
-from metabench.records.cell import Cell, Spec, Workload
+from metabench.records.cell import Cell, Spec, Status, Workload
 from metabench.records.result import Result
 from metabench.results.store import write_json
 from metabench.runner.rank_failures import TAIL_LINES
@@ -48,7 +48,7 @@ class Work:
         start = max(0.0, started - launched)
         self.result = Result(
             cell=cell,
-            status="failed",
+            status=Status.FAILED,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
             command=job["command"],
             setup={"start": start, "import": imported - started},
@@ -71,7 +71,7 @@ class Work:
                 notes=marks(before, after),
             )
             if device.rank == 0:
-                write_json(self.folder / "result.json", replace(self.result, status="ok").to_json())
+                write_json(self.folder / "result.json", replace(self.result, status=Status.OK).to_json())
         return 0
 
     def _measure(self, device: Device) -> None:
@@ -134,7 +134,7 @@ class Work:
                 self._note(training=run.training)
         status, reason = _status(error), _reason(error)
         tail: list[str] = []
-        if status not in ("skipped", "invalid"):  # these were foreseen, and their reason says it all
+        if status.measured:  # these were foreseen, and their reason says it all
             text = "".join(traceback.format_exception(error))
             print(text, file=sys.stderr, flush=True)
             tail = text.rstrip().splitlines()[-TAIL_LINES:]
@@ -142,12 +142,12 @@ class Work:
         write_json(self.folder / f"failed-{self.rank}.json", {**told, "rank": self.rank, "time": time.time()})
 
 
-def _status(error: Exception) -> str:
+def _status(error: Exception) -> Status:
     if isinstance(error, CellEnd):
-        return error.status
+        return Status(error.status)
     if isinstance(error, DataError):
-        return "invalid"
-    return "out-of-memory" if out_of_memory(error) else "failed"
+        return Status.INVALID
+    return Status.OUT_OF_MEMORY if out_of_memory(error) else Status.FAILED
 
 
 def _reason(error: Exception) -> str:

@@ -58,7 +58,7 @@ def _require(base: Cell, new: Cell) -> None:
             f"{base.id} and {new.id} have different backends ({base.backend.name}, {new.backend.name}): "
             "one process has one backend"
         )
-    if int(base.backend.settings.get("ranks", 1) or 1) > 1:
+    if base.ranks > 1:
         raise RequestError(f"{base.id} has several ranks: a paired timing is made in one process")
     for cell in (base, new):
         if cell.train is None or not cell.budget.steps:

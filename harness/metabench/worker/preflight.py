@@ -19,7 +19,7 @@ from typing import Any
 
 from metabench.contracts import Backend
 from metabench.device import host
-from metabench.records.cell import Cell, Spec
+from metabench.records.cell import Cell, Spec, Status
 from metabench.records.result import Result
 from metabench.results.store import write_json
 from metabench.settings import make
@@ -34,7 +34,7 @@ def main(job_file: Path) -> int:
     if reason is None:
         os.execv(job["argv"][0], job["argv"])
     result = Result(
-        cell, "skipped", f"backend {backend.name!r}: {reason}", command=job["command"],
+        cell, Status.SKIPPED, f"backend {backend.name!r}: {reason}", command=job["command"],
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         environment={**job["provenance"], **host.host()},
     )  # fmt: skip

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report
+from metabench.records.cell import task_text
 from metabench.report.columns import ABSENT, Record, Section
 from metabench.report.pivot import MARKS, grid, marks, score
 from metabench.report.scores import printable
-from metabench.results.rows import task_text
 from metabench.results.table import Table
 
 ESCAPES = {

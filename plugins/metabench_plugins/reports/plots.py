@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, setting
 from metabench.errors import RequestError, did_you_mean
+from metabench.records.cell import task_text
 from metabench.report.scores import printable
 from metabench.report.summary import plain_cells
-from metabench.results.rows import task_text
 from metabench.results.table import Table
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import pytest
 from helpers.results import made_cell
 from helpers.shell import ROOT, Shell
 from metabench.errors import SettingError
+from metabench.records.cell import Status
 from metabench.records.result import Result
 from metabench.runner.rank_failures import GREETING, fallen
 from metabench.settings import make
@@ -151,7 +152,7 @@ def test_rank_that_falls_is_named_with_its_own_last_lines_and_no_rank_is_left(sh
 
 
 def test_killed_rank_after_one_that_raised_is_not_the_cause(tmp_path: Path) -> None:
-    raised = Result(CELL, "failed", "ValueError: broken", ("ValueError: broken",)).to_json()
+    raised = Result(CELL, Status.FAILED, "ValueError: broken", ("ValueError: broken",)).to_json()
     (tmp_path / "failed-0.json").write_text(json.dumps({**raised, "rank": 0, "time": 1.0}))
     log = SUMMARY.format(first=(0, 1), second=(1, -9))
 
@@ -170,7 +171,7 @@ def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
 
 
 def test_several_ranks_that_do_not_answer_are_named(tmp_path: Path) -> None:
-    waited = Result(CELL, "failed", "RuntimeError: Timed out waiting 5000ms").to_json()
+    waited = Result(CELL, Status.FAILED, "RuntimeError: Timed out waiting 5000ms").to_json()
     (tmp_path / "failed-1.json").write_text(json.dumps({**waited, "rank": 1, "time": 1.0}))
 
     found = fallen(tmp_path, SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)

@@ -22,6 +22,7 @@ from helpers.results import made_board, made_cell, made_result
 from helpers.shell import ROOT
 from metabench import Result
 from metabench.plugins import Registry, load
+from metabench.records.cell import Status
 from metabench.results.table import Table, render, write_reports
 from metabench_plugins.reports import plots
 
@@ -120,7 +121,7 @@ def hostile() -> list[Result]:
         cell, machine=HOSTILE, notes=(HOSTILE,), command=HOSTILE, started="2026-01-01T00:00:00+00:00"
     )
     other = made_result(made_cell(HOSTILE, dataset=HOSTILE, suite=HOSTILE), 0.6, machine=HOSTILE)
-    failed = replace(good, cell=made_cell(HOSTILE, 1, suite=HOSTILE), status="failed", reason=HOSTILE,
+    failed = replace(good, cell=made_cell(HOSTILE, 1, suite=HOSTILE), status=Status.FAILED, reason=HOSTILE,
                      log_tail=(HOSTILE,), scores=None, training=None)  # fmt: skip
     return [good, other, failed]
 
@@ -241,7 +242,7 @@ def test_the_time_to_a_target_is_what_its_golden_file_says() -> None:
     ]
     for number, status in ((1, "out-of-memory"), (2, "failed")):
         cell = results[-number].cell
-        results[-number] = made_result(cell, status=status, scores=None, training=None)
+        results[-number] = made_result(cell, status=Status(status), scores=None, training=None)
     table = Table.of(results)
 
     compared("time-to-target.txt", render(table, [table.time_to_target()]) + "\n")

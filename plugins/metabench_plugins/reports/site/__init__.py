@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 from metabench import Report, setting
 from metabench.errors import RequestError
+from metabench.records.cell import Status, task_text
 from metabench.report.columns import Section, score_text, speed
 from metabench.report.labels import flags, reference_text
 from metabench.report.scores import SEVERAL_MACHINES, best_first, printable
 from metabench.report.summary import plain_cells
-from metabench.results.rows import task_text
 from metabench.results.table import Table
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
@@ -82,7 +82,7 @@ class Site(Report):
         each = max(self.pictures // len(names), 1) if names and self.pictures else 0
         root = _root(table)
         suites = [_suite(table.suite(s, v), s, v, folder, each, root) for s, v in names]
-        failures = [_shown(row) for row in table.rows if row["status"] != "ok"]
+        failures = [_shown(row) for row in table.rows if row["status"] != Status.OK]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
             ("index.html", "index.html.jinja",
@@ -147,7 +147,7 @@ def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int, 
         "csv": f"{slug}.csv",
         "lines": len(cells),
         "results": len(table),
-        "failures": sum(row["status"] != "ok" for row in table.rows),
+        "failures": sum(row["status"] != Status.OK for row in table.rows),
         "machines": sorted({row["machine"] for row in table.rows}),
         "date": max((row["date"] for row in table.rows), default=""),
         "notes": [printable(note) for note in told],
