@@ -42,8 +42,9 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
     """
     from metabench.errors import RequestError
     from metabench.report.comparison import Thresholds, compare
-    from metabench.report.scores import plain, printable
+    from metabench.report.scores import plain
     from metabench.results.table import Table, render
+    from metabench.text import printable
 
     old, now = Table.read([base]), Table.read([new])
     for table, path in ((old, base), (now, new)):

@@ -50,8 +50,8 @@ def list_() -> int:
     from metabench.data import data_folder
     from metabench.errors import SettingError
     from metabench.plugins import load
-    from metabench.report.scores import printable
     from metabench.settings import make
+    from metabench.text import printable
 
     rows = []
     for entry in load().entries("dataset").values():
@@ -96,7 +96,7 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 def verify(name: str, given: Sequence[str]) -> int:
     """Check a data set: its files' digests, its counts, that splits share no class and no like image."""
     from metabench.data.checks import verify as check
-    from metabench.report.scores import printable
+    from metabench.text import printable
 
     faults = 0
     for finding in check(_made(name, given)):

@@ -24,9 +24,9 @@ def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     """
     from metabench.errors import RequestError
     from metabench.plugins import load
-    from metabench.report.scores import printable
     from metabench.results.cache import for_good
     from metabench.results.table import Table, write_reports
+    from metabench.text import printable
 
     with for_good():
         table = Table.read(results)

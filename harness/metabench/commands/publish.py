@@ -33,7 +33,7 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) 
     from metabench.errors import RequestError
     from metabench.publishing.checks import verify_whole
     from metabench.publishing.publish import publish, stale, write_readme
-    from metabench.report.scores import printable
+    from metabench.text import printable
 
     if check:
         if not folder.is_dir():

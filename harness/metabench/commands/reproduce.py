@@ -24,7 +24,7 @@ def command(result: Path, results: Path, quiet: bool) -> int:
     request.
     """
     from metabench.publishing.reproduce import reproduce
-    from metabench.report.scores import printable
+    from metabench.text import printable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {printable(text)}", err=True)

@@ -124,6 +124,6 @@ def _warn(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    from metabench.report.scores import printable
+    from metabench.text import printable
 
     click.echo(printable(text), err=True)

@@ -27,7 +27,7 @@ def command(results: tuple[str, ...], complete: bool) -> int:
     """
     from metabench.errors import RequestError
     from metabench.publishing.checks import verify, verify_whole
-    from metabench.report.scores import printable
+    from metabench.text import printable
 
     found = verify_whole(results) if complete else verify(results)
     if not found.files and not found.findings:

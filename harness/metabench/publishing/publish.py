@@ -13,9 +13,10 @@ from pathlib import Path
 
 from metabench.errors import RequestError
 from metabench.publishing.checks import PARTIAL, Verified
-from metabench.report.scores import markdown_text, plain
+from metabench.report.scores import plain
 from metabench.results.store import read_result
 from metabench.results.table import Table
+from metabench.text import markdown_text
 
 HEAD = """# Published results
 

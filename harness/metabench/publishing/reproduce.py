@@ -14,11 +14,11 @@ from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
 from metabench.records.cell import Budget, Cell, Evaluation, Protocol
 from metabench.records.result import Result
-from metabench.report.scores import printable
 from metabench.results.store import Store, read_result
 from metabench.runner.execute import Plan, Warn, execute, silence
 from metabench.settings import complete, make
 from metabench.suite.suite import Suite
+from metabench.text import printable
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")

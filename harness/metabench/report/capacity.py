@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metabench.records.cell import Status, task_text
-from metabench.report.columns import ABSENT, METHOD_COLUMNS, Column, Section, number, text
+from metabench.report.columns import METHOD_COLUMNS, Column, Section, number, text
+from metabench.text import ABSENT
 
 if TYPE_CHECKING:
     from metabench.results.table import Table

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from metabench.records.cell import task_text
 from metabench.results.rows import unit_of_work
+from metabench.text import ABSENT, significant
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Record = Mapping[str, Any]
-ABSENT = "–"
 EMPTY = "None of these results belongs in this table."
 
 
@@ -142,42 +141,6 @@ def speed() -> Column:
     return Column("tasks/s", show, right=True, key="tasks_per_second")
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """A figure with so many significant digits and no exponent between 0.0001 and 10 million.
-
-    >>> significant(1234.5), significant(0.012345), significant(2.0)
-    ('1,234', '0.0123', '2.00')
-    """
-    if value == 0:
-        return "0"
-    if not math.isfinite(value):
-        return ABSENT
-    size = math.floor(math.log10(abs(value)))
-    if not -4 <= size < 7:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:,.{max(digits - 1 - size, 0)}f}"
-
-
-def score_text(mean: float | None, half_width: float | None, unit: str) -> str:
-    """A score with its interval: shares as per cent, all else with the digits that its interval allows.
-
-    >>> score_text(0.9731, 0.0042, "share"), score_text(1.2345, 0.021, "")
-    ('97.31 ± 0.42 %', '1.234 ± 0.021')
-    """
-    if mean is None:
-        return ABSENT
-    scale, mark = (100.0, " %") if unit == "share" else (1.0, f" {unit}" if unit else "")
-    mean, half = mean * scale, None if half_width is None else half_width * scale
-    if half is None or not math.isfinite(half):
-        return f"{mean:.2f} ± ?{mark}" if unit == "share" else f"{significant(mean)} ± ?{mark}"
-    if unit == "share":
-        return f"{mean:.2f} ± {half:.2f}{mark}"
-    if half == 0:
-        return f"{significant(mean, 4)} ± 0{mark}"
-    digits = min(max(1 - math.floor(math.log10(half)), 0), 8)
-    return f"{mean:.{digits}f} ± {half:.{digits}f}{mark}"
-
-
 def standing_notes(cells: Sequence[Record]) -> list[str]:
     """How many of these cells are transductive, unstable or budget-limited; the lines say which."""
     if not cells:
@@ -189,12 +152,6 @@ def standing_notes(cells: Sequence[Record]) -> list[str]:
         which = "none" if not count else "all" if count == len(cells) else f"{count} of {len(cells)} rows"
         notes.append(f"{title}: {which}.")
     return [" ".join(notes)]
-
-
-def brief(value: str, length: int = 100) -> str:
-    """A text on one line, cut at so many characters."""
-    flat = " ".join(value.split())
-    return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 
 SUITE = Column("suite", lambda r: f"{r['suite']} v{r['version']}", quiet=True)

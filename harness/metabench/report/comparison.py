@@ -15,9 +15,10 @@ import numpy as np
 from metabench import stats
 from metabench.errors import RequestError
 from metabench.records.cell import Status
-from metabench.report.columns import ABSENT, Column, Section, significant, text
-from metabench.report.scores import AXIS_COLUMNS, printable
+from metabench.report.columns import Column, Section, text
+from metabench.report.scores import AXIS_COLUMNS
 from metabench.results.table import Table
+from metabench.text import ABSENT, printable, significant
 
 LEVEL = 0.05
 

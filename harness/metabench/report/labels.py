@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metabench.report.columns import ABSENT, Record, brief
+from metabench.report.columns import Record
+from metabench.text import ABSENT, brief
 
 TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
     (True, True): "transductive",

@@ -14,11 +14,11 @@ from metabench.report.columns import (
     Column,
     Record,
     Section,
-    score_text,
     standing_notes,
     text,
 )
 from metabench.report.summary import plain_cells
+from metabench.text import score_text
 
 if TYPE_CHECKING:
     from metabench.results.table import Table

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 from metabench import stats
 from metabench.device.host import WITH_GPUS
 from metabench.report.columns import (
-    ABSENT,
     COUNT_COLUMNS,
     METHOD_COLUMNS,
     STEPS,
     Column,
     Section,
-    score_text,
     speed,
     spread,
     standing_notes,
@@ -28,6 +26,7 @@ from metabench.report.columns import (
 )
 from metabench.report.labels import labels
 from metabench.report.summary import crossed, is_weak
+from metabench.text import ABSENT, score_text
 
 if TYPE_CHECKING:
     from metabench.results.table import Table

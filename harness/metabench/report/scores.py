@@ -14,7 +14,6 @@ from metabench import stats
 from metabench.records.cell import Status, task_text
 from metabench.report.capacity import largest
 from metabench.report.columns import (
-    ABSENT,
     AXIS_COLUMNS,
     COUNT_COLUMNS,
     STEPS,
@@ -22,9 +21,7 @@ from metabench.report.columns import (
     Column,
     Record,
     Section,
-    brief,
     number,
-    significant,
     speed,
     spread,
     standing_notes,
@@ -35,6 +32,7 @@ from metabench.report.labels import flags, labels, reference_text
 from metabench.report.pivot import score
 from metabench.report.scaling import devices, strong, weak
 from metabench.report.summary import plain_cells
+from metabench.text import ABSENT, brief, markdown_text, printable, significant
 
 if TYPE_CHECKING:
     from metabench.results.table import Table
@@ -174,20 +172,6 @@ def plain(section: Section, style: str, most: int = 0) -> str:
         return "\n\n".join([f"## {section.title}", body, *notes])
     told = [textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  ") for note in notes]
     return printable("\n".join([section.title, "", body, *told]))
-
-
-def markdown_text(value: str) -> str:
-    """Untrusted text for a Markdown table: shown as it is, never as markup, a link or an image."""
-    flat = " ".join(printable(value).split())
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*_[]|":
-        flat = flat.replace(mark, f"\\{mark}")
-    return flat.replace("://", ":&#47;&#47;").replace("@", "&#64;")
-
-
-def printable(value: str) -> str:
-    """Untrusted text without control characters: a result cannot move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
 
 
 def best_first(cell: Record) -> tuple[Any, ...]:

@@ -277,7 +277,8 @@ def render(table: Table, sections: Sequence[Section] | None = None, lines: int =
 
     lines: the most that are shown of each table, 0 for all of them; how many are left out is stated.
     """
-    from metabench.report.scores import plain, printable
+    from metabench.report.scores import plain
+    from metabench.text import printable
 
     parts = [plain(one, "simple", lines) for one in (table.sections() if sections is None else sections)]
     if not parts:

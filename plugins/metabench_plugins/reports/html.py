@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from metabench import Report
 from metabench.report.columns import Section
-from metabench.report.scores import printable
 from metabench.results.table import Table
+from metabench.text import printable
 
 HEAD = """<!doctype html>
 <html lang="en">

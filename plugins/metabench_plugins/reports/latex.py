@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from metabench import Report
 from metabench.records.cell import task_text
-from metabench.report.columns import ABSENT, Record, Section
+from metabench.report.columns import Record, Section
 from metabench.report.pivot import MARKS, grid, marks, score
-from metabench.report.scores import printable
 from metabench.results.table import Table
+from metabench.text import ABSENT, printable
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report
-from metabench.report.scores import markdown_text, plain
+from metabench.report.scores import plain
 from metabench.results.table import Table
+from metabench.text import markdown_text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from metabench import Report, setting
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.cell import task_text
-from metabench.report.scores import printable
 from metabench.report.summary import plain_cells
 from metabench.results.table import Table
+from metabench.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 from metabench import Report, setting
 from metabench.errors import RequestError
 from metabench.records.cell import Status, task_text
-from metabench.report.columns import Section, score_text, speed
+from metabench.report.columns import Section, speed
 from metabench.report.labels import flags, reference_text
-from metabench.report.scores import SEVERAL_MACHINES, best_first, printable
+from metabench.report.scores import SEVERAL_MACHINES, best_first
 from metabench.report.summary import plain_cells
 from metabench.results.table import Table
+from metabench.text import printable, score_text
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
