@@ -113,7 +113,7 @@ def _child(part: str, quick: bool) -> None:
             count = 600 if quick else 60_000
             index = ClassIndex.of_counts([str(n) for n in range(count // 600)], [600] * (count // 600))
             if part == "mini-map":
-                table.SHARE_OF_FREE_MEMORY = 0.0  # as on a machine with less memory than the data
+                table.MEMORY_FRACTION = 0.0  # as on a machine with less memory than the data
             pixels = cached("mini", (count, 3, 84, 84), _noise)
             source = TensorSource(
                 "mini", pixels, {"train": index}, Device(), mean=(0.5,) * 3, std=(0.25,) * 3

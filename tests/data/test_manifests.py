@@ -73,7 +73,7 @@ def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:
     told = make_manifest(Spec("sinusoid"), Sinusoid().load(Device()), "test", protocol, range(4), 1)
     told.write(tmp_path / "waves.npz")
     assert told.difference(read_manifest(tmp_path / "waves.npz")) is None
-    with pytest.raises(DataError, match="from formulas"):
+    with pytest.raises(DataError, match="draw its tasks by number"):
         told.episodes(Sinusoid().load(Device()))
 
 
@@ -112,5 +112,5 @@ def test_a_foreign_file_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     (tmp_path / "text.npz").write_text("no zip")
     for name in ("other.npz", "text.npz", "absent.npz"):
-        with pytest.raises(DataError, match=f"{name} is no manifest"):
+        with pytest.raises(DataError, match=f"{name} is not a manifest"):
             read_manifest(tmp_path / name)

@@ -168,9 +168,9 @@ def test_batches_are_labelled_by_class_and_sliced_at_will() -> None:
 
 
 def test_too_many_ways_and_too_few_images_are_told() -> None:
-    with pytest.raises(Invalid, match="a task of 3 ways was asked of a split with 2 classes"):
+    with pytest.raises(Invalid, match="ways must be at most 2, the classes of the split, got 3"):
         source().episodes("test", Protocol(3, 1, 1), [0], 0)
-    with pytest.raises(Invalid, match=r"needs 8 images .* the class 'a1' has 7"):
+    with pytest.raises(Invalid, match=r"at most 7, the images of the class 'a1', got 8"):
         source().episodes("train", Protocol(2, 3, 5), [0], 0)
     with pytest.raises(DataError, match="no split 'validation'"):
         source().episodes("validation", Protocol(2, 1, 1), [0], 0)
@@ -189,7 +189,7 @@ def test_an_image_in_two_splits_is_refused() -> None:
 
 
 def test_a_class_twice_or_without_images_is_refused() -> None:
-    with pytest.raises(DataError, match="'a' appears twice"):
+    with pytest.raises(DataError, match="must be unique, got 'a' twice"):
         ClassIndex.of_counts(["a", "a"], [5, 5])
     with pytest.raises(DataError, match="'b' has no images"):
         ClassIndex.of_counts(["a", "b"], [5, 0])
@@ -240,7 +240,7 @@ def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(
     mapped = cached("demo", made.shape, lambda out: np.copyto(out, made))
     index = {"train": ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)}
     resident = TensorSource("demo", mapped, index, Device())  # type: ignore[arg-type]
-    monkeypatch.setattr(table, "SHARE_OF_FREE_MEMORY", 0.0)
+    monkeypatch.setattr(table, "MEMORY_FRACTION", 0.0)
     with caplog.at_level(logging.WARNING, "metabench.data"):
         left = TensorSource("demo", mapped, index, Device())  # type: ignore[arg-type]
     assert "does not fit in memory" in caplog.text

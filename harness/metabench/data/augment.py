@@ -16,10 +16,10 @@ _DRAWS = 7  # words taken of each image's stream
 
 @dataclass(frozen=True)
 class Augment:
-    """Flip, shift, rotation and colour changes, drawn for each image from its own stream.
+    """Flips, shifts, rotations and colour changes, drawn for each image from its own stream.
 
-    flip: mirror half of the images left to right; shift: most pixels that an image moves along each axis,
-    as a random crop of the padded image does; rotation: largest angle in degrees; colour: largest
+    flip: mirror half of the images left to right; shift: maximum pixels that an image moves along each
+    axis, as in a random crop of the padded image; rotation: maximum angle in degrees; colour: maximum
     relative change of brightness, contrast and saturation (0.4: factors in 0.6 … 1.4). They act on
     normalised inputs, so that padding and corners are the mean of the data.
     """
@@ -33,7 +33,7 @@ class Augment:
         return self != Augment()
 
     def __call__(self, x: Tensor, noise: draws.Words) -> Tensor:
-        """x: [n, C, H, W] normalised; noise: [n] streams; returns a new tensor of the same shape."""
+        """Return a new tensor of the shape of x, [n, C, H, W] normalised; noise: [n] streams."""
         drawn = draws.uniform(noise, _DRAWS, -1.0, 1.0)
         if self.flip or self.shift or self.rotation:
             x = self._moved(x, drawn)

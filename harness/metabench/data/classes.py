@@ -1,7 +1,8 @@
-"""Which images belong to which class of a split, and which of them a task is made of."""
+"""Which images belong to which class of a split, and which images a task consists of."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,10 @@ from metabench.records.cell import Protocol, Split
 
 
 class Drawn(NamedTuple):
-    """The make-up of tasks: classes [T, ways]; support [T, shots·ways] and query [T, queries·ways] images.
+    """What tasks consist of: classes [T, ways]; support [T, shots·ways] and query [T, queries·ways] images.
 
-    Images are numbered by place in the data set. Place j of support (and of query) belongs to the task's
-    class j mod ways, so that labels run 0 … ways - 1, 0 … ways - 1, ….
+    Images are numbered by row of the data set. Place j of support (and of query) belongs to the task's
+    class j mod ways; `metabench.data.order` shuffles tasks before a learner gets them.
     """
 
     classes: draws.Numbers
@@ -41,16 +42,16 @@ class ClassIndex:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
         if self.turns.size == 0:
             object.__setattr__(self, "turns", np.zeros(len(self.names), dtype=np.int64))
-        twice = repeated(self.names)
-        if twice:
-            raise DataError(f"the class {twice[0]!r} appears twice in one split")
+        duplicates = repeated(self.names)
+        if duplicates:
+            raise DataError(f"class names of a split must be unique, got {duplicates[0]!r} twice")
         empty = [name for name, count in zip(self.names, self.count, strict=True) if count < 1]
         if empty:
-            raise DataError(f"the class {empty[0]!r} has no images; remove it or add some")
+            raise DataError(f"the class {empty[0]!r} has no images; remove it or add images")
 
     @classmethod
     def of_counts(cls, names: Sequence[str], counts: Sequence[int], first: int = 0) -> "ClassIndex":
-        """Classes that lie one after the other, from image number `first` on."""
+        """Return an index of classes that lie one after the other, from image number `first` on."""
         count = np.asarray(counts, dtype=np.int64)
         return cls(tuple(names), first + np.cumsum(count) - count, count)
 
@@ -59,28 +60,28 @@ class ClassIndex:
 
     @property
     def fewest(self) -> int:
-        """How many images the smallest class has."""
+        """Return the number of images of the smallest class."""
         return int(self.count.min()) if len(self) else 0
 
     def only(self, names: Sequence[str]) -> "ClassIndex":
-        """These classes alone, in this order; raises DataError where one is not there."""
-        at = {name: place for place, name in enumerate(self.names)}
-        absent = [name for name in names if name not in at]
+        """Return the index of these classes alone, in this order; raises DataError if a class is absent."""
+        place_of = {name: place for place, name in enumerate(self.names)}
+        absent = [name for name in names if name not in place_of]
         if absent:
             raise DataError(
                 f"{len(absent)} of {len(names)} classes are absent from the data, such as {absent[0]!r}"
             )
-        places = [at[name] for name in names]
+        places = [place_of[name] for name in names]
         return ClassIndex(tuple(names), self.first[places], self.count[places], self.turns[places])
 
     def rotated(self) -> "ClassIndex":
-        """Four classes of each: as it is, and turned by 90, 180 and 270 degrees (Vinyals et al. 2016)."""
+        """Return four classes for each class: turned by 0, 90, 180 and 270 degrees (Vinyals et al. 2016)."""
         names = tuple(f"{name}/rot{90 * turn:03d}" for turn in range(4) for name in self.names)
         turns = np.repeat(np.arange(4), len(self))
         return ClassIndex(names, np.tile(self.first, 4), np.tile(self.count, 4), turns)
 
     def draw(self, key: int, protocol: Protocol, indices: Sequence[int]) -> Drawn:
-        """The tasks of these numbers. Streams of a task: part 0 draws classes, part 1 + w images of way w."""
+        """Draw the tasks of these numbers. A task's stream 0 draws classes, stream 1 + w images of way w."""
         ways, shots, taken = protocol.ways, protocol.shots, protocol.shots + protocol.queries
         self._allow(ways, taken)
         parts = draws.streams(key, indices, 1 + ways)
@@ -93,7 +94,7 @@ class ClassIndex:
         return Drawn(classes, by_place[:, :shots].reshape(tasks, -1), by_place[:, shots:].reshape(tasks, -1))
 
     def series(self, key: int, places: draws.Numbers) -> tuple[draws.Numbers, draws.Numbers]:
-        """Classes and images at these places of an endless series of shuffles of all labelled images."""
+        """Return classes and images at these places of an endless series of shuffles of all images."""
         ends = np.cumsum(self.count)
         place = draws.permuted(key, places, int(ends[-1]))
         classes = np.searchsorted(ends, place, side="right")
@@ -101,31 +102,33 @@ class ClassIndex:
 
     def _allow(self, ways: int, taken: int) -> None:
         if ways > len(self):
-            raise Invalid(f"a task of {ways} ways was asked of a split with {len(self)} classes")
+            raise Invalid(f"ways must be at most {len(self)}, the classes of the split, got {ways}")
         if taken > self.fewest:
             poorest = self.names[int(self.count.argmin())]
             raise Invalid(
-                f"a task needs {taken} images of a class (shots + queries), but the class {poorest!r} "
-                f"has {self.fewest}; ask for fewer, or leave that class out"
+                f"shots + queries must be at most {self.fewest}, the images of the class {poorest!r}, got "
+                f"{taken}; ask for fewer, or leave that class out"
             )
 
 
 def check_disjoint(splits: Mapping[Split, ClassIndex]) -> None:
-    """Raises DataError where two splits share a class by name, or an image."""
-    told = list(splits.items())
-    for place, (one, here) in enumerate(told):
-        for other, there in told[place + 1 :]:
-            shared = sorted(set(here.names) & set(there.names))
-            if shared:
-                listed = ", ".join(repr(name) for name in shared[:3])
-                raise DataError(f"the splits {one} and {other} share {len(shared)} classes, such as {listed}")
-            both = np.intersect1d(_images(here), _images(there))
-            if both.size:
-                raise DataError(f"the splits {one} and {other} share {both.size} images, such as {both[0]}")
+    """Raise DataError if two splits share a class name or an image."""
+    for (split, index), (other_split, other_index) in combinations(splits.items(), 2):
+        shared = sorted(set(index.names) & set(other_index.names))
+        if shared:
+            listed = ", ".join(repr(name) for name in shared[:3])
+            raise DataError(
+                f"the splits {split} and {other_split} share {len(shared)} classes, such as {listed}"
+            )
+        both = np.intersect1d(_images(index), _images(other_index))
+        if both.size:
+            raise DataError(
+                f"the splits {split} and {other_split} share {both.size} images, such as {both[0]}"
+            )
 
 
 def arrange(labelled: Mapping[str, str]) -> tuple[ClassIndex, dict[str, int]]:
-    """An index of all classes and the row of each file, from the class of each file.
+    """Return an index of all classes and the row of each file, from the class of each file.
 
     Classes, and the files of a class, are in the order of their names, on every machine.
     """
@@ -138,7 +141,7 @@ def arrange(labelled: Mapping[str, str]) -> tuple[ClassIndex, dict[str, int]]:
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """The names that appear more than once, in order."""
+    """Return the names that appear again, in order."""
     seen: set[str] = set()
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
 

@@ -1,4 +1,4 @@
-"""Images that stand in two splits, or nearly so: found by a perceptual hash, confirmed on the pixels.
+"""Find images of two splits that are equal or nearly so: by a perceptual hash, confirmed on the pixels.
 
 The hash is Zauner's ("Implementation and benchmarking of perceptual image hash functions", 2010): an image
 is made grey and 32×32, and each of its 8×8 lowest cosine coefficients gives one bit, whether it is above
@@ -19,13 +19,13 @@ from metabench.data.classes import ClassIndex
 from metabench.records.cell import Split
 
 SIDE, LOW = 32, 8
-BANDS = 4  # of 16 bits: hashes at most three bits apart have one of them in common
+BANDS = 4  # of 16 bits: hashes at most three bits apart share a band
 ALIKE = 0.99
 BLOCK = 2048
 
 
 class Pair(NamedTuple):
-    """Two images of different splits that look the same, by split, class and number."""
+    """Two images of different splits that look alike, by split, class and number."""
 
     one: tuple[Split, str, int]
     other: tuple[Split, str, int]
@@ -33,29 +33,31 @@ class Pair(NamedTuple):
 
 
 def near_duplicates(images: NDArray[np.uint8], splits: Mapping[Split, ClassIndex]) -> list[Pair]:
-    """Pairs of images in different splits that look alike, the most alike first.
+    """Return pairs of images in different splits that look alike, the most alike first.
 
     images: [N, channels, height, width]. Rotated copies and crops are not found.
     """
     rows = {split: _rows(index) for split, index in splits.items()}
     hashes = {split: _hashes(images, numbers) for split, (numbers, _) in rows.items()}
-    found = []
+    pairs = []
     for a, b in combinations(splits, 2):
         for left, right in _candidates(hashes[a], hashes[b]):
-            one, other = rows[a][0][left], rows[b][0][right]
-            alike = _correlation(_small(images[one]), _small(images[other]))
+            rows_a, rows_b = rows[a][0][left], rows[b][0][right]
+            alike = _correlation(_small(images[rows_a]), _small(images[rows_b]))
             for place in np.flatnonzero(alike >= ALIKE):
                 names = splits[a].names[rows[a][1][left[place]]], splits[b].names[rows[b][1][right[place]]]
-                found.append(
+                pairs.append(
                     Pair(
-                        (a, names[0], int(one[place])), (b, names[1], int(other[place])), float(alike[place])
+                        (a, names[0], int(rows_a[place])),
+                        (b, names[1], int(rows_b[place])),
+                        float(alike[place]),
                     )
                 )
-    return sorted(set(found), key=lambda pair: (-pair.likeness, pair.one[2], pair.other[2]))
+    return sorted(set(pairs), key=lambda pair: (-pair.likeness, pair.one[2], pair.other[2]))
 
 
 def perceptual_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """One 64-bit hash of each image [n, channels, height, width]."""
+    """Return one 64-bit hash of each image [n, channels, height, width]."""
     from scipy import fft
 
     low = fft.dctn(_small(images), axes=(1, 2))[:, :LOW, :LOW].reshape(len(images), -1)
@@ -64,7 +66,7 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _rows(index: ClassIndex) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every image of a split once, and its class; turned classes share images."""
+    """Return every image of a split once, and its class; turned classes share images."""
     numbers = np.concatenate([np.arange(f, f + n) for f, n in zip(index.first, index.count, strict=True)])
     classes = np.repeat(np.arange(len(index)), index.count)
     unique, first = np.unique(numbers, return_index=True)
@@ -79,7 +81,7 @@ def _hashes(images: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[np
 
 
 def _candidates(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> Iterator[tuple[Any, Any]]:
-    """Places in a and in b of hashes at most three bits apart, in blocks; a pair may come more than once."""
+    """Yield places in a and b of hashes at most three bits apart, in blocks; a pair may come repeatedly."""
     for band in range(BANDS):
         key_a, key_b = (((hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)) for hashes in (a, b))
         order = np.argsort(key_a, kind="stable")
@@ -105,7 +107,7 @@ def _bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def _small(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey, 32×32, as means of the pixels under each cell: [n, 32, 32]."""
+    """Return grey images 32×32, means of the pixels under each cell: [n, 32, 32]."""
     import torch
     from torch.nn import functional as F
 
@@ -115,7 +117,7 @@ def _small(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[n]; 1 also for two images of one even colour."""
+    """Return the correlations [n]; 1 also for two images of one even colour."""
     a, b = (x.reshape(len(x), -1) - x.reshape(len(x), -1).mean(1, keepdims=True) for x in (a, b))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     flat = (np.abs(a).max(1, initial=0) < 1) & (np.abs(b).max(1, initial=0) < 1)

@@ -1,4 +1,4 @@
-"""What tasks are made of, in a file: anybody can evaluate on exactly the same tasks with other software.
+"""What tasks consist of, in a file: other software can evaluate on exactly the same tasks.
 
 A manifest is a .npz without pickles. Its arrays are those of `Source.manifest`; for classification
 
@@ -44,7 +44,7 @@ class Manifest:
         return len(self.arrays["index"])
 
     def write(self, path: Path) -> None:
-        """Writes the manifest as a .npz."""
+        """Write the manifest as a .npz."""
         about = {
             "manifest": VERSION,
             "dataset": asdict(self.dataset),
@@ -59,29 +59,27 @@ class Manifest:
             np.savez_compressed(file, **arrays)
 
     def difference(self, other: Manifest) -> str | None:
-        """What first tells this manifest's tasks from another's, or None where they are the same."""
+        """Return the first difference between this manifest's tasks and another's, or None."""
         for name in ("split", "protocol", "classes"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} differs"
         if set(self.arrays) != set(other.arrays):
-            return f"one has the arrays {', '.join(self.arrays)}, the other {', '.join(other.arrays)}"
+            return f"the arrays {', '.join(self.arrays)} differ from {', '.join(other.arrays)}"
         for name, values in self.arrays.items():
             if not np.array_equal(values, other.arrays[name]):
                 return f"the array {name!r} differs"
         return None
 
     def episodes(self, source: Source, tasks: range | None = None) -> Episodes:
-        """The tensors of these tasks (places in the manifest; all by default), from a data set at hand.
+        """Return the tensors of these tasks (places in the manifest; all by default) from a loaded data set.
 
-        Raises DataError where the source's classes are not those of the manifest.
+        Raises DataError if the source's classes or data are not those of the manifest.
         """
         from metabench.data.classes import Drawn
         from metabench.data.tensor_source import TensorSource
 
         if not isinstance(source, TensorSource):
-            raise DataError(
-                f"{self.dataset.name!r} makes its tasks from formulas; draw them by number instead"
-            )
+            raise DataError(f"{self.dataset.name!r} has no images: draw its tasks by number instead")
         if _classes(source, self.split) != list(self.classes):
             raise DataError(
                 f"the classes of split {self.split!r} of {self.dataset.name!r} here are not the manifest's"
@@ -89,7 +87,7 @@ class Manifest:
         part = slice(tasks.start, tasks.stop, tasks.step) if tasks is not None else slice(None)
         content = self.arrays.get("content", np.empty(0, np.uint8))
         if content.size and content[0].tobytes() != source.content.tobytes():
-            raise DataError(f"the data of {self.dataset.name!r} here is not what the manifest was made of")
+            raise DataError(f"the data of {self.dataset.name!r} here is not that of the manifest")
         drawn = Drawn(*(self.arrays[name][part] for name in Drawn._fields))
         return source.gather(self.split, drawn, self.arrays["index"][part].tolist())
 
@@ -97,25 +95,25 @@ class Manifest:
 def make_manifest(
     dataset: Spec, source: Source, split: Split, protocol: Protocol, tasks: Sequence[int], seed: int
 ) -> Manifest:
-    """The manifest of these tasks of a loaded data set."""
+    """Return the manifest of these tasks of a loaded data set."""
     arrays = dict(source.manifest(split, protocol, tasks, seed))
     return Manifest(dataset, split, protocol, seed, _classes(source, split), arrays)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest that `write` wrote; raises DataError on anything else."""
+    """Read a manifest that `Manifest.write` wrote; raises DataError on anything else."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop("about").tobytes())
         if about["manifest"] != VERSION:
-            raise DataError(f"{path} is a manifest of version {about['manifest']}; this is {VERSION}")
+            raise DataError(f"{path} must be a manifest of version {VERSION}, got {about['manifest']}")
         spec = Spec(about["dataset"]["name"], about["dataset"]["settings"])
         protocol = Protocol(**about["protocol"])
         seed, classes = int(about["seed"]), about["classes"]
         len(arrays["index"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no manifest of tasks ({type(error).__name__}: {error})") from error
+        raise DataError(f"{path} is not a manifest of tasks ({type(error).__name__}: {error})") from error
     return Manifest(spec, about["split"], protocol, seed, classes, arrays)
 
 

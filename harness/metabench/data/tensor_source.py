@@ -20,27 +20,25 @@ from metabench.device.device import Device
 from metabench.errors import DataError
 from metabench.records.cell import Batches, Protocol, Split
 
-SHARE_OF_FREE_MEMORY = 0.5
-"""The part of the device's free memory that a data set may take; the rest is for the learner."""
+MEMORY_FRACTION = 0.5
+"""The fraction of the device's free memory that a data set may take; the rest is for the learner."""
 
-AHEAD = (
-    256  # tasks drawn at once when they are asked for in order: a draw's cost hardly hangs on their number
-)
-BLOCKS_KEPT = 4  # training and validation go on in turn, each at the seam of two blocks
+AHEAD = 256  # tasks drawn at once when they are asked for in order: the cost hardly depends on their number
+BLOCKS_KEPT = 4  # training and validation alternate, and both may need two neighbouring blocks
 
 log = logging.getLogger("metabench.data")
 
 
 class TensorSource(Source):
-    """Draws tasks and labelled batches from one array of examples, classes in rows next to each other.
+    """Draws tasks and labelled batches from one array of examples, the rows of a class side by side.
 
     identity: names the data set in the key of every draw: with another one, other tasks are drawn;
     examples: [N, *input], uint8 images or floats, an array or a memory map;
-    splits: the classes of each split; raises DataError where two share a class or an image;
+    splits: the classes of each split; raises DataError if two splits share a class or an image;
     mean, std: of each channel, in units of the input after uint8 was divided by 255;
     content: a digest of the user's own data, which becomes a part of every manifest.
 
-    Support and query lie place by place: labels run 0 … ways - 1, then 0 … ways - 1 again, and so on.
+    Labels of support and of query run 0 … ways - 1, then 0 … ways - 1 again, and so on.
     """
 
     def __init__(
@@ -72,14 +70,14 @@ class TensorSource(Source):
         self._blocks: dict[tuple[Split, int, int], Drawn] = {}
 
     def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
-        """The tasks of these numbers; raises Invalid where the split is too small for the protocol."""
+        """Return the tasks of these numbers; raises Invalid if the split is too small for the protocol."""
         drawn = self.draw(split, protocol, indices, seed)
         augmented = self.augment is not None and split == "train"
         noise = draws.streams(self._key("augment", split, seed), indices) if augmented else None
         return self.gather(split, drawn, indices, noise)
 
     def draw(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Drawn:
-        """Which classes and images these tasks are made of."""
+        """Return which classes and images these tasks consist of."""
         shape = (protocol.ways, protocol.shots, protocol.queries)
         key = self._key("tasks", split, *shape, seed)
         if not isinstance(indices, range) or indices.step != 1 or not 0 < len(indices) <= AHEAD:
@@ -92,7 +90,7 @@ class TensorSource(Source):
         return Drawn(*(part[start : start + len(indices)].copy() for part in parts))
 
     def _ahead(self, split: Split, protocol: Protocol, key: int, block: int) -> Drawn:
-        """Tasks number block·AHEAD and on, drawn at once and kept while they are asked for in turn."""
+        """Return tasks block·AHEAD and on, drawn at once and kept while they are asked for in order."""
         kept = (split, key, block)
         if kept not in self._blocks:
             while len(self._blocks) >= BLOCKS_KEPT:
@@ -104,7 +102,7 @@ class TensorSource(Source):
     def gather(
         self, split: Split, drawn: Drawn, indices: Sequence[int], noise: draws.Words | None = None
     ) -> Episodes:
-        """The tensors of drawn tasks; noise: one stream per task where images are to be augmented."""
+        """Return the tensors of drawn tasks; noise: one stream per task if images are to be augmented."""
         tasks, ways = drawn.classes.shape
         rows = np.concatenate([drawn.support.reshape(-1), drawn.query.reshape(-1)])  # one gather for both
         counts = [drawn.support.shape[1], drawn.query.shape[1]]
@@ -125,11 +123,11 @@ class TensorSource(Source):
 
     @property
     def is_image(self) -> bool:
-        """Whether examples are uint8 pictures [channels, height, width]."""
+        """Return whether examples are uint8 images [channels, height, width]."""
         return self.examples.dtype == torch.uint8 and self.examples.dim() == 4
 
     def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
-        """Micro-batches of these numbers: shuffles of meta-train, one after the other, cut into pieces."""
+        """Return micro-batches of these numbers: consecutive shuffles of meta-train, cut into pieces."""
         numbers = np.asarray(indices, dtype=np.int64)
         places = numbers[:, None] * batches.micro + np.arange(batches.micro)
         index = self._index("train")
@@ -144,13 +142,13 @@ class TensorSource(Source):
     def manifest(
         self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
     ) -> Mapping[str, np.ndarray[Any, Any]]:
-        """classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64.
+        """Return classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64.
 
-        Data that its name and settings do not fix has content [T, bytes] too: its digest, in every row.
+        If name and settings do not determine the data, its digest is in every row of content [T, bytes].
         """
         drawn = self.draw(split, protocol, indices, seed)
-        told = {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
-        return told | {"content": np.tile(self.content, (len(indices), 1))} if self.content.size else told
+        arrays = {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
+        return arrays | {"content": np.tile(self.content, (len(indices), 1))} if self.content.size else arrays
 
     def _inputs(self, rows: draws.Numbers, turns: draws.Numbers, noise: draws.Words | None) -> Tensor:
         where = torch.from_numpy(rows)
@@ -167,7 +165,7 @@ class TensorSource(Source):
         return x
 
     def _gathered(self, where: Tensor) -> Tensor:
-        """Rows of the table on the learner's device; uint8 ones are the next call's to overwrite."""
+        """Return rows of the examples on the learner's device; the next call may overwrite uint8 rows."""
         if self._buffers is None or self.examples.dtype != torch.uint8:
             return self.examples.index_select(0, where).to(self.device.torch)
         out = self._buffers.take((len(where), *self.examples.shape[1:]), torch.uint8)
@@ -182,7 +180,7 @@ class TensorSource(Source):
         return draws.key("metabench", self.identity, *parts)
 
     def _counted(self, tasks: int, ways: int, count: int) -> Tensor:
-        """Labels 0 … ways - 1 over and over, [tasks, count]; a tensor of the caller's own."""
+        """Return labels 0 … ways - 1 over and over, [tasks, count], as a new tensor."""
         key = (tasks, ways, count)
         if key not in self._labels:
             self._labels[key] = torch.arange(ways, device=self.device.torch).repeat(tasks, count // ways)
@@ -200,7 +198,7 @@ class _Normalise:
         shape = (-1, *[1] * (examples.dim() - 2)) if examples.dim() > 2 else (-1,)
         scale, shift = [1.0 / (per_unit * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]
         self.dtype = device.dtype
-        # one number for all channels is passed as a number: a third quicker than as a tensor
+        # one value for all channels is passed as a number: a third faster than as a tensor
         self.scale: Tensor | float = scale[0] if len(scale) == 1 else _constant(scale, device).view(shape)
         self.shift: Tensor | float = shift[0] if len(shift) == 1 else _constant(shift, device).view(shape)
 
@@ -221,38 +219,40 @@ def _constant(values: Sequence[float], device: Device) -> Tensor:
 
 
 def place(examples: np.ndarray[Any, Any], device: Device, title: str) -> Tensor:
-    """The array as a tensor on the device; in host memory, or left a memory map, where it does not fit.
+    """Return the array as a tensor on the device, or in host memory or a memory map if it does not fit.
 
-    A notice in the log says so. An array that is in memory already is shared, never copied on the host.
+    A warning in the log says so. An array in memory is shared, never copied on the host.
     """
     on_host = device.torch.type == "cpu"
-    if not on_host and examples.nbytes <= SHARE_OF_FREE_MEMORY * _free_on_device(device.torch):
+    if not on_host and examples.nbytes <= MEMORY_FRACTION * _free_on_device(device.torch):
         return _shared(examples).to(device.torch)
     size = f"{title!r} ({examples.nbytes / 2**30:.2f} GiB)"
     if not on_host:
         log.warning("%s does not fit on %s: it stays on the host and sampling is slower", size, device.torch)
     if not isinstance(examples, np.memmap):
         return _shared(examples)
-    if examples.nbytes <= SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available:
+    if examples.nbytes <= MEMORY_FRACTION * psutil.virtual_memory().available:
         return torch.from_numpy(_read(examples))
     log.warning("%s does not fit in memory: it is read from %s as needed", size, examples.filename)
     return _shared(examples)
 
 
 def _read(mapped: np.memmap[Any, Any]) -> np.ndarray[Any, Any]:
-    """A memory map's values, read from its file straight into memory (twice as fast as through the map)."""
+    """Read a memory map's values from its file into memory (twice as fast as through the map)."""
     if mapped.filename is None or not mapped.flags.c_contiguous:
         return np.array(mapped)
     values = np.empty(mapped.shape, dtype=mapped.dtype)
     with open(mapped.filename, "rb") as file:
         file.seek(mapped.offset)
         if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
-            raise DataError(f"{mapped.filename} is shorter than its header says; remove it to make it again")
+            raise DataError(
+                f"{mapped.filename} is shorter than its header says; remove it to compute it again"
+            )
     return values
 
 
 def _shared(examples: np.ndarray[Any, Any]) -> Tensor:
-    if not examples.flags.writeable:  # torch warns of read-only arrays; nothing here ever writes
+    if not examples.flags.writeable:  # torch warns of read-only arrays; nothing here writes
         if isinstance(examples, np.memmap) and examples.filename is not None:
             examples = np.memmap(
                 examples.filename, examples.dtype, "c", examples.offset, examples.shape
