@@ -1,4 +1,4 @@
-"""The device shares gradients and values among ranks as they are weighted, and looks at the machine."""
+"""The device averages gradients by weight and exchanges values among ranks; it describes the machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.ranks import on_ranks
 from metabench.device import Device
-from metabench.device.device import out_of_memory
-from metabench.worker import disturbance as probe
 
 RANKS = 3
 
@@ -117,15 +115,6 @@ def test_one_process_is_its_own_ranks() -> None:
     assert device.agree(True) is True
 
 
-def test_peak_memory_grows_with_what_was_held() -> None:
-    device = Device()
-    before = device.peak_memory()["host"]
-
-    torch.ones(int(before) + (64 << 20), dtype=torch.uint8)  # beyond any earlier peak of this process
-
-    assert device.peak_memory()["host"] >= before + (64 << 20)
-
-
 def test_environment_tells_every_switch_of_the_numerics() -> None:
     told = Device(dtype=torch.float64, facts={"precision": "float64"}).environment()
 
@@ -145,99 +134,3 @@ def test_condition_sees_what_other_processes_take() -> None:
         other.kill()
 
     assert told["others_cores"] > 0.1
-
-
-@pytest.mark.parametrize(
-    ("rounds", "told"),
-    [
-        ([[9.0, 9.0, 9.0, 0.4, 0.1, 0.2]] * 2, 0.2),  # the median of what comes after the warm-up
-        ([[0.5] * 6, [0.2] * 6, [0.2] * 6], 0.2),  # a neighbour's burst goes by
-        ([[0.5, 0.5, 0.5, 0.7, 0.6, 0.5], [0.5] * 6, [0.7] * 6, [0.49] * 6], 0.49),  # until two agree
-        ([[0.1 * n] * 6 for n in range(9, 3, -1)], 0.4),  # at most six rounds
-    ],
-)
-def test_reference_kernel_gives_the_quickest_median_once_two_agree(
-    monkeypatch: pytest.MonkeyPatch, rounds: list[list[float]], told: float
-) -> None:
-    ticks = [tick for durations in rounds for d in durations for tick in (100.0, 100.0 + d)]
-    monkeypatch.setattr("metabench.worker.disturbance.time.perf_counter", lambda: ticks.pop(0))
-    monkeypatch.setattr("metabench.worker.disturbance.time.sleep", lambda seconds: None)
-
-    assert probe.reference_seconds(repeats=3) == pytest.approx(told)
-    assert not ticks
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
-    [
-        ({"reference_seconds": 0.0100}, {"reference_seconds": 0.0112}, "slowed by 12%"),
-        ({"reference_seconds": 0.0112}, {"reference_seconds": 0.0100}, "sped up by 12%"),
-        ({"device_reference_seconds": 0.5}, {"device_reference_seconds": 0.6}, "the device slowed by 20%"),
-        ({}, {"others_cores": 0.8}, "other processes kept 0.8 cores busy"),
-        ({}, {"stolen_cores": 0.1}, "hypervisor"),
-        ({}, {"other_processes": 2}, "2 other processes computed on the device"),
-        ({"throttled": ["power cap"]}, {"throttled": []}, "clocks throttled: power cap"),
-    ],
-)
-def test_cell_is_marked_where_the_machine_was_not_its_own(
-    before: dict[str, Any], after: dict[str, Any], said: str
-) -> None:
-    (note,) = probe.marks(before, after)
-
-    assert said in note
-
-
-class _Elsewhere(Device):
-    """A device beside the host's processor, whose tensors have no numbers; notes what it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__("meta")
-        self.asked: list[str] = []
-
-    def synchronize(self) -> None:
-        self.asked.append("synchronize")
-
-    def forget_peak_memory(self) -> None:
-        self.asked.append("forget_peak_memory")
-
-    def condition(self) -> dict[str, Any]:
-        self.asked.append("condition")
-        return super().condition()
-
-
-def test_device_runs_a_reference_kernel_of_its_own_right_before_its_condition_is_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(probe, "WARM_SECONDS", 0.01)
-    device = _Elsewhere()
-
-    told = probe.look(device)
-
-    assert told["device_reference_seconds"] > 0
-    assert told["reference_seconds"] > 0
-    assert device.asked[-3:] == ["synchronize", "forget_peak_memory", "condition"]
-    assert "device_reference_seconds" not in probe.look(Device())
-
-
-def test_quiet_machine_leaves_no_mark() -> None:
-    before = {"reference_seconds": 0.0100, "others_cores": 3.0, "throttled": []}
-    after = {"reference_seconds": 0.0109, "others_cores": 0.1, "stolen_cores": 0.0, "other_processes": 0}
-
-    assert probe.marks(before, after) == ()
-
-
-@pytest.mark.parametrize(
-    ("error", "is_memory"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm`"), False),
-        (RuntimeError("shapes do not fit"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_out_of_memory_is_told_from_other_errors(error: Exception, is_memory: bool) -> None:
-    assert out_of_memory(error) is is_memory

@@ -31,7 +31,8 @@ from metabench.device import Device
 from metabench.plugins import load
 from metabench.settings import make
 from metabench.stats import Estimate, estimate
-from metabench.worker import cell_run
+from metabench.worker import evaluation, training
+from metabench.worker.cell_run import CellRun
 
 REGISTRY = load()
 LETTERS = Protocol(5, 1, 5)
@@ -123,9 +124,9 @@ def scored(algorithm: Spec, trial: Trial, *, trained: bool) -> Estimate:
         torch.manual_seed(cell.seed)
         learner = built.build(workload, network, Device())
     metric: Metric = component("metric", Spec(problem.metric))
-    run = cell_run.Run(cell, learner, source, metric, Device())
-    cell_run.train(run)
-    return estimate([cell_run.evaluate(run).per_task])
+    run = CellRun(cell, learner, source, metric, Device())
+    training.train(run)
+    return estimate([evaluation.evaluate(run).per_task])
 
 
 @cache

@@ -17,7 +17,8 @@ from metabench.testing import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurve
 from metabench.testing.contract_error import Subject
 from metabench.testing.learner_bench import Bench
 from metabench.testing.pretended_device import StrayError
-from metabench.worker import cell_run
+from metabench.worker import evaluation, training
+from metabench.worker.cell_run import CellRun
 
 REGISTRY = load()
 SMALL: Mapping[str, Mapping[str, Any]] = {"scratch": {"steps": 4}, "baseline": {"head_steps": 5},
@@ -76,7 +77,7 @@ def test_cell_gives_the_numbers_of_the_cpu(algorithm: str) -> None:
         assert found == pytest.approx(wanted, rel=1e-9)
 
 
-def run_cell(algorithm: str, device: Device) -> cell_run.Run:
+def run_cell(algorithm: str, device: Device) -> CellRun:
     """Four steps of three tasks of letters with a small conv4, validated and scored."""
     protocol = Protocol(5, 1, 2)
     component = make(REGISTRY.find("algorithm", algorithm).cls)
@@ -94,9 +95,9 @@ def run_cell(algorithm: str, device: Device) -> cell_run.Run:
     torch.manual_seed(0)
     learner = component.build(Workload(dataset.describe(), train, protocol, 4, 3), network, device)
     metric = make(REGISTRY.find("metric", "accuracy").cls)
-    run = cell_run.Run(cell, learner, dataset.load(device), metric, device)
-    cell_run.train(run)
-    cell_run.evaluate(run)
+    run = CellRun(cell, learner, dataset.load(device), metric, device)
+    training.train(run)
+    evaluation.evaluate(run)
     return run
 
 

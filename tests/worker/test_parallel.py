@@ -17,7 +17,9 @@ from metabench.device import Device
 from metabench.plugins import load
 from metabench.records import Batches, Budget, Cell, Evaluation, Protocol, Spec, Workload
 from metabench.settings import describe_settings, make
-from metabench.worker import cell_run
+from metabench.worker.cell_run import build, share
+from metabench.worker.evaluation import evaluate
+from metabench.worker.training import train
 
 TASKS = 7  # no number of ranks from 2 to 4 divides it
 WAYS = Protocol(ways=3, shots=2, queries=2)
@@ -31,18 +33,18 @@ def trainable(dataset: str) -> list[str]:
     kind = make(registry.find("dataset", dataset).cls).describe().kind
     test = POINTS if kind == "regression" else WAYS
     return [
-        one.name
-        for one in registry.entries("algorithm").values()
-        if one.plugin.distribution == "metabench"
-        and one.cls.unavailable() is None
-        and kind in one.cls.kinds
-        and make(one.cls).train_protocol(test) is not None
+        entry.name
+        for entry in registry.entries("algorithm").values()
+        if entry.plugin.distribution == "metabench"
+        and entry.cls.unavailable() is None
+        and kind in entry.cls.kinds
+        and make(entry.cls).train_protocol(test) is not None
     ]
 
 
 def gentle(algorithm: type[Any]) -> Any:
     """The algorithm with inner steps so small that no loss leaves the range of numbers, where it has them."""
-    names = {one.name for one in describe_settings(algorithm)}
+    names = {option.name for option in describe_settings(algorithm)}
     return make(algorithm, {"inner_rate": 0.01} if "inner_rate" in names else {})
 
 
@@ -52,25 +54,25 @@ def meta_gradients(device: Device, algorithms: list[str], network: str, dataset:
     data = make(registry.find("dataset", dataset).cls)
     facts, source = data.describe(), data.load(device)
     test = POINTS if facts.kind == "regression" else WAYS
-    told = {}
+    gradients = {}
     for name in algorithms:
         algorithm = gentle(registry.find("algorithm", name).cls)
-        train = algorithm.train_protocol(test)
+        train_protocol = algorithm.train_protocol(test)
         body = (
             make(registry.find("network", network).cls, SMALL[network]) if algorithm.needs_network else None
         )
         torch.manual_seed(0)
-        learner = algorithm.build(Workload(facts, train, test, 10, TASKS, 0), body, device)
-        mine = cell_run.share(TASKS, device)
-        if isinstance(train, Batches):
+        learner = algorithm.build(Workload(facts, train_protocol, test, 10, TASKS, 0), body, device)
+        mine = share(TASKS, device)
+        if isinstance(train_protocol, Batches):
             batch: Any = source.batch(Batches(TASKS * 4, micro=4), mine, seed=0)
         else:
-            batch = source.episodes("train", train, mine, seed=0)
+            batch = source.episodes("train", train_protocol, mine, seed=0)
         losses = learner.learn(batch, 0, 10)
         device.average_gradients(learner.parameters(), len(mine) / TASKS)
         flat = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]
-        told[name] = (torch.cat(flat).numpy(), losses.detach().tolist())
-    return told
+        gradients[name] = (torch.cat(flat).numpy(), losses.detach().tolist())
+    return gradients
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
@@ -114,31 +116,28 @@ TRAINED = [("maml", "sinusoid", "mse"), ("protonet", "glyphs", "nll"), ("simples
 
 def trained(device: Device) -> list[tuple[list[float], list[float]]]:
     """The test scores and the losses of fifty steps, with a validation on the way, for each of TRAINED."""
-    registry, told = load(), []
+    registry, results = load(), []
+
+    def make_component(kind: str, spec: Spec) -> Any:
+        return make(registry.find(kind, spec.name).cls, spec.settings)
+
     for name, dataset, metric in TRAINED:
-        data = make(registry.find("dataset", dataset).cls)
-        facts = data.describe()
-        test = POINTS if facts.kind == "regression" else WAYS
+        test = POINTS if make_component("dataset", Spec(dataset)).describe().kind == "regression" else WAYS
         algorithm = gentle(registry.find("algorithm", name).cls)
-        train = algorithm.train_protocol(test)
-        tasks = TASKS
-        if isinstance(train, Batches):
-            tasks = TASKS * train.micro
-            train = Batches(tasks, train.micro)
+        train_protocol, tasks = algorithm.train_protocol(test), TASKS
+        if isinstance(train_protocol, Batches):
+            tasks = TASKS * train_protocol.micro
+            train_protocol = Batches(tasks, train_protocol.micro)
         cell = Cell(
-            suite="parity", suite_version=1, algorithm=Spec(name), network=Spec("mlp"), dataset=Spec(dataset),
-            test=test, train=train, budget=Budget(50, tasks, validate_every=25, validation_tasks=5),
+            suite="parity", suite_version=1, algorithm=Spec(name, vars(algorithm)),
+            network=Spec("mlp", SMALL["mlp"]), dataset=Spec(dataset), test=test, train=train_protocol,
+            budget=Budget(50, tasks, validate_every=25, validation_tasks=5),
             evaluation=Evaluation(tasks=9, batch=2, metric=metric), backend=Spec("cpu"), seed=0, plugins={},
         )  # fmt: skip
-        torch.manual_seed(0)
-        network = make(registry.find("network", "mlp").cls, SMALL["mlp"])
-        learner = algorithm.build(Workload(facts, train, test, 50, tasks, 0), network, device)
-        run = cell_run.Run(
-            cell, learner, data.load(device), make(registry.find("metric", metric).cls), device
-        )
-        cell_run.train(run)
-        told.append((list(cell_run.evaluate(run).per_task), [loss for _, loss in run.training.losses]))
-    return told
+        run = build(cell, make_component, device)
+        train(run)
+        results.append((list(evaluate(run).per_task), [loss for _, loss in run.training.losses]))
+    return results
 
 
 def test_scores_after_fifty_steps_are_those_of_one_rank_on_two_three_and_four() -> None:

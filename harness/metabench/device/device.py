@@ -9,14 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from torch import Tensor
 
+from metabench.device.memory import peak_resident_bytes
 from metabench.device.meters import CpuShare, Rapl
 from metabench.errors import CellEnd
 
@@ -111,7 +110,7 @@ class Device:
 
     def peak_memory(self) -> dict[str, float]:
         """Peak bytes of this rank: "host" (resident), and "device" where the device has its own memory."""
-        return {"host": float(_peak_resident_bytes())}
+        return {"host": float(peak_resident_bytes())}
 
     def forget_peak_memory(self) -> None:
         """Lets `peak_memory` count the device's own memory from here on; the host's is counted throughout."""
@@ -162,44 +161,3 @@ def _float32_products() -> dict[str, str]:
         "mkldnn.matmul": str(mkldnn.matmul.fp32_precision),
         "mkldnn.conv": str(mkldnn.conv.fp32_precision),
     }
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on the host or on the device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    said: tuple[str, ...] = (
-        "can't allocate memory",
-        "std::bad_alloc",
-        "not enough memory",
-        "Cannot allocate memory",
-        "out of memory",
-        "STATUS_ALLOC_FAILED",  # cuBLAS, cuSOLVER, cuDNN 8
-        "ALLOCATION_FAILED",  # cuDNN 9
-    )
-    if _memory_is_limited():
-        said += ("could not create a primitive",)  # what oneDNN says when its own allocation fails
-    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in said)
-
-
-def _memory_is_limited() -> bool:
-    """Whether this process runs under a limit of memory of its own."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_DATA)[0] != resource.RLIM_INFINITY
-
-
-def _peak_resident_bytes() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux counts the parent's own peak into ru_maxrss of a process that it starts
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return int(getattr(psutil.Process().memory_info(), "peak_wset"))  # noqa: B009 - unknown to mypy elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if psutil.MACOS else peak * 1024  # bytes on macOS, KiB on other systems

@@ -27,12 +27,12 @@ IMPORTED = time.time()
 
 
 def main(argv: list[str]) -> int:
-    """Runs the job in this file; returns the exit status."""
+    """Run the job in this file; return the exit status."""
     job_file = Path(argv[0])
     job = json.loads(job_file.read_text(encoding="utf-8"))
     _end_with_parent()
     if "RANK" in os.environ and hasattr(faulthandler, "register"):  # absent on Windows
-        # a rank that hangs shows where when torchrun ends it: the others have given it up
+        # a rank that hangs prints its stack when torchrun ends it, after the others timed out
         faulthandler.register(signal.SIGTERM, chain=True)
     work = Work(job, job_file.parent, STARTED, IMPORTED)
     try:
@@ -43,21 +43,21 @@ def main(argv: list[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when whoever asked for the run is gone: no orphan keeps the cores busy.
+    """End this process when its launcher or the runner is gone, so that no orphan keeps the cores busy.
 
-    That is the launcher of this process (torchrun, or the runner itself), and the runner, which
-    METABENCH_PARENT names as "pid:creation time"; a batch system leaves it unset.
+    The launcher is the parent process (torchrun, or the runner itself); METABENCH_PARENT names the runner as
+    "pid:creation time", and a batch system leaves it unset.
     """
     launcher = os.getppid()
-    told = os.environ.get("METABENCH_PARENT")
-    pid, _, created = (told or f"{launcher}:").partition(":")
+    runner = os.environ.get("METABENCH_PARENT")
+    pid, _, created = (runner or f"{launcher}:").partition(":")
 
     def watch() -> None:
         while True:
             time.sleep(0.5)
             if os.getppid() != launcher:
                 os._exit(1)
-            if told and not _alive(int(pid), float(created)):
+            if runner and not _alive(int(pid), float(created)):
                 if launcher != int(pid):
                     os.kill(launcher, signal.SIGKILL)
                 os._exit(1)

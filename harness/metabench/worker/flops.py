@@ -1,6 +1,6 @@
-"""What a meta-step costs in arithmetic: multiplications and additions of its products and convolutions.
+"""FLOPs of a meta-step: multiplications and additions of its matrix products and convolutions.
 
-torch's own counter is right but for one formula: it charges the weight gradient of a grouped convolution
+torch's own counter is right except for one formula: it counts the weight gradient of a grouped convolution
 as if there were one group, which multiplies it by the number of tasks where tasks lie in the channel axis.
 Elementwise work, normalisation and linear solvers are not counted (a few per cent of a convolutional net).
 """
@@ -23,14 +23,13 @@ from metabench.engine.execution import Execution
 def flops_per_step(
     learner: Learner, batch: Episodes | Examples, step: int = 0, total: int = 1
 ) -> float | None:
-    """Floating point operations of one `learner.learn(batch, step, total)`, on this rank's batch.
+    """Return the FLOPs of one `learner.learn(batch, step, total)`, on this rank's batch; None if uncountable.
 
-    A step that runs compiled or captured calls no operation of torch, so it is counted as it is written.
-    None where that cannot be done. The learner is left as it was, gradients included. Call it outside every
-    timed part: it slows the step.
+    A step that runs compiled or captured calls no operation of torch, so it is counted in eager execution.
+    The learner's state and gradients are restored. Call it outside every timed part: it slows the step.
     """
     try:
-        with _unchanged(learner), _eager(learner), counter() as counted:
+        with _Restored(learner), _eager(learner), counter() as counted:
             learner.learn(batch, step, total)
     except Exception:  # a learner that cannot run under the counter keeps its result, without this column
         return None
@@ -38,7 +37,7 @@ def flops_per_step(
 
 
 def counter() -> FlopCounterMode:
-    """torch's flop counter, with the convolution's gradient counted as what it is in groups too.
+    """Return torch's FLOP counter, with the gradient of grouped convolutions corrected.
 
     Usage: `with counter() as counted: …`, then `counted.get_total_flops()`.
     """
@@ -62,10 +61,10 @@ def convolution_gradient_flops(
     out_shape: Any = None,
     **rest: Any,
 ) -> int:
-    """Each of the two gradients costs what the convolution itself does: one product per weight and place.
+    """Return the FLOPs of both gradients: each costs as much as the convolution itself.
 
-    w_shape: [outputs, inputs / groups, *kernel] ([inputs, outputs / groups, *kernel] where transposed), so
-    that the groups stand in it; the gradient of a bias is a sum and is not counted.
+    w_shape: [outputs, inputs / groups, *kernel] ([inputs, outputs / groups, *kernel] where transposed),
+    which includes the groups; the gradient of a bias is a sum and is not counted.
     """
     places = prod(x_shape[2:] if transposed else grad_shape[2:])
     return sum(output_mask[:2]) * 2 * x_shape[0] * places * prod(w_shape)
@@ -73,7 +72,7 @@ def convolution_gradient_flops(
 
 @contextmanager
 def _eager(learner: Learner) -> Iterator[None]:
-    """Lets the learner run its meta-step operation by operation in the block."""
+    """Run the learner's meta-step operation by operation within this context."""
     execution = getattr(learner, "execution", None)
     if not isinstance(execution, Execution):
         if any(word in learner.path for word in ("graph", "compile")):
@@ -87,8 +86,8 @@ def _eager(learner: Learner) -> Iterator[None]:
         execution.way = way
 
 
-class _unchanged:  # noqa: N801 - reads as a context: `with _unchanged(learner)`
-    """Puts back a learner's state, its gradients and torch's random state on leaving."""
+class _Restored:
+    """Restores a learner's state, its gradients and the state of torch's RNG on leaving."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
@@ -102,5 +101,5 @@ class _unchanged:  # noqa: N801 - reads as a context: `with _unchanged(learner)`
     def __exit__(self, *error: Any) -> None:
         self._random.__exit__(*error)
         self._learner.load_state_dict(self._state)
-        for one, gradient in zip(self._learner.parameters(), self._gradients, strict=True):
-            one.grad = gradient
+        for parameter, gradient in zip(self._learner.parameters(), self._gradients, strict=True):
+            parameter.grad = gradient

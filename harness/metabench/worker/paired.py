@@ -1,58 +1,97 @@
-"""The paired timing cell: two cells' training steps timed in one process, in turns.
+"""Two pieces of work timed in one process, in alternating blocks; the training steps of two cells so timed.
 
-Two runs of one loop minutes apart were seen to differ by 30 %; blocks that take turns meet the same
-moods of the machine, so that their ratio shows differences of a few per cent.
+Two runs of one loop minutes apart were seen to differ by 30 %; alternating blocks meet the same noise of the
+machine, so that their ratio shows differences of a few per cent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from metabench.contracts import Backend, Dataset
+from metabench.contracts import Backend
 from metabench.device.device import Device
-from metabench.device.memory import keep_freed_memory
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell, Spec, Workload
+from metabench.records.cell import Cell, Spec
 from metabench.settings import make
 from metabench.stats import Ratio, time_ratio
-from metabench.worker import cell_run
+from metabench.worker.cell_run import build, draw, trains
 
-Step = Callable[[], None]
+WARMUP_CALLS = 3
+
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Seconds of one training step of each cell, block by block; ratio: new / base with its interval."""
+class PairedTimes:
+    """Seconds of one call of each piece of work in each pair of blocks."""
 
     base_seconds: tuple[float, ...]
     new_seconds: tuple[float, ...]
-    ratio: Ratio
+
+    @property
+    def ratios(self) -> list[float]:
+        """new / base of each pair of blocks."""
+        return [new / base for base, new in zip(self.base_seconds, self.new_seconds, strict=True)]
+
+    @property
+    def ratio(self) -> Ratio:
+        """new / base, with its confidence interval."""
+        return time_ratio(self.new_seconds, self.base_seconds)
 
 
-def pair(base: Cell, new: Cell, registry: Registry, pairs: int = 20, block_seconds: float = 0.5) -> Pairing:
-    """Times `pairs` pairs of blocks of about `block_seconds` each; their order turns round every time.
+def alternate(
+    base: Work,
+    new: Work,
+    clock: Callable[[], float],
+    pairs: int = 20,
+    block_seconds: float = 0.5,
+    after_pair: Work = lambda: None,
+) -> PairedTimes:
+    """Time pairs of blocks of about `block_seconds` each; the order within a pair alternates too.
+
+    clock: seconds, read when everything queued on the device has run (`Device.clock`); after_pair: called
+    after each pair of blocks, for what is to be measured in the same minutes.
+    """
+    both = base, new
+    calls = [_calls_per_block(work, clock, block_seconds) for work in both]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for pair_number in range(pairs):
+        for side in (0, 1) if pair_number % 2 == 0 else (1, 0):
+            seconds[side].append(_seconds_per_call(both[side], calls[side], clock))
+        after_pair()
+    return PairedTimes(tuple(seconds[0]), tuple(seconds[1]))
+
+
+def _calls_per_block(work: Work, clock: Callable[[], float], block_seconds: float) -> int:
+    """How many calls fill a block, measured after a warm-up."""
+    _seconds_per_call(work, WARMUP_CALLS, clock)
+    return max(1, round(block_seconds / max(_seconds_per_call(work, WARMUP_CALLS, clock), 1e-9)))
+
+
+def _seconds_per_call(work: Work, calls: int, clock: Callable[[], float]) -> float:
+    started = clock()
+    for _ in range(calls):
+        work()
+    return (clock() - started) / calls
+
+
+def pair(
+    base: Cell, new: Cell, registry: Registry, pairs: int = 20, block_seconds: float = 0.5
+) -> PairedTimes:
+    """Time the training steps of two cells in alternating blocks.
 
     Raises RequestError where the cells have different backends, several ranks, or nothing to train.
     """
-    _require(base, new)
-    keep_freed_memory()
+    _require_comparable(base, new)
     backend: Backend = make(registry.find("backend", base.backend.name).cls, base.backend.settings)
     with backend.open() as device, device.numerics():
-        steps = [_step(cell, registry, device) for cell in (base, new)]
-        counts = [_count(step, device, block_seconds) for step in steps]
-        seconds: tuple[list[float], list[float]] = ([], [])
-        for number in range(pairs):
-            for side in (0, 1) if number % 2 == 0 else (1, 0):
-                seconds[side].append(_timed(steps[side], counts[side], device))
-    return Pairing(tuple(seconds[0]), tuple(seconds[1]), time_ratio(seconds[1], seconds[0]))
+        base_step, new_step = (_training_step(cell, registry, device) for cell in (base, new))
+        return alternate(base_step, new_step, device.clock, pairs, block_seconds)
 
 
-def _require(base: Cell, new: Cell) -> None:
+def _require_comparable(base: Cell, new: Cell) -> None:
     if base.backend != new.backend:
         raise RequestError(
             f"{base.id} and {new.id} have different backends ({base.backend.name}, {new.backend.name}): "
@@ -61,50 +100,26 @@ def _require(base: Cell, new: Cell) -> None:
     if base.ranks > 1:
         raise RequestError(f"{base.id} has several ranks: a paired timing is made in one process")
     for cell in (base, new):
-        if cell.train is None or not cell.budget.steps:
-            raise RequestError(f"{cell.id} trains nothing whose steps could be timed")
+        if not trains(cell):
+            raise RequestError(f"{cell.id} trains nothing: it has no training steps to time")
 
 
-def _step(cell: Cell, registry: Registry, device: Device) -> Step:
-    """One training step of the cell's loop: sampling, learning, updating."""
-    dataset: Dataset = _made(registry, "dataset", cell.dataset)
-    network = _made(registry, "network", cell.network) if cell.network else None
-    budget = cell.budget
-    workload = Workload(dataset.describe(), cell.train, cell.test, budget.steps, budget.tasks, cell.seed)
-    torch.manual_seed(cell.seed)
-    source = dataset.load(device)
-    learner = _made(registry, "algorithm", cell.algorithm).build(workload, network, device)
-    metric = _made(registry, "metric", Spec(cell.evaluation.metric))
-    run = cell_run.Run(cell, learner, source, metric, device)
-    parameters: Sequence[torch.Tensor] = learner.parameters()
-    done = 0
+def _training_step(cell: Cell, registry: Registry, device: Device) -> Work:
+    """The training step of a cell: sampling, learning, updating; its steps repeat once they are done."""
+
+    def make_component(kind: str, spec: Spec) -> object:
+        return make(registry.find(kind, spec.name).cls, spec.settings)
+
+    run = build(cell, make_component, device)
+    learner, parameters, steps = run.learner, run.learner.parameters(), cell.budget.steps
+    steps_done = 0
 
     def step() -> None:
-        nonlocal done
-        number = done % budget.steps  # schedules end with the budget; another turn begins
-        batch = cell_run.draw(run, number)
-        if batch is not None:
-            learner.learn(batch, number, budget.steps)
-            device.average_gradients(parameters, 1.0)
-            learner.update(number, budget.steps)
-        done += 1
+        nonlocal steps_done
+        number = steps_done % steps  # schedules end with the budget
+        learner.learn(draw(run, number), number, steps)
+        device.average_gradients(parameters, 1.0)
+        learner.update(number, steps)
+        steps_done += 1
 
     return step
-
-
-def _made(registry: Registry, kind: str, spec: Spec) -> Any:
-    return make(registry.find(kind, spec.name).cls, spec.settings)
-
-
-def _count(step: Step, device: Device, block_seconds: float) -> int:
-    """How many steps fill a block, found after some steps of warm-up."""
-    _timed(step, 3, device)
-    return max(1, round(block_seconds / max(_timed(step, 3, device), 1e-9)))
-
-
-def _timed(step: Step, count: int, device: Device) -> float:
-    """Seconds of one of `count` steps."""
-    started = device.clock()
-    for _ in range(count):
-        step()
-    return (device.clock() - started) / count

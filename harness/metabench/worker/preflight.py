@@ -1,8 +1,8 @@
-"""On the machine that a job was sent to: begins the job's command, unless its hardware is not there.
+"""Starts a job's command on the machine that it was sent to, unless that machine lacks the hardware.
 
     python -m metabench.worker.preflight results/local/quick-v1/jobs/<cell id>/job.json
 
-Without the hardware it leaves a result that says so, and starts nothing. Only a backend may import torch.
+Without the hardware it writes a result with the reason, and starts nothing. Only a backend may import torch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from metabench.settings import make
 
 
 def main(job_file: Path) -> int:
-    """Becomes the job's command; returns 1 where this machine lacks what the cell's backend needs."""
+    """Become the job's command; return 1 where this machine lacks what the cell's backend needs."""
     job = json.loads(job_file.read_text(encoding="utf-8"))
     cell = Cell.from_json(job["cell"])
-    backend: Backend = component(job, "backend", cell.backend)
+    backend: Backend = make_component(job, "backend", cell.backend)
     reason = backend.available()
     if reason is None:
         os.execv(job["argv"][0], job["argv"])
@@ -42,13 +43,11 @@ def main(job_file: Path) -> int:
     return 1
 
 
-def component(job: Mapping[str, Any], kind: str, spec: Spec) -> Any:
-    """The job's component of this kind: no other plugin is imported."""
+def make_component(job: Mapping[str, Any], kind: str, spec: Spec) -> Any:
+    """Return the job's component of this kind, without importing any other plugin."""
     module, _, name = job["components"][kind].partition(":")
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return make(found, spec.settings)
+    cls: Any = reduce(getattr, name.split("."), import_module(module))
+    return make(cls, spec.settings)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def test_each_rank_keeps_to_its_own_cores(tmp_path: Path) -> None:
 
 LIMITED = """
 import json, torch
-from metabench.device import out_of_memory
+from metabench.device.memory import out_of_memory
 from metabench.settings import make
 from metabench_plugins.backends.cpu import Cpu
 with make(Cpu, {"memory_gib": 0.25, "threads": 2}).open() as device:

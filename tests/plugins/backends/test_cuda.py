@@ -17,7 +17,7 @@ from metabench import Episodes, Examples, Facts, Protocol, Workload
 from metabench.device import Device
 from metabench.settings import make
 from metabench.testing import check_backend
-from metabench.worker.disturbance import look
+from metabench.worker.disturbance import measure_machine
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.backends.cuda import Cuda
 from metabench_plugins.backends.cuda_ranks import CudaRanks
@@ -124,7 +124,7 @@ def test_ranks_that_share_a_gpu_keep_the_contract_of_backends() -> None:
 
 def test_gpu_tells_its_peak_memory_its_name_and_its_own_reference_kernel() -> None:
     with make(Cuda).open() as device:
-        told: dict[str, Any] = look(device)
+        told: dict[str, Any] = measure_machine(device)
         small = device.peak_memory()["device"]
         held = torch.ones(64 << 20, dtype=torch.uint8, device=device.torch)
         memory, environment = device.peak_memory(), device.environment()

@@ -1,0 +1,144 @@
+"""The training loop: it draws tasks, times steps, validates, and keeps the best state.
+
+Algorithms never time or score themselves. Each rank runs this same loop over its own slice of the tasks;
+whatever ends training (seconds, target, divergence) is agreed between the ranks.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metabench.errors import Diverged, Skip
+from metabench.records.result import Training, Validation
+from metabench.worker.cell_run import CellRun, draw, share, trains, units
+from metabench.worker.clock import BlockClock, EnergyClock
+from metabench.worker.evaluation import score_tasks
+
+
+def train(run: CellRun) -> None:
+    """Train within the cell's budget; `run.training` is up to date at every moment, errors included.
+
+    Raises Diverged where the loss is not finite, Skip where there are more ranks than tasks.
+    """
+    if not trains(run.cell):
+        return
+    total = units(run.cell)
+    if run.device.world_size > total:
+        raise Skip(f"{run.device.world_size} ranks are more than the {total} tasks of a meta-step")
+    energy = EnergyClock(run.device)
+    energy.resume()
+    ended_by = _take_steps(run, energy)
+    energy.pause()
+    joules = energy.joules()
+    run.training = replace(
+        run.training, ended_by=ended_by, energy=joules, target_energy=joules if ended_by == "target" else {}
+    )
+    if run.best_state is not None:
+        run.learner.load_state_dict(run.best_state)
+
+
+def _take_steps(run: CellRun, energy: EnergyClock) -> str:
+    """Take steps until the budget ends; return what ended it: "steps", "seconds" or "target"."""
+    clock, parameters = BlockClock(run), run.learner.parameters()
+    total = units(run.cell)
+    weight = len(share(total, run.device)) / total
+    for step in range(run.cell.budget.steps):
+        losses = _take_step(run, step, clock, parameters, weight)
+        if clock.step_done(step, losses):
+            ended_by = _end_of_training(run, step + 1, energy)
+            if ended_by is not None:
+                return ended_by
+    return "steps"
+
+
+def _take_step(
+    run: CellRun, step: int, clock: BlockClock, parameters: Sequence[Tensor], weight: float
+) -> Tensor:
+    """One training step, with a lap for each of `clock.PARTS`; returns the losses of this rank's tasks."""
+    steps = run.cell.budget.steps
+    clock.start()
+    batch = draw(run, step)
+    clock.lap()
+    losses = run.learner.learn(batch, step, steps)
+    clock.lap()
+    run.device.average_gradients(parameters, weight)
+    clock.lap()
+    run.learner.update(step, steps)
+    clock.lap()
+    return losses.detach()
+
+
+def _end_of_training(run: CellRun, step: int, energy: EnergyClock) -> str | None:
+    """Validate where it is time to; return why training ends ("seconds", "target"), or None."""
+    budget = run.cell.budget
+    out_of_time = bool(budget.seconds) and run.device.agree(run.training.seconds >= budget.seconds)
+    last = step >= budget.steps or out_of_time
+    if budget.validate_every and (step % budget.validate_every == 0 or last):
+        energy.pause()
+        reached = _validate(run, step)
+        energy.resume()
+        if reached:
+            return "target"
+    return "seconds" if out_of_time else None
+
+
+def _validate(run: CellRun, step: int) -> bool:
+    """Score the validation tasks, on a clock of their own; return whether they reach the target."""
+    started = run.device.clock()
+    run.finish()
+    scores = np.asarray(score_tasks(run, "validation", run.cell.budget.validation_tasks).per_task)
+    mean = float(scores.mean())
+    if not math.isfinite(mean):
+        raise Diverged(f"the validation score is {mean} after {step} steps")
+    best, reached = _is_best(run, mean), _reaches_target(run, mean)
+    if best:
+        run.best_state = copy.deepcopy(run.learner.state_dict())
+    seconds = run.device.clock() - started
+    validation = Validation(step, run.training.seconds, mean, _half_width(scores))
+    run.training = _with_validation(run.training, validation, seconds, best, reached)
+    run.emit({"kind": "validation", "step": step, "mean": mean, "half_width": validation.half_width})
+    return run.device.agree(reached)
+
+
+def _half_width(scores: NDArray[Any]) -> float:
+    """The half-width of the 95 % confidence interval of the mean score."""
+    from metabench.stats import half_width  # scipy takes a quarter of a second, which only validations need
+
+    return half_width(float(scores.std(ddof=1)), len(scores))
+
+
+def _is_best(run: CellRun, mean: float) -> bool:
+    """Whether a validation's mean is better than those of all earlier ones."""
+    earlier = [validation.mean for validation in run.training.validations]
+    if not earlier:
+        return True
+    return mean > max(earlier) if run.metric.higher_is_better else mean < min(earlier)
+
+
+def _reaches_target(run: CellRun, mean: float) -> bool:
+    target = run.cell.budget.target
+    if target is None:
+        return False
+    return mean >= target if run.metric.higher_is_better else mean <= target
+
+
+def _with_validation(
+    so_far: Training, validation: Validation, seconds: float, best: bool, reached: bool
+) -> Training:
+    """The training so far, with one more validation that took `seconds`."""
+    return replace(
+        so_far,
+        validations=(*so_far.validations, validation),
+        validation_seconds=so_far.validation_seconds + seconds,
+        best_step=validation.step if best else so_far.best_step,
+        target_step=validation.step if reached else None,
+        target_seconds=so_far.seconds if reached else None,
+    )
