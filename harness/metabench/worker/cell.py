@@ -26,9 +26,7 @@ from metabench.device.exchange import sum_over_ranks
 from metabench.device.memory import out_of_memory
 from metabench.engine.lift import Lifted
 from metabench.errors import CellEnd, DataError
-from metabench.records.cell import Cell
-from metabench.records.cell import Spec
-from metabench.records.cell import Status
+from metabench.records.cell import Cell, Spec, Status
 from metabench.records.result import Result
 from metabench.results.store import write_json
 from metabench.runner.rank_failures import TAIL_LINES
