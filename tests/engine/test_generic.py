@@ -155,6 +155,40 @@ def test_each_part_is_decided_on_its_own() -> None:
     assert lifted.path == "loop"
 
 
+@pytest.mark.parametrize(
+    ("wrong_in", "path"), [({torch.float32}, "vmap"), ({torch.float32, torch.float64}, "loop")]
+)
+def test_rounding_does_not_force_the_loop(
+    wrong_in: set[torch.dtype], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metabench.engine import generic
+
+    mapped = generic._mapped
+    monkeypatch.setattr(  # as where vmap's order of summation moves an input of a ReLU across 0
+        generic, "_mapped", lambda *given: (y := mapped(*given)) * (1.02 if y.dtype in wrong_in else 1.0)
+    )
+    module = in_double(Attends()).float()
+    lifted = lift(module)
+
+    assert lifted(inputs(2, 6, 6).float()).dtype == torch.float32
+    assert lifted.path == path
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+def test_network_that_cannot_compute_in_float64_is_looped_where_float32_disagrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from metabench.engine import generic
+
+    mapped = generic._mapped
+    monkeypatch.setattr(generic, "_mapped", lambda *given: mapped(*given) * 1.02)
+    lifted = lift(in_double(Written(lambda m, x: m.conv(x.float()).cumsum(2))).float())
+
+    lifted(inputs(2, 6, 6).float())
+
+    assert lifted.path == "loop"
+
+
 def test_one_task_alone_does_not_force_the_loop() -> None:
     module = in_double(Attends())
     lifted, x = lift(module), inputs(2, 6, 6)

@@ -1,12 +1,13 @@
 """The generic path: any module over tasks, by `torch.vmap` where that is right, else by a loop.
 
 The first call of each part runs two tasks both ways, with a second derivative, and keeps vmap only where
-output and gradients agree. Derivatives are always taken outside of vmap: taken inside of it, torch's
-second derivative of an affine norm is wrong.
+output and gradients agree: in float64 where float32 says no, which may be rounding at a kink. Derivatives are
+always taken outside of vmap: taken inside of it, torch's second derivative of an affine norm is wrong.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -66,7 +67,24 @@ def _decide(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> str:
         by_map = _derivatives(_mapped, module, x, weights)
     except Exception:  # vmap refuses data-dependent code in many ways
         return "loop"
-    return "vmap" if _agree(by_map, by_loop) else "loop"
+    return "vmap" if _agree(by_map, by_loop) or _agree_in_float64(module, x, weights) else "loop"
+
+
+def _agree_in_float64(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]) -> bool:
+    """Whether both ways agree on a copy in float64; False where module or device cannot compute in it.
+
+    In float32 rounding alone may divide them by any amount: an input of a ReLU or a pooling that is closer
+    to the kink than rounding lands on the other side of it, on one processor and not on another.
+    """
+    if x.dtype == torch.float64:
+        return False
+    try:
+        double = copy.deepcopy(module).double()
+        exact = x.double() if x.is_floating_point() else x
+        own = {name: w.double() if w.is_floating_point() else w for name, w in weights.items()}
+        return _agree(*(_derivatives(way, double, exact, own) for way in (_mapped, _looped)))
+    except Exception:  # a module that makes float32 tensors of its own refuses float64 in many ways
+        return False
 
 
 def _two(one: Tensor) -> Tensor:
