@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metabench import hookimpl
 
-METABENCH_CONTRACT = 1
+METABENCH_CONTRACT = 2
 
 
 @hookimpl

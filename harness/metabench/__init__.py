@@ -21,6 +21,7 @@ from metabench.contracts import (
     Metric,
     Network,
     Report,
+    ReportContent,
     Source,
 )
 from metabench.errors import (
@@ -70,6 +71,7 @@ __all__ = [
     "PluginError",
     "Protocol",
     "Report",
+    "ReportContent",
     "RequestError",
     "Result",
     "SettingError",

@@ -8,6 +8,7 @@ Axes: T tasks, n support examples of a task, q query examples of a task, `*input
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ from metabench.records.cell import Batches, Facts, Protocol, Split, Workload
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from torch import Tensor, nn
 
     from metabench.device.device import Device
     from metabench.records.job import Job, Outcome
-    from metabench.results.table import Table
+    from metabench.records.row import Row, UnreadableFile
+    from metabench.records.section import Section
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Raised when a change breaks older plugins; a plugin states the one it was made for, METABENCH_CONTRACT."""
 
 DEPRECATED_CONTRACTS: Mapping[int, str] = {}
@@ -242,12 +245,45 @@ class Executor(Component, ABC):
         """
 
 
+class ReportContent(typing.Protocol):
+    """What a report is given: results, their summaries over seeds, and the tables that are made of them.
+
+    Every text in it comes from somebody's result file and is untrusted.
+    """
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """One flat row per result."""
+
+    @property
+    def summaries(self) -> Sequence[Mapping[str, Any]]:
+        """One summary per configuration and machine over its seeds, of scored results only."""
+
+    @property
+    def problems(self) -> Sequence[UnreadableFile]:
+        """Files that were passed over, and why."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows as a pandas DataFrame."""
+
+    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section]:
+        """Return tables: these, or for None those that were chosen for the report, in the chosen order.
+
+        names: such as "scores" (`metabench.report.TABLES` lists them); a table that is asked for by its name
+        may be empty. sort: a column's header or its figure's name, with a leading - for descending.
+        """
+
+    def of_suite(self, name: str, version: int) -> ReportContent:
+        """Return the content made of one suite's results alone, with all of its tables."""
+
+
 class Report(Component, ABC):
     """A rendering of results."""
 
     @abstractmethod
-    def write(self, table: Table, folder: Path) -> list[Path]:
-        """Writes the report into `folder` and returns the files; everything in `table` is untrusted.
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
+        """Write the report into `folder` and return the files; every text in `content` is untrusted.
 
-        `table.sections()` gives the tables that were chosen for it, in the order that was asked for.
+        `content.sections()` gives the tables that were chosen for it, in the chosen order.
         """

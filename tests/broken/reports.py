@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from metabench import (
     Report,
+    ReportContent,
     setting,
 )
-from metabench.results.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class FaultyReport(Report):
     suffix: str = setting("html", "of the file")
     fault: str = setting("", "which")
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
-        names = [str(row["algorithm"]) for row in table.rows]
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
+        names = [str(row["algorithm"]) for row in content.rows]
         if self.fault == "fails when empty" and not names:
             raise IndexError("no rows")
         if self.fault == "path of a name":

@@ -17,7 +17,7 @@ from metabench.errors import RequestError
 from metabench.records import Cell
 from metabench.records.cell import Status
 from metabench.report.comparison import Comparison, compare
-from metabench.results.table import Table
+from metabench.results.table import Results
 from metabench.worker import paired as pairing
 
 
@@ -30,7 +30,7 @@ def results(
 
 
 def compared(base: Sequence[Result], new: Sequence[Result]) -> Comparison:
-    return compare(Table.of(base), Table.of(new))
+    return compare(Results.of(base), Results.of(new))
 
 
 def verdicts(found: Comparison) -> list[tuple[str, str]]:
@@ -98,9 +98,9 @@ def test_of_several_machines_the_one_that_both_sides_have_is_compared_and_the_re
                 for r in results(accuracy, seconds)]  # fmt: skip
 
     here = results(0.70, 0.02)
-    base = Table.of([*here, *elsewhere(0.60, 0.08)], ["here"] * 3 + ["there0", "there1", "there2"])
+    base = Results.of([*here, *elsewhere(0.60, 0.08)], ["here"] * 3 + ["there0", "there1", "there2"])
 
-    found = compare(base, Table.of(results(0.70, 0.02), ["new"] * 3))
+    found = compare(base, Results.of(results(0.70, 0.02), ["new"] * 3))
 
     assert verdicts(found) == [("no difference shown", "no difference shown")]
     assert found.section.records[0]["difference"] == 0
@@ -121,7 +121,7 @@ def test_where_no_difference_is_shown_the_table_says_what_could_have_been() -> N
         for s in range(3)
     ]
 
-    detectable = shown(compare(Table.of(cells), Table.of(moved)))
+    detectable = shown(compare(Results.of(cells), Results.of(moved)))
     assert detectable[0] == "–"
     assert all(0 < float(text.removesuffix(" points")) < 3 for text in detectable[1:])
 
@@ -130,8 +130,8 @@ def test_several_cells_show_what_one_alone_could_not() -> None:
     base = [made_result(made_cell(f"m{i}", s), 0.700) for i in range(8) for s in range(3)]
     new = [made_result(made_cell(f"m{i}", s), 0.685, exact=True) for i in range(8) for s in range(3)]
 
-    together = verdicts(compare(Table.of(base), Table.of(new)))
-    alone = verdicts(compare(Table.of(base[:3]), Table.of(new[:3])))
+    together = verdicts(compare(Results.of(base), Results.of(new)))
+    alone = verdicts(compare(Results.of(base[:3]), Results.of(new[:3])))
 
     assert [score for score, _ in together].count("worse") >= 6
     assert alone[0][0] == "no difference shown"

@@ -27,11 +27,11 @@ def test_the_command_shows_chosen_tables_and_writes_formats(
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
     store(tmp_path / "results", made_board(test_tasks=60))
 
-    code, text = run(str(tmp_path / "results"), "--table", "accuracy", "--only", "algorithm=maml", "--format",
+    code, text = run(str(tmp_path / "results"), "--table", "scores", "--only", "algorithm=maml", "--format",
                      "markdown,json", "--output", str(tmp_path / "out"))  # fmt: skip
 
     assert code == 0
-    assert "Accuracy" in text
+    assert "Scores" in text
     assert "Wall time" not in text
     assert "protonet" not in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json"}
@@ -48,14 +48,14 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_files_hold_the_chosen_tables_in_the_chosen_order(stored: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
-    run(stored, "--table", "accuracy,wall-time", "--sort", "score", "--output", str(out), "--format",
+    run(stored, "--table", "scores,wall-time", "--sort", "score", "--output", str(out), "--format",
         "markdown,csv,json,latex,html")  # fmt: skip
 
     methods = ["nearest-neighbour", "maml", "protonet"]
-    rows = list(csv.DictReader((out / "accuracy.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((out / "scores.csv").read_text().splitlines()))
     assert [row["method"] for row in rows] == methods
     tables = json.loads((out / "report.json").read_text())["tables"]
-    assert [table["name"] for table in tables] == ["accuracy", "wall-time"]
+    assert [table["name"] for table in tables] == ["scores", "wall-time"]
     assert [row["method"] for row in tables[0]["rows"]] == methods
     for name in ("report.md", "report.tex", "report.html"):
         text = (out / name).read_text()
@@ -85,7 +85,7 @@ def test_files_hold_the_pivot(stored: str, tmp_path: Path) -> None:
     assert "± " in rows[0]["at 1"]
     assert "Score by method and shots" in (out / "report.md").read_text()
     assert "shots 1" in (out / "report.tex").read_text()
-    assert not (out / "accuracy.csv").exists()
+    assert not (out / "scores.csv").exists()
 
 
 def test_a_price_reaches_the_files(stored: str, tmp_path: Path) -> None:

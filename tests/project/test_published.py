@@ -8,10 +8,10 @@ from statistics import fmean, stdev
 
 import pytest
 
+from helpers.reports import content_in
 from helpers.shell import ROOT
 from metabench.records.result import Result
 from metabench.results.store import read_result
-from metabench.results.table import Table
 
 FLOORS = {"nearest-neighbour", "scratch"}
 BOARDS = ("sine", "glyphs-board", "omniglot-small", "head-to-head")
@@ -34,7 +34,7 @@ def test_every_board_is_published_with_three_seeds_in_every_cell(suite: str, tmp
     files = sorted((ROOT / "results").glob(f"{suite}-v*/*/*.json"))
     assert files, f"{suite} is not published"
 
-    cells = Table.read(files, tmp_path).cells
+    cells = content_in(files, tmp_path).summaries
     assert cells
     assert all(len(cell["seed_list"]) >= 3 for cell in cells)
 
@@ -73,7 +73,7 @@ def test_every_trained_learner_beats_the_floors_by_more_than_both_intervals(fold
 def test_maml_and_protonet_reach_what_references_reach_on_handwriting(tmp_path: Path) -> None:
     """learn2learn's MAML was seen at 85.2 ± 0.8 % and a ProtoNet at 92.9 ± 0.6 % after 2,000 steps."""
     [folder] = (ROOT / "results").glob("omniglot-small-v2/*")
-    cells = Table.read([folder], tmp_path).cells
+    cells = content_in([folder], tmp_path).summaries
     best = {name: max(c["mean"] for c in cells if c["algorithm"] == name) for name in ("maml", "protonet")}
 
     assert best["maml"] >= 0.84

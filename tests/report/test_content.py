@@ -8,22 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.reports import content_in, content_of, shown, table_of
 from helpers.results import made_board, made_cell, made_result, made_scores, store, untrained
 from metabench import Batches, Spec
 from metabench.errors import RequestError
 from metabench.records.cell import Status
 from metabench.records.result import Validation
+from metabench.report.content import Content
 from metabench.report.labels import flags
-from metabench.results.table import Table, render
+from metabench.report.output import render
+from metabench.results.table import Results
 
 
-def cell_of(table: Table, method: str) -> dict[str, object]:
-    (found,) = [cell for cell in table.cells if cell["method"] == method]
+def cell_of(content: Content, method: str) -> dict[str, object]:
+    (found,) = [cell for cell in content.summaries if cell["method"] == method]
     return found
 
 
 def test_one_row_per_result_with_its_axes_and_figures() -> None:
-    frame = Table.of(made_board()).frame
+    frame = content_of(made_board()).frame
 
     assert len(frame) == 12
     assert set(frame["status"]) == {"ok", "out-of-memory"}
@@ -48,10 +51,10 @@ def test_stored_results_come_in_the_order_of_task_method_and_hardware_by_size(tm
     ]
     store(tmp_path, [made_result(cell) for cell in reversed(cells)])
 
-    table = Table.read([tmp_path], tmp_path / "cache")
+    table = content_in([tmp_path], tmp_path / "cache")
 
     assert [row["digest"] for row in table.rows] == [cell.digest for cell in cells]
-    assert [len(scores) for scores in table.scores] == [600] * len(cells)
+    assert [len(scores) for scores in table.results.scores] == [600] * len(cells)
 
 
 def test_the_time_to_a_target_is_told_quickest_first_and_never_last() -> None:
@@ -65,13 +68,13 @@ def test_the_time_to_a_target_is_told_quickest_first_and_never_last() -> None:
         if r.training is not None
     ]
 
-    (section,) = Table.of([*missed, *slow, *quick]).chosen(["time-to-target"])
+    (section,) = content_of([*missed, *slow, *quick]).sections(["time-to-target"])
 
     assert [line["method"] for line in section.records] == ["quick", "slow", "never"]
 
 
 def test_seeds_of_a_cell_are_one_line_with_a_wider_interval() -> None:
-    table = Table.of(made_board())
+    table = content_of(made_board())
 
     line = cell_of(table, "protonet")
     singles = [row["half_width"] for row in table.rows if row["method"] == "protonet"]
@@ -84,7 +87,7 @@ def test_seeds_of_a_cell_are_one_line_with_a_wider_interval() -> None:
 
 
 def test_methods_that_cannot_be_told_apart_share_a_tier() -> None:
-    table = Table.of(made_board())
+    table = content_of(made_board())
 
     assert cell_of(table, "maml")["rank"] == cell_of(table, "protonet")["rank"] == 1
     assert cell_of(table, "nearest-neighbour")["rank"] == 3
@@ -92,48 +95,48 @@ def test_methods_that_cannot_be_told_apart_share_a_tier() -> None:
 
 def test_a_clear_winner_stands_alone() -> None:
     results = [made_result(made_cell(n, s), a) for n, a in (("a", 0.8), ("b", 0.6)) for s in range(3)]
-    table = Table.of(results)
+    table = content_of(results)
 
     assert (cell_of(table, "a")["rank"], cell_of(table, "b")["rank"]) == (1, 2)
 
 
 def test_settings_name_methods_only_where_they_differ() -> None:
     rates = [made_result(made_cell("maml", settings={"inner_rate": r, "steps": 1})) for r in (0.1, 0.4)]
-    table = Table.of([*rates, made_result(made_cell("reptile"))])
+    table = content_of([*rates, made_result(made_cell("reptile"))])
 
     assert set(table.frame["method"]) == {"maml (inner_rate=0.1)", "maml (inner_rate=0.4)", "reptile"}
 
 
 def test_a_rising_curve_is_labelled_budget_limited() -> None:
-    table = Table.of([made_result(made_cell("a"), rising=True), made_result(made_cell("b"))])
+    table = content_of([made_result(made_cell("a"), rising=True), made_result(made_cell("b"))])
 
     assert cell_of(table, "a")["budget_limited"]
     assert not cell_of(table, "b")["budget_limited"]
-    assert "budget-limited" in render(table)
+    assert "budget-limited" in shown(table)
 
 
 def test_an_unwatched_training_is_labelled_budget_limited_and_no_training_is_not() -> None:
     result = made_result(made_cell("a"))
     assert result.training is not None
     unwatched = replace(result, training=replace(result.training, validations=()))
-    table = Table.of([unwatched, untrained(made_cell("floor", steps=0), 0.4)])
+    table = content_of([unwatched, untrained(made_cell("floor", steps=0), 0.4)])
 
     assert cell_of(table, "a")["limited_why"] == "no validation curve"
     assert not cell_of(table, "floor")["budget_limited"]
 
 
 def test_a_result_below_its_published_reference_is_labelled_and_told() -> None:
-    table = Table.of([made_result(made_cell("maml", dataset="omniglot"), 0.90)])
+    table = content_of([made_result(made_cell("maml", dataset="omniglot"), 0.90)])
 
     assert cell_of(table, "maml")["limited_why"] == "below every published reference"
-    text = render(table)
+    text = shown(table)
     assert "98.7 ± 0.4 % (paper: MAML (quoted by Betty and FSL-Mate)): differs by -8" in text
 
 
 def test_a_result_within_the_tolerance_agrees_with_its_reference() -> None:
     result = made_result(made_cell("protonet", dataset="mini-imagenet", shots=5), 0.68)
 
-    assert "68.2 ± 0.7 % (paper: Prototypical Networks (quoted)): agrees" in render(Table.of([result]))
+    assert "68.2 ± 0.7 % (paper: Prototypical Networks (quoted)): agrees" in shown(content_of([result]))
 
 
 def test_no_reference_for_another_split_or_network_or_without_training() -> None:
@@ -144,7 +147,7 @@ def test_no_reference_for_another_split_or_network_or_without_training() -> None
         replace(made_cell("maml"), dataset=Spec("omniglot", {"split": "lake"})),
     ]
 
-    assert not any(cell["references"] for cell in Table.of(map(made_result, cells)).cells)
+    assert not any(cell["references"] for cell in content_of(map(made_result, cells)).summaries)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +161,11 @@ def test_what_is_claimed_of_transduction_and_what_was_found_are_told_apart(
 ) -> None:
     result = made_result(made_cell("a", test_tasks=20))
     assert result.scores is not None
-    table = Table.of(
+    table = content_of(
         [replace(result, scores=replace(result.scores, transductive=claimed, transductive_found=found))]
     )
 
-    assert flags(table.cells[0]) == label
+    assert flags(table.summaries[0]) == label
 
 
 def test_a_target_that_was_reached_does_not_stand_for_a_flat_curve() -> None:
@@ -171,10 +174,10 @@ def test_a_target_that_was_reached_does_not_stand_for_a_flat_curve() -> None:
     ended = replace(reached, training=replace(reached.training, ended_by="target"))
     missed = made_result(made_cell("b", target=0.9))
     enough = made_result(made_cell("c", target=0.6))
-    table = Table.of([reached, missed, enough])
+    table = content_of([reached, missed, enough])
 
     assert cell_of(table, "a")["limited_why"] == "validation still moving"
-    assert cell_of(Table.of([ended]), "a")["limited_why"] == "ended at its target"
+    assert cell_of(content_of([ended]), "a")["limited_why"] == "ended at its target"
     assert cell_of(table, "b")["limited_why"] == "target not reached"
     assert cell_of(table, "c")["limited_why"] == ""
 
@@ -183,18 +186,18 @@ def test_the_name_of_a_gpu_is_part_of_the_hardware() -> None:
     result = made_result()
     gpu = replace(result, environment={**result.environment, "device": "cuda:0", "gpu": "NVIDIA H100"})
 
-    assert Table.of([gpu]).rows[0]["hardware"] == "NVIDIA H100, Made Processor, 2 cores"
+    assert content_of([gpu]).rows[0]["hardware"] == "NVIDIA H100, Made Processor, 2 cores"
 
 
 def test_supervised_training_counts_examples_and_what_trains_nothing_has_no_steps() -> None:
     batches = replace(made_cell("a", tasks=64, test_tasks=20), train=Batches(64))
-    table = Table.of([made_result(batches), made_result(made_cell("b", test_tasks=20)), untrained(
+    table = content_of([made_result(batches), made_result(made_cell("b", test_tasks=20)), untrained(
         made_cell("c", test_tasks=20), 0.4)])  # fmt: skip
 
-    columns, lines, _ = table.wall_time().shown()
+    columns, lines, _ = table_of(table, "wall-time").shown()
     speed = [column.header for column in columns].index("tasks/s")
     assert [line[speed].endswith("examples/s") for line in lines] == [True, False, False]
-    columns, lines, _ = table.accuracy().shown()
+    columns, lines, _ = table_of(table, "scores").shown()
     steps = [column.header for column in columns].index("steps")
     assert [line[steps] for line in lines] == ["400", "400", "–"]
 
@@ -202,21 +205,21 @@ def test_supervised_training_counts_examples_and_what_trains_nothing_has_no_step
 def test_one_seed_and_several_are_told_apart_in_the_notes() -> None:
     results = [made_result(made_cell("a", s)) for s in (0, 1)]
 
-    both = " ".join(Table.of([*results, made_result(made_cell("b"))]).accuracy().notes)
+    both = " ".join(table_of([*results, made_result(made_cell("b"))], "scores").notes)
     assert "where there are several seeds, over crossed seeds and tasks" in both
     assert "where there is one, over the tasks" in both
-    assert "crossed" not in " ".join(Table.of(results[:1]).accuracy().notes)
+    assert "crossed" not in " ".join(table_of(results[:1], "scores").notes)
 
 
 def test_unstable_times_are_labelled() -> None:
-    table = Table.of([made_result(made_cell("a"), unsteady=True), made_result(made_cell("b"))])
+    table = content_of([made_result(made_cell("a"), unsteady=True), made_result(made_cell("b"))])
 
     assert cell_of(table, "a")["unstable"]
     assert not cell_of(table, "b")["unstable"]
 
 
 def test_failures_are_rows_with_their_last_words() -> None:
-    section = Table.of(made_board()).failures()
+    section = table_of(made_board(), "failures")
 
     text = section.shown()[1]
     assert len(text) == 1
@@ -231,21 +234,21 @@ def test_two_results_of_one_cell_that_disagree_are_named(tmp_path: Path) -> None
     (first,) = store(tmp_path / "one", [old])
     store(tmp_path / "two", [new])
 
-    table = Table.read([tmp_path], tmp_path / "cache")
+    table = content_in([tmp_path], tmp_path / "cache")
 
-    assert len(table) == 1
+    assert len(table.rows) == 1
     assert table.rows[0]["mean"] == pytest.approx(np.mean(made_scores(cell, 0.72)))
     assert str(first) in str(table.problems[0])
-    assert "disagrees" in render(table)
+    assert "disagrees" in shown(table)
 
 
 def test_copies_of_one_result_count_once_without_a_word(tmp_path: Path) -> None:
     for name in ("one", "two"):
         store(tmp_path / name, [made_result()])
 
-    table = Table.read([tmp_path], tmp_path / "cache")
+    table = content_in([tmp_path], tmp_path / "cache")
 
-    assert len(table) == 1
+    assert len(table.rows) == 1
     assert not table.problems
 
 
@@ -254,21 +257,23 @@ def test_machines_never_share_a_line_or_a_time_column_unnoticed() -> None:
     here = [made_result(cell, machine="here") for cell in cells]
     there = [made_result(cell, machine="there") for cell in cells]
 
-    table = Table.of([*here, *there])
+    table = content_of([*here, *there])
 
-    assert [cell["machine"] for cell in table.cells] == ["here", "there"]
-    headers = [column.header for column in table.wall_time().shown()[0]]
+    assert [cell["machine"] for cell in table.summaries] == ["here", "there"]
+    headers = [column.header for column in table_of(table, "wall-time").shown()[0]]
     assert "machine" in headers
-    assert any("Several machines" in note for note in table.wall_time().notes)
+    assert any("Several machines" in note for note in table_of(table, "wall-time").notes)
 
 
 def test_suites_and_versions_are_kept_apart_and_told() -> None:
-    table = Table.of([made_result(made_cell(version=v, suite=s)) for s, v in (("a", 1), ("a", 2), ("b", 1))])
+    table = content_of(
+        [made_result(made_cell(version=v, suite=s)) for s, v in (("a", 1), ("a", 2), ("b", 1))]
+    )
 
-    columns, lines, _ = table.accuracy().shown()
+    columns, lines, _ = table_of(table, "scores").shown()
     assert columns[0].header == "suite"
     assert [line[0] for line in lines] == ["a v1", "a v2", "b v1"]
-    assert all(cell["rank"] == 1 for cell in table.cells)
+    assert all(cell["rank"] == 1 for cell in table.summaries)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +281,7 @@ def test_suites_and_versions_are_kept_apart_and_told() -> None:
     [(["algorithm=maml"], [], 3), (["algorithm=maml,protonet", "seed=0"], [], 2), ([], ["status=ok"], 1)],
 )
 def test_rows_are_chosen_by_any_axis(only: list[str], skip: list[str], count: int) -> None:
-    assert len(Table.of(made_board()).where(only, skip)) == count
+    assert len(Results.of(made_board()).where(only, skip)) == count
 
 
 @pytest.mark.parametrize(
@@ -293,7 +298,7 @@ def test_names_are_chosen_whole_or_without_their_settings(text: str, count: int)
     variants = [{"inner_rate": 0.1, "steps": 1}, {"inner_rate": 0.4, "steps": 5}]
     cells = [made_cell("maml", settings=one, test_tasks=20) for one in variants]
     cells[0] = replace(cells[0], network=Spec("conv4", {"filters": 32}))
-    table = Table.of(map(made_result, [*cells, made_cell("reptile", network="mlp", test_tasks=20)]))
+    table = Results.of(map(made_result, [*cells, made_cell("reptile", network="mlp", test_tasks=20)]))
 
     assert {row["network"] for row in table.rows} == {"conv4 (filters=32)", "conv4 (filters=64)", "mlp"}
     assert len(table.where([text])) == count
@@ -302,27 +307,27 @@ def test_names_are_chosen_whole_or_without_their_settings(text: str, count: int)
 
 def test_skip_names_a_value_that_no_result_has() -> None:
     with pytest.raises(RequestError, match="did you mean 'protonet'"):
-        Table.of(made_board(test_tasks=20)).where(skip=["method=protonett"])
+        Results.of(made_board(test_tasks=20)).where(skip=["method=protonett"])
 
 
 def test_an_unknown_axis_or_value_names_the_known_ones() -> None:
-    table = Table.of(made_board())
+    table = content_of(made_board())
 
     with pytest.raises(RequestError, match="did you mean 'algorithm'"):
-        table.where(["algoritm=maml"])
+        table.results.where(["algoritm=maml"])
     with pytest.raises(RequestError, match="did you mean 'protonet'"):
-        table.where(["algorithm=protnet"])
+        table.results.where(["algorithm=protnet"])
     with pytest.raises(RequestError, match="not an axis to pivot by"):
         table.pivot("method", "sead")
     with pytest.raises(RequestError, match="no table is called"):
-        table.chosen(["acuracy"])
+        table.sections(["scored"])
     with pytest.raises(RequestError, match="no table has the column"):
-        table.chosen(sort="colour")
+        table.sections(sort="colour")
 
 
 @pytest.mark.parametrize("by", ["training_seconds", "training s"])
 def test_sections_are_sorted_by_a_figure_or_its_header(by: str) -> None:
-    (section,) = Table.of(made_board()).chosen(["wall-time"], f"-{by}")
+    (section,) = content_of(made_board()).sections(["wall-time"], f"-{by}")
 
     seconds = [record["training_seconds"] for record in section.records]
     assert seconds[:4] == sorted(seconds[:4], reverse=True)
@@ -333,7 +338,7 @@ def test_time_to_target_is_told_from_three_seeds_on() -> None:
     few = [made_result(made_cell("a", s, target=0.7), 0.75) for s in range(2)]
     enough = [made_result(made_cell("b", s, target=0.7), 0.75) for s in range(3)]
 
-    lines = {line["method"]: line for line in Table.of([*few, *enough]).time_to_target().records}
+    lines = {line["method"]: line for line in table_of([*few, *enough], "time-to-target").records}
 
     assert lines["a"]["seconds"] is None
     assert lines["b"]["seconds"] == pytest.approx(100 * 0.02, rel=0.05)
@@ -346,27 +351,27 @@ def test_a_seed_that_ended_badly_never_reached_the_target(status: str) -> None:
     lost = made_result(made_cell("a", 3, target=0.7), status=Status(status), scores=None, training=None)
     skipped = made_result(made_cell("a", 4, target=0.7), status=Status.SKIPPED, scores=None, training=None)
 
-    (line,) = Table.of([*reached, lost, skipped]).time_to_target().records
+    (line,) = table_of([*reached, lost, skipped], "time-to-target").records
 
     assert (line["reached"], line["seeds"], line["seconds"]) == (3, 4, None)
     assert "1 of 4 seeds never reached it" in line["rule"]
 
 
 def test_a_table_that_is_asked_for_and_empty_says_so() -> None:
-    table = Table.of([made_result()])
+    table = content_of([made_result()])
 
-    assert "None of these results belongs in this table." in render(table, table.chosen(["time-to-target"]))
-    assert "Time to target" not in render(table)
+    assert "None of these results belongs in this table." in render(table.sections(["time-to-target"]))
+    assert "Time to target" not in shown(table)
 
 
 def test_nothing_at_all_is_said_plainly() -> None:
-    assert render(Table.of([])) == "no results"
+    assert shown(content_of([])) == "no results"
 
 
 def test_long_tables_are_cut_on_a_terminal_and_say_so() -> None:
-    table = Table.of([made_result(made_cell(f"m{i}", test_tasks=20)) for i in range(6)])
+    table = content_of([made_result(made_cell(f"m{i}", test_tasks=20)) for i in range(6)])
 
-    text = render(table, [table.accuracy()], lines=4)
+    text = render([table_of(table, "scores")], lines=4)
 
     assert "2 more lines" in text
     assert text.count("± ") >= 4
@@ -382,5 +387,5 @@ def test_validation_within_its_interval_counts_as_flat() -> None:
     )
     for scale, flat in ((1.0, True), (5.0, False)):
         moved = tuple(replace(v, mean=0.7 + (v.mean - 0.7) * scale) for v in drifting)
-        table = Table.of([replace(result, training=replace(result.training, validations=moved))])
+        table = content_of([replace(result, training=replace(result.training, validations=moved))])
         assert table.rows[0]["flat"] is flat

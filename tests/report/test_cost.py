@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from helpers.reports import content_of, table_of
 from helpers.results import made_cell, made_result
 from metabench import Result
 from metabench.records.cell import Status
-from metabench.results.table import Table, render
+from metabench.report.output import render
 
 
 def metered(result: Result, joules: float, to_target: float | None = None) -> Result:
@@ -31,7 +32,7 @@ def test_costs_are_means_over_seeds_per_step_and_to_the_target() -> None:
         replace(metered(second, 800.0, 300.0), cost={"flops_per_step": 3e9}),
     ]
 
-    (line,) = Table.of(results).cost().records
+    (line,) = table_of(results, "cost").records
 
     assert line["cost flops_per_step"] == pytest.approx(2e9)
     assert line["energy gpu per step"] == pytest.approx(600 / 400)
@@ -42,21 +43,20 @@ def test_costs_are_means_over_seeds_per_step_and_to_the_target() -> None:
 
 
 def test_a_price_gives_money_per_step_and_to_the_target_for_every_rank() -> None:
-    table = Table.of(seeds(backend="cpu-ranks", ranks=2))
-    table.price_per_hour = 3.6
+    table = content_of(seeds(backend="cpu-ranks", ranks=2), price_per_hour=3.6)
 
-    (line,) = table.cost().records
+    (line,) = table_of(table, "cost").records
 
-    (cell,) = table.cells
+    (cell,) = table.summaries
     second = 2 * 3.6 / 3600
     assert line["money per step"] == pytest.approx(second * cell["step_seconds"])
     assert line["money of training"] == pytest.approx(second * cell["training_seconds"])
     assert line["money to target"] == pytest.approx(second * 100 * 0.02, rel=0.05)
-    assert "Money at 3.6 per device-hour" in render(table, [table.cost()])
+    assert "Money at 3.6 per device-hour" in render([table_of(table, "cost")])
 
 
 def test_without_a_meter_or_a_price_there_is_no_column_of_them() -> None:
-    section = Table.of(seeds()).cost()
+    section = table_of(seeds(), "cost")
 
     headers = " ".join(column.header for column in section.columns)
     assert "flops per step" in headers
@@ -71,15 +71,14 @@ def test_a_target_that_one_seed_missed_has_no_cost() -> None:
     failed = replace(second, status=Status.OUT_OF_MEMORY, scores=None, training=None)
 
     for other in (missed, failed):
-        table = Table.of([metered(first, 10.0, 5.0), other])
-        table.price_per_hour = 1.0
-        (line,) = table.cost().records
+        table = content_of([metered(first, 10.0, 5.0), other], price_per_hour=1.0)
+        (line,) = table_of(table, "cost").records
         assert not [name for name in line if name.endswith("to target")]
 
 
 def test_energy_that_only_some_seeds_measured_is_left_out() -> None:
     first, second = seeds()
 
-    (line,) = Table.of([metered(first, 10.0), second]).cost().records
+    (line,) = table_of([metered(first, 10.0), second], "cost").records
 
     assert not [name for name in line if name.startswith("energy ")]

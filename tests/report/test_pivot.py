@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
+from helpers.reports import content_of, table_of
 from helpers.results import made_cell, made_result, untrained
-from metabench.results.table import Table
 from metabench_plugins.reports.latex import _scores
 
 
 def test_a_pivot_has_one_axis_down_and_one_across() -> None:
     results = [made_result(made_cell(n, shots=s), 0.6) for n in ("maml", "reptile") for s in (1, 5)]
 
-    columns, lines, _ = Table.of(results).pivot("method", "shots").shown()
+    columns, lines, _ = content_of(results).pivot("method", "shots").shown()
 
     assert [column.header for column in columns] == ["method", "shots 1", "shots 5"]
     assert [line[0] for line in lines] == ["maml", "reptile"]
@@ -20,7 +20,7 @@ def test_a_pivot_has_one_axis_down_and_one_across() -> None:
 
 
 def test_a_pivot_tells_suite_seeds_tasks_metric_machine_and_labels() -> None:
-    table = Table.of([made_result(made_cell("maml", seed, test_tasks=60), rising=True) for seed in (0, 1)])
+    table = content_of([made_result(made_cell("maml", seed, test_tasks=60), rising=True) for seed in (0, 1)])
 
     section = table.pivot("method", "dataset")
 
@@ -37,7 +37,7 @@ def test_scores_that_would_meet_stand_on_lines_that_say_why() -> None:
         for suite, version, shots in (("a", 1, 1), ("a", 2, 1), ("b", 1, 1), ("b", 1, 5))
     ]
 
-    columns, lines, _ = Table.of(results).pivot("method", "dataset").shown()
+    columns, lines, _ = content_of(results).pivot("method", "dataset").shown()
 
     assert [column.header for column in columns] == [
         "suite",
@@ -58,7 +58,7 @@ def test_scores_that_would_meet_stand_on_lines_that_say_why() -> None:
 def test_suites_along_an_axis_keep_their_versions_apart() -> None:
     results = [made_result(made_cell(suite=s, version=v, test_tasks=60)) for s, v in (("a", 1), ("a", 2))]
 
-    columns, lines, _ = Table.of(results).pivot("method", "suite").shown()
+    columns, lines, _ = content_of(results).pivot("method", "suite").shown()
 
     assert [column.header for column in columns] == ["version", "method", "suite a"]
     assert [line[0] for line in lines] == ["1", "2"]
@@ -74,7 +74,7 @@ def test_latex_keeps_suites_machines_and_seeds_apart_and_says_what_differs() -> 
     results.append(untrained(made_cell("floor", suite="a", steps=0, test_tasks=60), 0.4))
     results.append(made_result(made_cell("maml", suite="a", dataset="omniglot", test_tasks=60), 0.98))
 
-    text = _scores(Table.of(results).accuracy())
+    text = _scores(table_of(results, "scores"))
 
     (head,) = re.findall(r"toprule\n(.*?) \\\\", text)
     assert head.split(" & ")[:4] == ["suite", "seeds", "machine", "method"]

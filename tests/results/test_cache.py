@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from helpers.reports import shown
 from helpers.results import made_board, made_cell, made_result, store
 from metabench.errors import RequestError
+from metabench.report.content import Content
 from metabench.results import cache as index
-from metabench.results.table import Table, render
+from metabench.results.table import Results
 
 
 @pytest.fixture
@@ -163,10 +165,10 @@ def test_whatever_a_file_holds_it_is_shown_or_named(tmp_path: Path, cache: Path,
     assert all(problem.what for problem in found.problems)
     again = index.read([tmp_path], cache)
     assert len(again.rows) == len(found.rows)
-    whole = Table.of([made_result(made_cell("other", test_tasks=20))])
+    whole = Results.of([made_result(made_cell("other", test_tasks=20))])
     for row, scores in zip(found.rows, found.scores, strict=True):
-        table = Table([row, *(dict(r) for r in whole.rows)], [scores, *whole.scores])
-        assert render(table)
+        both = Results([row, *(dict(r) for r in whole.rows)], [scores, *whole.scores])
+        assert shown(Content.of(both))
 
 
 def test_nesting_without_end_is_named(tmp_path: Path, cache: Path) -> None:

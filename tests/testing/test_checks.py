@@ -11,7 +11,7 @@ import pytest
 
 import broken
 from metabench import Metric
-from metabench.results.table import Table
+from metabench.results.table import Results
 from metabench.testing import (
     ContractError,
     TinyClasses,
@@ -46,7 +46,7 @@ def test_fakes_keep_the_contracts_themselves() -> None:
     check_dataset(TinyCurves)
     check_network(TinyNetwork)
     check_network(TinyNetwork(batch_norm=True))
-    assert {row["status"] for row in Table.of(tiny_results()).rows} == {"ok", "failed"}
+    assert {row["status"] for row in Results.of(tiny_results()).rows} == {"ok", "failed"}
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_fault_of_an_executor_is_told(fault: str, said: str) -> None:
         ("tex", "", "a name from the results became a command"),
         ("csv", "", "is a formula to a spreadsheet"),
         ("json", "", "it is no JSON: NaN is no JSON"),
-        ("tex", "fails when empty", "write(table, folder) of 0 results (empty) raised IndexError"),
-        ("tex", "tells nothing", "write gives no file for a table that has results"),
+        ("tex", "fails when empty", "write(content, folder) of 0 results (empty) raised IndexError"),
+        ("tex", "tells nothing", "write gives no file for content that has results"),
         ("json", "path of a name", "NaN"),
     ],
 )

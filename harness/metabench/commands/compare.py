@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from metabench.report.comparison import Alternated
-    from metabench.results.table import Table
+    from metabench.results.table import Results
 
 
 @click.command(
@@ -42,18 +42,17 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
     """
     from metabench.errors import RequestError
     from metabench.report.comparison import Thresholds, compare
-    from metabench.report.scores import plain
-    from metabench.results.table import Table, render
+    from metabench.report.output import plain, render
+    from metabench.results.table import Results
     from metabench.text import printable
 
-    old, now = Table.read([base]), Table.read([new])
+    old, now = Results.read([base]), Results.read([new])
     for table, path in ((old, base), (now, new)):
         if not len(table):
             raise RequestError(f"{path}: no results in it, nothing can be compared")
     in_turns = _alternated(old, now) if alternate else None
     found = compare(old, now, Thresholds(drop / 100, slowdown / 100), in_turns)
-    problems = Table([], [], [*old.problems, *now.problems])
-    click.echo(render(problems, [found.section], lines=0))
+    click.echo(render([found.section], [*old.problems, *now.problems], lines=0))
     if markdown is not None:
         markdown.write_text(plain(found.section, "github") + "\n", encoding="utf-8")
     for line in found.regressed:
@@ -61,7 +60,7 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
     return 1 if found.regressed else 0
 
 
-def _alternated(base: Table, new: Table) -> Alternated:
+def _alternated(base: Results, new: Results) -> Alternated:
     """The step times of two cells, measured here in turns."""
     from metabench.errors import RequestError
     from metabench.plugins import load

@@ -24,16 +24,18 @@ def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     """
     from metabench.errors import RequestError
     from metabench.plugins import load
+    from metabench.report.content import Content
+    from metabench.report.output import write_reports
     from metabench.results.cache import for_good
-    from metabench.results.table import Table, write_reports
+    from metabench.results.table import Results
     from metabench.text import printable
 
     with for_good():
-        table = Table.read(results)
-    if not len(table):
+        stored = Results.read(results)
+    if not len(stored):
         raise RequestError(f"{', '.join(results)}: no results in it, so there is nothing to show")
-    for problem in table.problems[:20]:
+    for problem in stored.problems[:20]:
         click.echo(printable(f"passed over: {problem}"), err=True)
-    pages = write_reports(table, output, ["site"], load(), {"site": {"pictures": pictures}})
+    pages = write_reports(Content.of(stored), output, ["site"], load(), {"site": {"pictures": pictures}})
     click.echo(pages[0])
     return 0

@@ -11,11 +11,13 @@ import click
 
 from metabench.errors import RequestError
 from metabench.results.rows import AXES
+from metabench.text import printable
 
 if TYPE_CHECKING:
     from metabench.plugins import Registry
-    from metabench.report.columns import Section
-    from metabench.results.table import Table
+    from metabench.records.section import Section
+    from metabench.report.content import Content
+    from metabench.results.table import Results
 
 
 @click.command(
@@ -36,7 +38,7 @@ Examples:
 @click.option(
     "--skip", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Leave these results out (repeatable)."
 )
-@click.option("--table", "tables", metavar="NAME[,NAME]", help="Only these tables, e.g. accuracy,scaling.")
+@click.option("--table", "tables", metavar="NAME[,NAME]", help="Only these tables, e.g. scores,scaling.")
 @click.option("--sort", metavar="COLUMN", help="Order lines by this column; prefix with - for descending.")
 @click.option("--pivot", metavar="AXIS:AXIS", help="Scores by two axes, e.g. method:dataset.")
 @click.option("--lines", default=100, show_default=True, metavar="N",
@@ -64,22 +66,22 @@ def command(
     Files that are not results are named at the end and passed over. The files of --format hold the tables
     that are shown, with all of their lines; the formats plots and site draw every result that is chosen.
     """
-    from metabench.results.table import render, write_reports
+    from metabench.report.content import Content
+    from metabench.report.output import render, write_reports
 
     if pivot is not None and tables is not None:
         raise RequestError("--pivot is a table of its own; leave out --table")
-    table = _read(results or ("results/local",), only, skip)
-    table.price_per_hour = price_per_hour
-    sections = _sections(table, tables, sort, pivot)
+    content = Content.of(_read(results or ("results/local",), only, skip), price_per_hour)
+    sections = _sections(content, tables, sort, pivot)
     if not formats:
-        click.echo(render(table, sections, lines))
+        click.echo(render(sections, content.problems, lines))
         return 0
     from metabench.plugins import load
 
     registry = load()
     settings = _requested(registry, formats)
-    click.echo(render(table, sections, lines))
-    for path in write_reports(table.showing(sections), output, list(settings), registry, settings):
+    click.echo(render(sections, content.problems, lines))
+    for path in write_reports(content.showing(sections), output, list(settings), registry, settings):
         click.echo(path, err=True)
     return 0
 
@@ -87,32 +89,32 @@ def command(
 command.help = f"{inspect.cleandoc(command.help or '')}\n\nAXIS is one of {', '.join(AXES)}."
 
 
-def _read(results: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Table:
-    """The chosen rows; raises RequestError where there are none."""
+def _read(paths: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Results:
+    """Return the chosen results; raises RequestError where there are none."""
     from metabench.results.cache import for_good
-    from metabench.results.table import Table
+    from metabench.results.table import Results
 
     with for_good():
-        table = Table.read(results)
-    if not len(table):
-        for problem in table.problems[:20]:
-            click.echo(f"passed over: {problem}", err=True)
-        raise RequestError(f"{', '.join(results)}: no results in it; `metabench run quick` makes some")
+        stored = Results.read(paths)
+    if not len(stored):
+        for problem in stored.problems[:20]:
+            click.echo(printable(f"passed over: {problem}"), err=True)
+        raise RequestError(f"{', '.join(paths)}: no results in it; `metabench run quick` makes some")
     if only or skip:
-        table = table.where(only, skip)
-        if not len(table):
+        stored = stored.where(only, skip)
+        if not len(stored):
             raise RequestError("no result is left by --only and --skip")
-    return table
+    return stored
 
 
-def _sections(table: Table, tables: str | None, sort: str | None, pivot: str | None) -> list[Section]:
-    from metabench.results.table import ordered
+def _sections(content: Content, tables: str | None, sort: str | None, pivot: str | None) -> list[Section]:
+    from metabench.report.content import ordered
 
     if pivot is None:
-        return table.chosen(tables.split(",") if tables else None, sort)
+        return content.sections(tables.split(",") if tables else None, sort)
     down, _, across = pivot.partition(":")
-    made = [table.pivot(down, across)]
-    return ordered(made, sort) if sort else made
+    sections = [content.pivot(down, across)]
+    return ordered(sections, sort) if sort else sections
 
 
 def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -104,9 +104,11 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:
-    from metabench.results.table import render
+    from metabench.report.content import Content
+    from metabench.report.output import render
 
-    click.echo(render(outcome.table))
+    content = Content.of(outcome.table)
+    click.echo(render(content.sections(), content.problems))
     click.echo(f"results: {outcome.plan.store.folder}", err=True)
     click.echo("reports: " + ", ".join(map(str, paths)), err=True)
 

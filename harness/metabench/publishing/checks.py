@@ -24,11 +24,11 @@ from metabench.records.result import SCHEMA, Result, Training
 from metabench.records.schema import stored
 from metabench.records.upgrade import upgrade
 from metabench.report.scaling import agree
-from metabench.report.summary import crossed
+from metabench.report.summary import Summaries
 from metabench.results import cache
 from metabench.results.rows import row_of
 from metabench.results.store import read_result
-from metabench.results.table import Table
+from metabench.results.table import Results
 
 SLACK = 1.02
 """Clocks that are read one after the other may disagree by this factor, and by SLACK_SECONDS."""
@@ -231,7 +231,8 @@ def _in_future(started: str) -> bool:
 
 def _together(results: Mapping[Path, Result]) -> Iterator[Finding]:
     """What only several results show: seeds, suites, manifests, parity, training; and what tables label."""
-    table = Table.of(results.values(), list(results))
+    table = Results.of(results.values(), list(results))
+    summaries = Summaries(table).summaries
     yield from _copies(results)
     yield from _one_value(
         results, "suite digest", lambda r: r.cell.suite_folder, lambda r: r.environment.get("suite_digest")
@@ -239,8 +240,8 @@ def _together(results: Mapping[Path, Result]) -> Iterator[Finding]:
     yield from _one_value(
         results, "manifest", _protocol_key, lambda r: r.scores.manifest if r.scores else None
     )
-    yield from _parity(table)
-    for line in table.cells:
+    yield from _parity(table, summaries)
+    for line in summaries:
         for check, what in _labels(line):
             yield Finding(str(line["files"][0]), check, what, serious=False)
 
@@ -319,14 +320,14 @@ def _protocol_key(result: Result) -> Any:
     return (dataset, cell.test, cell.evaluation.tasks, cell.evaluation.seed)
 
 
-def _parity(table: Table) -> Iterator[Finding]:
+def _parity(table: Results, summaries: Sequence[dict[str, Any]]) -> Iterator[Finding]:
     """The same work on several backends must give the same scores, weak scaling aside.
 
     A difference that is shown (Holm over all of them) and is not within the margin is an error. Where too
     few tasks or seeds show neither equality nor a difference, a table withholds the speed-up.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
-    for line in table.cells:
+    for line in summaries:
         groups.setdefault(line["work"], []).append(line)
     pairs = [(lines[0], line) for lines in groups.values() for line in lines[1:]]
     apart = [
@@ -342,6 +343,6 @@ def _parity(table: Table) -> Iterator[Finding]:
         yield Finding(str(line["files"][0]), "parity", what, serious=shown)
 
 
-def _p_value(table: Table, first: Sequence[int], second: Sequence[int]) -> float:
-    a, b = crossed(table, first), crossed(table, second)
+def _p_value(table: Results, first: Sequence[int], second: Sequence[int]) -> float:
+    a, b = table.score_matrix(first), table.score_matrix(second)
     return 1.0 if a is None or b is None else float(stats.difference(a, b).p_value())

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from metabench.errors import RequestError
 from metabench.publishing.checks import PARTIAL, Verified
-from metabench.report.scores import plain
+from metabench.report.content import Content
+from metabench.report.output import plain
 from metabench.results.store import read_result
-from metabench.results.table import Table
+from metabench.results.table import Results
 from metabench.text import markdown_text
 
 HEAD = """# Published results
@@ -87,20 +88,20 @@ def readme(folder: Path) -> str:
     """The text of README.md for the results in `folder`."""
     parts = [HEAD.strip()]
     for suite in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "local"):
-        table = Table.read([suite])
-        if not len(table):
+        content = Content.of(Results.read([suite]))
+        if not content.rows:
             continue
         parts.append(f"# {markdown_text(suite.name)}")
-        commands = sorted({row["command"] for row in table.rows if row["command"]})
+        commands = sorted({row["command"] for row in content.rows if row["command"]})
         parts.append("\n".join(["Made by:", "", *(f"    {_one_line(text)}" for text in commands)]))
         parts += [
             f"Partial ({markdown_text(path.parent.name)}): {markdown_text(path.read_text(encoding='utf-8'))}"
             for path in sorted(suite.glob(f"*/{PARTIAL}"))
         ]
-        parts += [plain(section, "github") for section in table.sections()]
-        if not any(cell["references"] for cell in table.cells):
+        parts += [plain(section, "github") for section in content.sections()]
+        if not any(cell["references"] for cell in content.summaries):
             parts.append(UNPUBLISHED)
-        parts += [f"Passed over: {markdown_text(p.what)}" for p in table.problems]
+        parts += [f"Passed over: {markdown_text(p.what)}" for p in content.problems]
     if len(parts) == 1:
         parts.append("Nothing is published yet.")
     return "\n\n".join(parts) + "\n"

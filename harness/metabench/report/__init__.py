@@ -1,1 +1,58 @@
-"""From results to summaries over seeds, and from these to tables."""
+"""From results to summaries over seeds, to tables, to text; the names here are for authors of reports."""
+
+from metabench.records.section import Column, Section
+from metabench.report.columns import (
+    AXIS_COLUMNS,
+    COUNT_COLUMNS,
+    GIB,
+    METHOD_COLUMNS,
+    MIB,
+    mean_and_deviation,
+    number,
+    score,
+    speed,
+    standing_notes,
+    text,
+)
+from metabench.report.content import TABLES, Content
+from metabench.report.labels import flags, labels, reference_text, verdict
+from metabench.report.output import plain, render, write_reports
+from metabench.report.pivot import MARKS, Grid, GridRow, grid, marked, marks
+from metabench.report.scores import best_first
+from metabench.report.summary import Summaries, ranked
+from metabench.report.times import SEVERAL_MACHINES
+
+__all__ = [
+    "AXIS_COLUMNS",
+    "COUNT_COLUMNS",
+    "GIB",
+    "MARKS",
+    "METHOD_COLUMNS",
+    "MIB",
+    "SEVERAL_MACHINES",
+    "TABLES",
+    "Column",
+    "Content",
+    "Grid",
+    "GridRow",
+    "Section",
+    "Summaries",
+    "best_first",
+    "flags",
+    "grid",
+    "labels",
+    "marked",
+    "marks",
+    "mean_and_deviation",
+    "number",
+    "plain",
+    "ranked",
+    "reference_text",
+    "render",
+    "score",
+    "speed",
+    "standing_notes",
+    "text",
+    "verdict",
+    "write_reports",
+]

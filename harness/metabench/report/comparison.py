@@ -15,9 +15,9 @@ import numpy as np
 from metabench import stats
 from metabench.errors import RequestError
 from metabench.records.cell import Status
-from metabench.report.columns import Column, Section, text
-from metabench.report.scores import AXIS_COLUMNS
-from metabench.results.table import Table
+from metabench.records.section import Column, Section
+from metabench.report.columns import AXIS_COLUMNS, text
+from metabench.results.table import Results
 from metabench.text import ABSENT, printable, significant
 
 LEVEL = 0.05
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def compare(
-    base: Table, new: Table, thresholds: Thresholds | None = None, alternated: Alternated | None = None
+    base: Results, new: Results, thresholds: Thresholds | None = None, alternated: Alternated | None = None
 ) -> Comparison:
     """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed.
 
@@ -93,7 +93,7 @@ def compare(
     return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
 
 
-def _require_common_versions(base: Table, new: Table) -> None:
+def _require_common_versions(base: Results, new: Results) -> None:
     """Raises RequestError where a suite of both sides has no version in common."""
     ours, theirs = _versions(base), _versions(new)
     apart = [
@@ -109,7 +109,7 @@ def _require_common_versions(base: Table, new: Table) -> None:
         )
 
 
-def _versions(table: Table) -> dict[str, set[int]]:
+def _versions(table: Results) -> dict[str, set[int]]:
     """The versions of each suite among the results."""
     versions: dict[str, set[int]] = {}
     for row in table.rows:
@@ -150,7 +150,7 @@ def _left_out_notes(files: Sequence[str], most: int = 5) -> list[str]:
     return [f"Left out, a second result of its cell and seed (another machine or version): {listed}{more}."]
 
 
-def _pairs(base: Table, new: Table) -> list[tuple[list[int], list[int]]]:
+def _pairs(base: Results, new: Results) -> list[tuple[list[int], list[int]]]:
     """Positions of the results of each cell in both tables, over seeds."""
     groups: dict[str, tuple[list[int], list[int]]] = {}
     for side, table in enumerate((base, new)):
@@ -159,7 +159,7 @@ def _pairs(base: Table, new: Table) -> list[tuple[list[int], list[int]]]:
     return list(groups.values())
 
 
-def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
+def _line(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
     told = dict(new.rows[theirs[0]] if theirs else base.rows[ours[0]])
     told |= {
         "base_score": _score(base, ours), "new_score": _score(new, theirs), "verdict": "", "difference": None,
@@ -193,7 +193,7 @@ def _line(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -
     return told | _scores(base, new, ours, theirs)
 
 
-def _one_of_each(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int]:
+def _one_of_each(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int]:
     """The latest results of a seed that one machine made, or the latest of either side."""
     pairs = [(a, b) for a in ours for b in theirs]
     return max(
@@ -206,7 +206,7 @@ def _one_of_each(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[
     )
 
 
-def _scores(base: Table, new: Table, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
+def _scores(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
     told = _times([base.rows[i] for i in ours], [new.rows[i] for i in theirs])
     rows = [base.rows[i] for i in ours] + [new.rows[i] for i in theirs]
     if len({(row["manifest"], row["count"]) for row in rows}) > 1:
@@ -272,7 +272,7 @@ def _judge(lines: Sequence[dict[str, Any]], limits: Thresholds) -> None:
             line |= {"regressed": True, "why": "; ".join(filter(None, [line["why"], why]))}
 
 
-def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, list[int]]:
+def _by_seed(table: Results, positions: Sequence[int]) -> dict[int, list[int]]:
     """The scored results of each seed: several where other machines or versions made the cell too."""
     found: dict[int, list[int]] = {}
     for i in positions:
@@ -281,7 +281,7 @@ def _by_seed(table: Table, positions: Sequence[int]) -> dict[int, list[int]]:
     return found
 
 
-def _score(table: Table, positions: Sequence[int]) -> str:
+def _score(table: Results, positions: Sequence[int]) -> str:
     scored = [i for each in _by_seed(table, positions).values() for i in each]
     if not scored:
         return ", ".join(sorted({table.rows[i]["status"] for i in positions})) or ABSENT

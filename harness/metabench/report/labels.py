@@ -1,11 +1,11 @@
-"""What a reader must know of a cell, in words: how it was scored, trained and timed; what was published."""
+"""Labels (validity of a score) and warnings (of a time) in words, and published counterparts of a score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from metabench.report.columns import Record
+from metabench.records.section import Record
+from metabench.report.references import Reference
 from metabench.text import ABSENT, brief
 
 TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
@@ -20,47 +20,42 @@ TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
 
 
 def flags(record: Record) -> str:
-    """The labels of a cell, in words."""
+    """Return the labels of a summary, in words."""
     return "; ".join(_flags(record)) or ABSENT
 
 
-def disturbances(record: Record) -> str:
-    """What a reader must know of a cell's times, cut short: CSV and JSON have all of it."""
-    told = ["unstable times"] if record["unstable"] else []
-    return "; ".join([*told, *_remarks(record)]) or ABSENT
-
-
 def labels(record: Record) -> str:
-    """The labels of a cell and what disturbed its times."""
-    return "; ".join([*_flags(record), *_remarks(record)]) or ABSENT
+    """Return the labels of a summary and the first warning of its times."""
+    return "; ".join([*_flags(record), *_warnings(record)]) or ABSENT
 
 
 def reference_text(record: Record) -> str:
-    """The published counterparts of a cell, each with whether it agrees."""
-    return "; ".join(f"{one}: {verdict(one, record['mean'])}" for one in record["references"]) or ABSENT
+    """Return the published counterparts of a score, each with whether it agrees."""
+    return "; ".join(f"{ref}: {verdict(ref, record['mean'])}" for ref in record["references"]) or ABSENT
 
 
-def verdict(reference: Any, mean: float) -> str:
-    """Whether a score agrees with a reference, or by how many points it differs."""
+def verdict(reference: Reference, mean: float) -> str:
+    """Return whether a score agrees with a reference, or by how many points it differs."""
     if reference.agrees(mean):
         return "agrees"
     return f"differs by {(mean - reference.accuracy) * 100:+.1f}"
 
 
 def _flags(record: Record) -> list[str]:
-    told = [record["transduction"]] if record["transduction"] else []
+    words = [record["transduction"]] if record["transduction"] else []
     if record["budget_limited"]:
-        told.append(f"budget-limited ({record['limited_why']})")
+        words.append(f"budget-limited ({record['limited_why']})")
     if record["unstable"]:
-        told.append("unstable times")
+        words.append("unstable times")
     if record["ended"]:
-        told.append(f"{record['ended']} more not measured")
-    return told
+        words.append(f"{record['ended']} more not measured")
+    return words
 
 
-def _remarks(record: Record) -> list[str]:
-    remarks = record["remarks"]
-    if not remarks:
+def _warnings(record: Record) -> list[str]:
+    """Return the first warning cut short; CSV and JSON have all of them."""
+    warnings = record["remarks"]
+    if not warnings:
         return []
-    more = f" (+{len(remarks) - 1} more)" if len(remarks) > 1 else ""
-    return [brief(remarks[0], 60) + more]
+    more = f" (+{len(warnings) - 1} more)" if len(warnings) > 1 else ""
+    return [brief(warnings[0], 60) + more]

@@ -1,110 +1,124 @@
-"""Cells laid out in two directions, each place with one cell: what would meet is kept on lines of its own."""
+"""Scores laid out in two directions, one summary a place; rows are split where summaries would collide."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from metabench.errors import RequestError, did_you_mean
+from metabench.records.section import Column, Record, Section
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
     STEPS,
     SUITE,
-    Column,
-    Record,
-    Section,
+    score,
     standing_notes,
     text,
 )
-from metabench.report.summary import plain_cells
-from metabench.text import score_text
-
-if TYPE_CHECKING:
-    from metabench.results.table import Table
+from metabench.report.summary import Summaries
+from metabench.results.rows import AXES
 
 MARKS = "t: transductive. b: budget-limited. u: unstable times."
+
+PIVOTS = tuple(axis for axis in AXES if axis not in ("seed", "status", "date"))
+"""The axes that a summary over seeds still has."""
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """A row of a grid: the texts of the grid's columns, its name, and the summaries by head."""
+
+    texts: tuple[str, ...]
+    name: Any
+    summaries: dict[Any, Record]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Lines of cells.
-
-    columns: what tells lines apart beside their names; lines: texts of these, name, cells by head.
-    """
+    """Summaries in rows under heads; columns: what tells rows apart beside their names."""
 
     columns: Sequence[Column]
     heads: Sequence[Any]
-    lines: Sequence[tuple[tuple[str, ...], Any, dict[Any, Record]]]
+    rows: Sequence[GridRow]
 
 
 def grid(
-    cells: Sequence[Record],
+    summaries: Sequence[Record],
     down: Callable[[Record], Any],
     across: Callable[[Record], Any],
     axes: Sequence[str] = (),
 ) -> Grid:
-    """Cells by two of their values; axes: what these are called, where they are axes of the results.
+    """Return summaries by two of their values; axes: what these are called, where they are axes of results.
 
-    Suite, metric, seeds, tasks and machine always tell lines apart; another column does so where two cells
-    of one place differ in it. Columns in which all cells are the same are kept: they are quiet.
+    Suite, metric, seeds, tasks and machine always tell rows apart; another column does so where two
+    summaries of one place differ in it. Columns in which all are the same are kept: they are quiet.
     """
+    columns = _apart(summaries, down, across, axes)
+    rows: dict[tuple[Any, ...], dict[Any, Record]] = {}
+    for summary in summaries:
+        texts, number = tuple(column.show(summary) for column in columns), 0
+        while across(summary) in rows.setdefault((texts, down(summary), number), {}):
+            number += 1  # nothing that a table shows tells these summaries apart
+        rows[texts, down(summary), number][across(summary)] = summary
+    heads = list(dict.fromkeys(across(summary) for summary in summaries))
+    return Grid(columns, heads, [GridRow(texts, name, places) for (texts, name, _), places in rows.items()])
+
+
+def _apart(
+    summaries: Sequence[Record],
+    down: Callable[[Record], Any],
+    across: Callable[[Record], Any],
+    axes: Sequence[str],
+) -> list[Column]:
+    """Return the columns that tell rows apart."""
     always = [*([text("version", "version", quiet=True)] if "suite" in axes else [SUITE]), *COUNT_COLUMNS]
     always += [text(name, name, quiet=True) for name in ("metric", "machine") if name not in axes]
     places: dict[tuple[Any, ...], list[Record]] = {}
-    for cell in cells:
-        key = (down(cell), across(cell), *(column.show(cell) for column in always))
-        places.setdefault(key, []).append(cell)
-    meeting = [each for each in places.values() if len(each) > 1]
-    columns = [
-        *always,
-        *(
-            column
-            for column in (*AXIS_COLUMNS[1:], STEPS)
-            if any(len({column.show(cell) for cell in each}) > 1 for each in meeting)
-        ),
+    for summary in summaries:
+        key = (down(summary), across(summary), *(column.show(summary) for column in always))
+        places.setdefault(key, []).append(summary)
+    colliding = [members for members in places.values() if len(members) > 1]
+    return always + [
+        column
+        for column in (*AXIS_COLUMNS[1:], STEPS)
+        if any(len({column.show(summary) for summary in members}) > 1 for members in colliding)
     ]
-    lines: dict[tuple[Any, ...], dict[Any, Record]] = {}
-    for cell in cells:
-        texts, number = tuple(column.show(cell) for column in columns), 0
-        while across(cell) in lines.setdefault((texts, down(cell), number), {}):
-            number += 1  # nothing that a table shows tells these cells apart
-        lines[texts, down(cell), number][across(cell)] = cell
-    heads = list(dict.fromkeys(across(cell) for cell in cells))
-    return Grid(columns, heads, [(texts, name, found) for (texts, name, _), found in lines.items()])
 
 
-def pivot(table: Table, lines: str, across: str) -> Section:
-    """Scores with `lines` down and `across` along the top."""
-    cells = plain_cells(table)
-    laid = grid(cells, lambda cell: cell[lines], lambda cell: cell[across], (lines, across))
-    columns = [column for column in laid.columns if column.header not in (lines, across)]
+def pivot(source: Summaries, down: str, across: str) -> Section:
+    """Return scores with the axis `down` in rows and `across` along the top.
+
+    Raises RequestError for an axis that does not exist, or that a summary over seeds does not have.
+    """
+    for axis in (down, across):
+        if axis not in PIVOTS:
+            raise RequestError(f"{axis!r} is not an axis to pivot by; {did_you_mean(axis, PIVOTS)}")
+    summaries = source.ranked
+    layout = grid(summaries, lambda s: s[down], lambda s: s[across], (down, across))
+    apart = [column for column in layout.columns if column.header not in (down, across)]
     records = [
-        {column.header: told for column, told in zip(laid.columns, texts, strict=True)}
-        | {lines: name}
-        | {f"at {head}": marked(cell) for head, cell in found.items()}
-        for texts, name, found in laid.lines
+        {column.header: shown for column, shown in zip(layout.columns, row.texts, strict=True)}
+        | {down: row.name}
+        | {f"at {head}": marked(summary) for head, summary in row.summaries.items()}
+        for row in layout.rows
     ]
-    shown = [
-        *(text(column.header, column.header, quiet=True, right=column.right) for column in columns),
-        text(lines, lines),
-        *(text(f"at {head}", f"{across} {head}", right=True) for head in laid.heads),
+    columns = [
+        *(text(column.header, column.header, quiet=True, right=column.right) for column in apart),
+        text(down, down),
+        *(text(f"at {head}", f"{across} {head}", right=True) for head in layout.heads),
     ]
-    notes = [f"± is half a 95 % interval. {MARKS}", *standing_notes(cells)]
-    return Section("pivot", f"Score by {lines} and {across}", records, shown, notes)
+    notes = [f"± is half a 95 % interval. {MARKS}", *standing_notes(summaries)]
+    return Section("pivot", f"Score by {down} and {across}", records, columns, notes)
 
 
-def score(cell: Record) -> str:
-    """The mean score of a cell with half its interval."""
-    return score_text(cell["mean"], cell["half_width"], cell["unit"])
-
-
-def marks(cell: Record) -> str:
-    """The labels of a cell as letters; MARKS says what they mean."""
+def marks(summary: Record) -> str:
+    """Return the labels of a summary as letters; MARKS says what they mean."""
     letters = {"t": "transductive", "b": "budget_limited", "u": "unstable"}
-    return "".join(letter for letter, name in letters.items() if cell[name])
+    return "".join(letter for letter, name in letters.items() if summary[name])
 
 
-def marked(cell: Record) -> str:
-    """A score with the letters of its labels."""
-    return score(cell) + (f" [{marks(cell)}]" if marks(cell) else "")
+def marked(summary: Record) -> str:
+    """Return a score with the letters of its labels."""
+    return score(summary) + (f" [{marks(summary)}]" if marks(summary) else "")

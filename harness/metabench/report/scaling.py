@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metabench import stats
 from metabench.device.host import WITH_GPUS
+from metabench.records.section import Column, Section
 from metabench.report.columns import (
     COUNT_COLUMNS,
     METHOD_COLUMNS,
     STEPS,
-    Column,
-    Section,
+    mean_and_deviation,
+    score,
     speed,
-    spread,
     standing_notes,
     text,
 )
 from metabench.report.labels import labels
-from metabench.report.summary import crossed, is_weak
-from metabench.text import ABSENT, score_text
-
-if TYPE_CHECKING:
-    from metabench.results.table import Table
+from metabench.report.summary import Summaries, is_weak
+from metabench.results.table import Results
+from metabench.text import ABSENT
 
 BLOCKS = (
     "± is the standard deviation over blocks of steps, the brackets a 95 % interval from these blocks: the "
@@ -37,21 +35,21 @@ BLOCKS = (
 )
 
 
-def strong(table: Table) -> Section:
+def strong(source: Summaries) -> Section:
     """Speed-up, efficiency and share of communication over ranks, for every work run on several of them."""
     lines = []
-    for series in _series(table, "work"):
+    for series in _series(source, "work"):
         base = _baseline(series)
         for line in series:
-            lines.append(line | _against(table, line, base))
+            lines.append(line | _against(source.results, line, base))
     lines = [line for line in lines if not is_weak(line["group"])]
     columns = [
         *_axes(),
-        spread("step_ms", "step_ms_spread", "step ms"),
+        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
         Column("speed-up", _speedup, right=True, key="speedup"),
         Column("efficiency", _efficiency, right=True, key="efficiency"),
         Column("communication", _communication, right=True, key="communication_share"),
-        Column("score", _score, right=True, key="mean"),
+        Column("score", score, right=True, key="mean"),
         text("parity", "parity"),
         Column("notes", _notes, quiet=True),
     ]
@@ -65,10 +63,10 @@ def strong(table: Table) -> Section:
     return Section("scaling", "Strong scaling", lines, columns, [*notes, *standing_notes(lines)])
 
 
-def weak(table: Table) -> Section:
+def weak(source: Summaries) -> Section:
     """Throughput over ranks where each rank has the same number of tasks."""
     lines = []
-    for series in _series(table, "weak_work"):
+    for series in _series(source, "weak_work"):
         series = [line for line in series if is_weak(line["group"])]
         per_rank = {line["step_tasks"] / line["ranks"] for line in series}
         if len({line["ranks"] for line in series}) < 2 or len(per_rank) != 1:
@@ -82,7 +80,7 @@ def weak(table: Table) -> Section:
     columns = [
         *_axes(),
         text("tasks_per_rank", "tasks/rank", quiet=True, right=True),
-        spread("step_ms", "step_ms_spread", "step ms"),
+        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
         speed(),
         Column("against 1 rank", _ratio, right=True, key="ratio"),
         Column("communication", _communication, right=True, key="communication_share"),
@@ -92,10 +90,10 @@ def weak(table: Table) -> Section:
     return Section("weak-scaling", "Weak scaling", lines, columns, [note, *standing_notes(lines)])
 
 
-def devices(table: Table) -> Section:
+def devices(source: Summaries) -> Section:
     """Speed-up of the same work by a change of device, each used by one rank of one machine."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in table.cells:
+    for line in source.summaries:
         if line["ranks"] == 1 and line["device"]:
             host = line["machine"].partition(WITH_GPUS)[0]  # the name of a GPU's machine ends with the GPU's
             groups.setdefault((line["work"], host), []).append(line | _layout(line))
@@ -104,14 +102,15 @@ def devices(table: Table) -> Section:
         if len({line["device"] for line in series}) > 1:
             base = next((line for line in series if line["device"] == "cpu"), series[0])
             lines += [
-                line | _against(table, line, base) for line in sorted(series, key=lambda one: one is not base)
+                line | _against(source.results, line, base)
+                for line in sorted(series, key=lambda one: one is not base)
             ]
     columns = [
         *_axes(),
         text("device", "device"),
-        spread("step_ms", "step_ms_spread", "step ms"),
+        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
         Column("speed-up", _speedup, right=True, key="speedup"),
-        Column("score", _score, right=True, key="mean"),
+        Column("score", score, right=True, key="mean"),
         text("parity", "parity"),
         Column("notes", _notes, quiet=True),
     ]
@@ -119,19 +118,19 @@ def devices(table: Table) -> Section:
     return Section("devices", "Change of device", lines, columns, [note, BLOCKS, *standing_notes(lines)])
 
 
-def agree(table: Table, first: Sequence[int], second: Sequence[int]) -> bool | None:
+def agree(table: Results, first: Sequence[int], second: Sequence[int]) -> bool | None:
     """Whether two cells score equally on the same tasks; None where they met different tasks."""
-    a, b = crossed(table, first), crossed(table, second)
+    a, b = table.score_matrix(first), table.score_matrix(second)
     here, there = table.rows[first[0]], table.rows[second[0]]
     if a is None or b is None or here["manifest"] != there["manifest"] or a.shape[1] != b.shape[1]:
         return None
     return stats.equal_scores(a, b, share=here["unit"] == "share")
 
 
-def _series(table: Table, key: str) -> list[list[dict[str, Any]]]:
+def _series(source: Summaries, key: str) -> list[list[dict[str, Any]]]:
     """Cells of one work, machine, threads per rank and numerics, over at least two rank counts."""
     coarse: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in table.cells:
+    for line in source.summaries:
         coarse.setdefault((line[key], line["machine"], line["threads"]), []).append(line)
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for where, lines in coarse.items():
@@ -181,7 +180,7 @@ def _step(line: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _against(table: Table, line: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
+def _against(table: Results, line: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
     told: dict[str, Any] = _step(line) | {
         "speedup": None, "speedup_low": None, "speedup_high": None, "efficiency": None,
         "parity": "no 1-rank result",
@@ -225,10 +224,6 @@ def _efficiency(record: Any) -> str:
 
 def _ratio(record: Any) -> str:
     return ABSENT if record["ratio"] is None else f"{record['ratio']:.2f} ×"
-
-
-def _score(record: Any) -> str:
-    return score_text(record["mean"], record["half_width"], record["unit"])
 
 
 def _communication(record: Any) -> str:

@@ -7,19 +7,19 @@ and THROUGHPUT, and WEAK in a name, have the meaning that stands beside them her
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from metabench import stats
 from metabench.records.cell import Status
+from metabench.records.row import Row
 from metabench.report.labels import TRANSDUCTION
 from metabench.report.references import published
-from metabench.results.rows import Row
-
-if TYPE_CHECKING:
-    from metabench.results.table import Table
+from metabench.results.table import Results
 
 SCALING = "scaling"
 """Groups that begin so are series over hardware: they have tables of their own and no place in a ranking."""
@@ -49,8 +49,33 @@ BOARD = ("suite", "version", "dataset", "ways", "shots", "queries", "metric", "m
 LARGEST = ("memory_host", "memory_device")
 
 
-def summarize(table: Table) -> list[dict[str, Any]]:
-    """A record per cell and machine with at least one scored result, in the order of the results."""
+@dataclass(frozen=True)
+class Summaries:
+    """Results and their summaries over seeds: what every table of a report is made of.
+
+    price_per_hour: of one device, for the columns of money.
+    """
+
+    results: Results
+    price_per_hour: float | None = None
+
+    @cached_property
+    def summaries(self) -> list[dict[str, Any]]:
+        """One summary per configuration and machine with a scored result, in the order of the results."""
+        return _summarize(self.results)
+
+    @property
+    def ranked(self) -> Sequence[Mapping[str, Any]]:
+        """The summaries of no scaling or throughput series, or all if there are no others."""
+        return ranked(self.summaries)
+
+
+def ranked(summaries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the summaries of no scaling or throughput series, or all if there are no others."""
+    return [summary for summary in summaries if not is_series(summary["group"])] or summaries
+
+
+def _summarize(table: Results) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[int]] = {}
     ended: dict[str, int] = {}
     for i, row in enumerate(table.rows):
@@ -67,14 +92,9 @@ def summarize(table: Table) -> list[dict[str, Any]]:
     return lines
 
 
-def in_series(group: str) -> bool:
+def is_series(group: str) -> bool:
     """Whether cells of this group are a series over hardware or size, and no part of a ranking."""
     return group.startswith((SCALING, THROUGHPUT))
-
-
-def plain_cells(table: Table) -> list[dict[str, Any]]:
-    """The cells that are no part of a scaling or throughput series, or all where there are no others."""
-    return [cell for cell in table.cells if not in_series(cell["group"])] or table.cells
 
 
 def is_weak(group: str) -> bool:
@@ -82,22 +102,12 @@ def is_weak(group: str) -> bool:
     return WEAK in group
 
 
-def crossed(table: Table, positions: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Scores [seeds, tasks] of these rows, None where their tasks are not the same ones."""
-    first = table.rows[positions[0]]
-    same = all(
-        table.rows[i]["manifest"] == first["manifest"] and table.rows[i]["count"] == first["count"]
-        for i in positions
-    )
-    return np.stack([table.scores[i] for i in positions]) if same else None
-
-
-def _estimates(table: Table, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+def _estimates(table: Results, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     """Mean, half width and variance shares of every group; groups of one shape are computed at once."""
     found: list[dict[str, Any]] = [{}] * len(groups)
     by_shape: dict[tuple[int, int], list[tuple[int, Any]]] = {}
     for k, positions in enumerate(groups):
-        scores = crossed(table, positions)
+        scores = table.score_matrix(positions)
         if scores is None:  # other tasks in each seed: only the seeds' means can be compared
             scores = np.array([[table.rows[i]["mean"]] for i in positions]).T
         by_shape.setdefault(scores.shape, []).append((k, scores))
@@ -128,7 +138,7 @@ def _line(
         line[name] = max(values) if values else None
     line |= estimate
     references = published(first)
-    limited = _limited(seeds, references)
+    limited = budget_limited_reason(seeds, references)
     return line | {
         "seeds": len(seeds),
         "seed_list": sorted(row["seed"] for row in seeds),
@@ -174,7 +184,7 @@ def _known(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
+def budget_limited_reason(seeds: Sequence[Row], references: Sequence[Any]) -> str:
     """Why a trained cell counts as budget-limited, empty where it was trained enough or never trained.
 
     Trained enough: the validation curve is flat over its last quarter in every seed, and every value that
@@ -199,13 +209,13 @@ def _limited(seeds: Sequence[Row], references: Sequence[Any]) -> str:
     return ""
 
 
-def _rank(table: Table, lines: list[dict[str, Any]]) -> None:
+def _rank(table: Results, lines: list[dict[str, Any]]) -> None:
     """Adds `rank`, `rivals` and `detectable` among lines whose scores are of the same tasks."""
     boards: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in lines:
-        boards.setdefault((in_series(line["group"]), *(line[name] for name in BOARD)), []).append(line)
+        boards.setdefault((is_series(line["group"]), *(line[name] for name in BOARD)), []).append(line)
     for board in boards.values():
-        scores = [crossed(table, line["positions"]) for line in board]
+        scores = [table.score_matrix(line["positions"]) for line in board]
         told = [(line, one) for line, one in zip(board, scores, strict=True) if one is not None]
         shapes = {one.shape[1] for _, one in told}
         if len(shapes) != 1 or shapes == {1}:

@@ -2,7 +2,7 @@
 
 The rows and per-task scores of files already seen lie in a SQLite file of the user's cache folder (or in
 METABENCH_CACHE), by path, time and size. Deleting it loses nothing. A file that holds no result is
-named as a `Problem` and never stops the reading.
+named as an `UnreadableFile` and never stops the reading.
 """
 
 from __future__ import annotations
@@ -22,31 +22,21 @@ from numpy.typing import NDArray
 from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
 from metabench.records.result import SCHEMA
-from metabench.results.rows import KEYS, ROW_VERSION, Row, row_of
+from metabench.records.row import Row, UnreadableFile
+from metabench.results.rows import KEYS, ROW_VERSION, row_of
 from metabench.results.store import read_result
 
 SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A file that was passed over, and why."""
-
-    file: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.what}"
-
-
 @dataclass
-class Found:
+class ReadResults:
     """The rows of the results that were found, their per-task scores in the same order, and the problems."""
 
     rows: list[Row] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[UnreadableFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,13 +46,13 @@ class _File:
     size: int
 
 
-def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
+def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
     """Every result in these files and folders, each once, in the order of their paths.
 
     cache: the folder of the cache; None for the user's own. Raises RequestError for a path that is absent.
     """
     listed = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
-    found = Found()
+    found = ReadResults()
     with uncollected(), _Cache(cache or cache_folder()) as known:
         rows = known.load(listed)
         fresh = []
@@ -73,7 +63,7 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> Found:
                 except Exception as error:  # whatever a foreign file makes reading raise, it is no result
                     own = isinstance(error, StoreError)
                     what = str(error).removeprefix(f"{file.path}: ") if own else f"no result: {error}"
-                    found.problems.append(Problem(file.path, what))
+                    found.problems.append(UnreadableFile(file.path, what))
                     continue
                 fresh.append(file)
         known.keep((file, *rows[file]) for file in fresh)

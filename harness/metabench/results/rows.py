@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from metabench import stats
 from metabench.records.cell import BATCHES, Cell
 from metabench.records.result import Result, Training, Validation
+from metabench.records.row import Row
 
 ROW_VERSION = 7
 """Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
@@ -68,8 +69,6 @@ FLAT_PART = 0.25
 
 FLAT_GAIN = 0.05
 """The part of all that training gained by which the curve may still move there."""
-
-Row = dict[str, Any]
 
 
 def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:

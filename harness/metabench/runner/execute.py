@@ -32,7 +32,7 @@ from metabench.settings import complete, make
 from metabench.suite.suite import Suite, read
 
 if TYPE_CHECKING:
-    from metabench.results.table import Table
+    from metabench.results.table import Results
 
 Warn = Callable[[str], None]
 """Takes what a person should know while a run goes on."""
@@ -81,13 +81,13 @@ class RunOutcome:
     results: Sequence[Result]
 
     @property
-    def table(self) -> Table:
+    def table(self) -> Results:
         """The results as a table, for reports."""
         from metabench.results.table import (
-            Table,  # numpy and what reads results, which a dry run does not need
+            Results,  # numpy and what reads results, which a dry run does not need
         )
 
-        return Table.of(self.results)
+        return Results.of(self.results)
 
     @property
     def bad(self) -> list[Result]:
@@ -165,12 +165,14 @@ def execute(plan: Plan, warn: Warn | None = None) -> RunOutcome:
 
 def report(plan: Plan) -> list[Path]:
     """Writes the reports over all stored results of the plan's suite, whichever of them this run made."""
-    from metabench.results.table import Table, write_reports
+    from metabench.report.content import Content
+    from metabench.report.output import write_reports
+    from metabench.results.table import Results
 
-    table = Table.read([plan.store.folder])
+    content = Content.of(Results.read([plan.store.folder]))
     folder = plan.store.folder / "report"
     with writing(folder):
-        return write_reports(table, folder, REPORTS, plan.registry)
+        return write_reports(content, folder, REPORTS, plan.registry)
 
 
 def _run(plan: Plan, warn: Warn) -> dict[str, Result]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from metabench.contracts import Report
-from metabench.results.table import Table
+from metabench.report.content import Content
+from metabench.results.table import Results
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import tiny_results
 
@@ -46,8 +47,8 @@ def check_report(report: Report | type[Report]) -> None:
             folder.mkdir(parents=True)
             before = _files(top)
             results = tiny_results(names) if names else []
-            with subject.doing(f"write(table, folder) of {len(results)} results ({title})"):
-                written = report.write(Table.of(results), folder)
+            with subject.doing(f"write(content, folder) of {len(results)} results ({title})"):
+                written = report.write(Content.of(Results.of(results)), folder)
             _check_files(subject, written, folder, before, top, bool(results))
             for path in written:
                 _check_text(subject, path)
@@ -69,7 +70,7 @@ def _check_files(
         isinstance(written, list) and {Path(p).resolve() for p in written} <= {p.resolve() for p in new},
         f"write gives {written!r}; it gives the files that it wrote",
     )
-    subject.require(bool(written) or not some, "write gives no file for a table that has results")
+    subject.require(bool(written) or not some, "write gives no file for content that has results")
     odd = [path.name for path in new if CANARY in path.name and not re.fullmatch(r"[\w.+-]+", path.name)]
     subject.require(
         not odd, f"it names files by untrusted text: {odd}; keep letters, digits, . + - and _ only"

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metabench import Report
-from metabench.report.labels import reference_text
-from metabench.results.table import Table
+from metabench import Report, ReportContent
+from metabench.report import reference_text
 
 LEFT_OUT = ("positions",)
 
@@ -18,10 +17,10 @@ class Csv(Report):
 
     name: ClassVar[str] = "csv"
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes results.csv, and <table>.csv for every table that is shown and has a line."""
-        paths = [write_csv(table.rows, folder / "results.csv")]
-        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in table.sections() if s]
+        paths = [write_csv(content.rows, folder / "results.csv")]
+        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in content.sections() if s]
         return paths
 
 

@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from tabulate import tabulate
 
-from metabench import Report
-from metabench.report.columns import Section
-from metabench.results.table import Table
+from metabench import Report, ReportContent
+from metabench.report import Section
 from metabench.text import printable
 
 HEAD = """<!doctype html>
@@ -37,11 +36,11 @@ class Html(Report):
 
     name: ClassVar[str] = "html"
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes report.html."""
-        parts = [HEAD, *(_section(section) for section in table.sections())]
-        if table.problems:
-            told = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in table.problems)
+        parts = [HEAD, *(_section(section) for section in content.sections())]
+        if content.problems:
+            told = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in content.problems)
             parts.append(f"<h2>Passed over</h2>\n<ul>{told}</ul>")
         path = folder / "report.html"
         path.write_text("\n".join(parts) + "\n", encoding="utf-8")

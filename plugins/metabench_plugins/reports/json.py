@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metabench import Report
-from metabench.report.labels import verdict
-from metabench.results.table import Table
+from metabench import Report, ReportContent
+from metabench.report import verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +17,15 @@ class Json(Report):
 
     name: ClassVar[str] = "json"
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes report.json; what is missing or no finite number is null."""
         told = {
             "tables": [
                 {"name": s.name, "title": s.title, "notes": list(s.shown()[2]), "rows": s.records}
-                for s in table.sections()
+                for s in content.sections()
             ],
-            "results": table.rows,
-            "passed_over": [{"file": p.file, "what": p.what} for p in table.problems],
+            "results": content.rows,
+            "passed_over": [{"file": p.file, "what": p.what} for p in content.problems],
         }
         path = folder / "report.json"
         path.write_text(json.dumps(_plain(told), indent=1) + "\n", encoding="utf-8")

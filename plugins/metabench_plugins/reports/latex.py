@@ -1,16 +1,16 @@
 """The report as LaTeX tables (booktabs), to be pasted into a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from metabench import Report
+from metabench import Report, ReportContent
 from metabench.records.cell import task_text
-from metabench.report.columns import Record, Section
-from metabench.report.pivot import MARKS, grid, marks, score
-from metabench.results.table import Table
+from metabench.report import MARKS, Section, grid, marks, score
 from metabench.text import ABSENT, printable
+
+Record = Mapping[str, Any]
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -25,12 +25,12 @@ class Latex(Report):
 
     name: ClassVar[str] = "latex"
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes report.tex, one `table` environment per table; it needs \\usepackage{booktabs}."""
         parts = ["% \\usepackage{booktabs}"]
         parts += [
-            _scores(section) if section and section.name == "accuracy" else _section(section)
-            for section in table.sections()
+            _scores(section) if section and section.name == "scores" else _section(section)
+            for section in content.sections()
         ]
         path = folder / "report.tex"
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -43,15 +43,15 @@ def _scores(section: Section) -> str:
     kept = [
         n
         for n, column in enumerate(laid.columns)
-        if column.header != "network" and len({texts[n] for texts, _, _ in laid.lines}) > 1
+        if column.header != "network" and len({row.texts[n] for row in laid.rows}) > 1
     ]
     body = [
         [
-            *(escaped(texts[n]) for n in kept),
-            escaped(name),
-            *(_score(found[task]) if task in found else "--" for task in laid.heads),
+            *(escaped(row.texts[n]) for n in kept),
+            escaped(row.name),
+            *(_score(row.summaries[task]) if task in row.summaries else "--" for task in laid.heads),
         ]
-        for texts, name, found in laid.lines
+        for row in laid.rows
     ]
     apart = {laid.columns[n].header for n in kept}
     notes = [
@@ -61,7 +61,7 @@ def _scores(section: Section) -> str:
     ]
     headers = [*(laid.columns[n].header for n in kept), "method", *laid.heads]
     right = [*(laid.columns[n].right for n in kept), False, *(True for _ in laid.heads)]
-    return _environment("accuracy", notes, headers, body, right)
+    return _environment("scores", notes, headers, body, right)
 
 
 def _score(cell: Record) -> str:
@@ -72,7 +72,7 @@ def _score(cell: Record) -> str:
 
 
 def _differing(section: Section, known: set[str]) -> list[str]:
-    """What a column of the accuracy table says of each cell, where the layout leaves no place for it."""
+    """What a column of the table of scores says of each cell, where the layout leaves no place for it."""
     notes = []
     for column in section.columns:
         if not column.quiet or column.header in known:

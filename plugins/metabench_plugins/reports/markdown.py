@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from metabench import Report
-from metabench.report.scores import plain
-from metabench.results.table import Table
+from metabench import Report, ReportContent
+from metabench.report import plain
 from metabench.text import markdown_text
 
 
@@ -16,12 +15,12 @@ class Markdown(Report):
 
     name: ClassVar[str] = "markdown"
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes report.md."""
-        parts = ["# Results", *(plain(section, "github") for section in table.sections())]
-        if table.problems:
+        parts = ["# Results", *(plain(section, "github") for section in content.sections())]
+        if content.problems:
             parts.append("## Passed over")
-            parts.append("\n".join(f"- {markdown_text(str(problem))}" for problem in table.problems))
+            parts.append("\n".join(f"- {markdown_text(str(problem))}" for problem in content.problems))
         path = folder / "report.md"
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
         return [path]

@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from metabench import Report, setting
+from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.cell import task_text
-from metabench.report.summary import plain_cells
-from metabench.results.table import Table
+from metabench.report import Section, ranked
 from metabench.text import printable
 
 if TYPE_CHECKING:
@@ -33,31 +32,32 @@ class Plots(Report):
     name: ClassVar[str] = "plots"
     formats: tuple[str, ...] = setting(("svg", "png"), "file formats: svg, png or pdf")
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes <picture>-<suite>-<data set>-<task>.<format> for everything that there is to draw."""
         for form in self.formats:
             if form not in FORMATS:
                 raise RequestError(f"no picture is written as {form!r}; {did_you_mean(form, FORMATS)}")
-        return [path for _, each in draw(table, folder, self.formats) for path in each]
+        return [path for _, each in draw(content, folder, self.formats) for path in each]
 
 
 def draw(
-    table: Table, folder: Path, formats: Sequence[str], most_pictures: int = 0
+    content: ReportContent, folder: Path, formats: Sequence[str], most_pictures: int = 0
 ) -> list[tuple[str, list[Path]]]:
     """Draws every picture; returns (caption, files). most_pictures: 0 for all."""
     boards: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in plain_cells(table):
+    for cell in ranked(content.summaries):
         key = ("suite", "version", "dataset", "ways", "shots", "metric")
         boards.setdefault(tuple(cell[k] for k in key), []).append(cell)
     made: list[tuple[str, list[Path]]] = []
     most = most_pictures or 10**9
-    if table.scaling():
-        suites = sorted({(row["suite"], row["version"]) for row in table.rows})
+    (scaling,) = content.sections(["scaling"])
+    if scaling:
+        suites = sorted({(row["suite"], row["version"]) for row in content.rows})
         slug = _slug("-".join(["scaling", *(f"{suite}-v{version}" for suite, version in suites)]))
-        files = _picture(folder, slug, formats, "Strong scaling", partial(_scaling, table))
+        files = _picture(folder, slug, formats, "Strong scaling", partial(_scaling, scaling))
         if files:
             made.append(("speed-up over ranks where accuracies agree; dashed: ideal", files))
-    pictures: Sequence[tuple[str, str, Callable[[Table, Sequence[Cell], Axes], bool]]] = (
+    pictures: Sequence[tuple[str, str, Callable[[ReportContent, Sequence[Cell], Axes], bool]]] = (
         ("time", "score against training time; a ring marks the Pareto front", _against_time),
         ("learning", "validation score over training steps", _learning),
         ("adaptation", "test score over adaptation steps", _adaptation),
@@ -71,7 +71,7 @@ def draw(
                     return made
                 slug = _slug(f"{name}-{suite}-v{version}-{dataset}-{ways}w{shots}s-{metric}")
                 slug += f"-{_slug(machine)}" if machine else ""
-                files = _picture(folder, slug, formats, title, partial(view, table, cells))
+                files = _picture(folder, slug, formats, title, partial(view, content, cells))
                 if files:
                     where = f" ({_label(machine)})" if machine else ""
                     made.append((f"{suite} v{version}, {title}: {caption}{where}", files))
@@ -124,7 +124,7 @@ def _matplotlib() -> Iterator[Any]:
         yield pyplot
 
 
-def _against_time(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+def _against_time(content: ReportContent, cells: Sequence[Cell], axes: Axes) -> bool:
     timed = [c for c in cells if c["training_seconds"]]
     if len(timed) < 2:
         return False
@@ -159,11 +159,11 @@ def _front(cells: Sequence[Cell], better: int) -> list[Cell]:
     return front
 
 
-def _learning(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+def _learning(content: ReportContent, cells: Sequence[Cell], axes: Axes) -> bool:
     scale, label = _unit(cells[0])
     drawn = False
     for cell in _best(cells):
-        curves = [table.rows[i]["validations"] for i in cell["positions"]]
+        curves = [content.rows[i]["validations"] for i in cell["positions"]]
         points: dict[int, list[float]] = {}
         for step, _, mean in (point for curve in curves for point in curve):
             points.setdefault(step, []).append(mean * scale)
@@ -179,13 +179,13 @@ def _learning(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     return drawn
 
 
-def _adaptation(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
+def _adaptation(content: ReportContent, cells: Sequence[Cell], axes: Axes) -> bool:
     scale, label = _unit(cells[0])
     drawn = False
     for cell in _best(cells):
         points: dict[int, list[float]] = {}
         for i in cell["positions"]:
-            for steps, mean in table.rows[i]["curve"].items():
+            for steps, mean in content.rows[i]["curve"].items():
                 points.setdefault(int(steps), []).append(mean * scale)
         if len(points) > 1:
             steps = sorted(points)
@@ -196,9 +196,9 @@ def _adaptation(table: Table, cells: Sequence[Cell], axes: Axes) -> bool:
     return drawn
 
 
-def _scaling(table: Table, axes: Axes) -> bool:
+def _scaling(scaling: Section, axes: Axes) -> bool:
     series: dict[tuple[Any, ...], list[Cell]] = {}
-    for line in table.scaling().records:
+    for line in scaling.records:
         if line["speedup"] is not None:
             key = (line["method"], line["network"], line["dataset"], line["machine"])
             series.setdefault(key, []).append(line)

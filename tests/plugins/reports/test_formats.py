@@ -18,12 +18,13 @@ from typing import Any
 import matplotlib.figure
 import pytest
 
+from helpers.reports import content_of, shown, table_of
 from helpers.results import made_board, made_cell, made_result
 from helpers.shell import ROOT
 from metabench import Result
 from metabench.plugins import Registry, load
 from metabench.records.cell import Status
-from metabench.results.table import Table, render, write_reports
+from metabench.report.output import render, write_reports
 from metabench_plugins.reports import plots
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -47,12 +48,12 @@ def compared(name: str, text: str) -> None:
 
 
 def written(registry: Registry, folder: Path, form: str, results: list[Result]) -> str:
-    (path,) = write_reports(Table.of(results), folder, [form], registry)
+    (path,) = write_reports(content_of(results), folder, [form], registry)
     return path.read_text(encoding="utf-8")
 
 
 def test_the_terminal_shows_what_its_golden_file_says() -> None:
-    compared("report.txt", render(Table.of(made_board(test_tasks=60))) + "\n")
+    compared("report.txt", shown(content_of(made_board(test_tasks=60))) + "\n")
 
 
 @pytest.mark.parametrize(("form", "name"), [("markdown", "report.md"), ("latex", "report.tex"),
@@ -74,19 +75,19 @@ def test_json_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -
 
 
 def test_csv_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
-    paths = write_reports(Table.of(made_board(test_tasks=60)), tmp_path, ["csv"], registry)
+    paths = write_reports(content_of(made_board(test_tasks=60)), tmp_path, ["csv"], registry)
 
     names = {path.name for path in paths}
     assert names == {
         "results.csv",
-        "accuracy.csv",
+        "scores.csv",
         "wall-time.csv",
         "scaling.csv",
         "cost.csv",
         "failures.csv",
     }
-    text = (tmp_path / "accuracy.csv").read_text()
-    path = GOLDEN / "accuracy.csv"
+    text = (tmp_path / "scores.csv").read_text()
+    path = GOLDEN / "scores.csv"
     if os.environ.get("METABENCH_GOLDEN"):
         path.write_text(text)
     found, golden = (list(csv.DictReader(one.splitlines())) for one in (text, path.read_text()))
@@ -166,8 +167,8 @@ def test_latex_shows_commands_as_text(hostile: list[Result], registry: Registry,
 def test_no_format_lets_an_escape_sequence_through(
     hostile: list[Result], registry: Registry, tmp_path: Path
 ) -> None:
-    table = Table.of(hostile)
-    texts = [render(table)]
+    table = content_of(hostile)
+    texts = [shown(table)]
     for form in ("markdown", "latex", "html"):
         texts.append(written(registry, tmp_path / form, form, hostile))
 
@@ -176,7 +177,7 @@ def test_no_format_lets_an_escape_sequence_through(
 
 def test_csv_runs_no_formula(registry: Registry, tmp_path: Path) -> None:
     cell = made_cell("maml", label="=cmd|'/c calc'!A0")
-    write_reports(Table.of([made_result(cell)]), tmp_path, ["csv"], registry)
+    write_reports(content_of([made_result(cell)]), tmp_path, ["csv"], registry)
 
     for path in tmp_path.glob("*.csv"):
         for row in csv.reader(path.read_text().splitlines()):
@@ -186,7 +187,7 @@ def test_csv_runs_no_formula(registry: Registry, tmp_path: Path) -> None:
 def test_plots_are_pictures_and_read_no_formula(
     hostile: list[Result], registry: Registry, tmp_path: Path
 ) -> None:
-    paths = write_reports(Table.of([*hostile, *made_board(test_tasks=60)]), tmp_path, ["plots"], registry)
+    paths = write_reports(content_of([*hostile, *made_board(test_tasks=60)]), tmp_path, ["plots"], registry)
 
     names = {path.name for path in paths}
     for start in ("time-made", "learning-made", "adaptation-made", "scaling-"):
@@ -202,7 +203,7 @@ def test_plots_are_pictures_and_read_no_formula(
 def test_pictures_are_the_same_at_every_run(registry: Registry, tmp_path: Path) -> None:
     results = made_board(test_tasks=60)
     once, twice = (
-        {p.name: p.read_bytes() for p in write_reports(Table.of(results), tmp_path / n, ["plots"], registry,
+        {p.name: p.read_bytes() for p in write_reports(content_of(results), tmp_path / n, ["plots"], registry,
                                                        {"plots": {"formats": ["svg"]}})}
         for n in "ab"
     )  # fmt: skip
@@ -213,7 +214,7 @@ def test_pictures_are_the_same_at_every_run(registry: Registry, tmp_path: Path) 
 def test_times_of_different_machines_share_no_picture(registry: Registry, tmp_path: Path) -> None:
     results = [made_result(made_cell("a"), machine="x"), made_result(made_cell("b"), machine="y")]
 
-    paths = write_reports(Table.of(results), tmp_path, ["plots"], registry)
+    paths = write_reports(content_of(results), tmp_path, ["plots"], registry)
 
     assert paths
     assert not [path for path in paths if path.name.startswith("time-")]
@@ -222,9 +223,9 @@ def test_times_of_different_machines_share_no_picture(registry: Registry, tmp_pa
 def test_references_reach_the_files_with_source_and_verdict(registry: Registry, tmp_path: Path) -> None:
     results = [made_result(made_cell("maml", dataset="omniglot"), 0.90)]
     for form in ("csv", "json", "latex"):
-        write_reports(Table.of(results), tmp_path, [form], registry)
+        write_reports(content_of(results), tmp_path, [form], registry)
 
-    (row,) = csv.DictReader((tmp_path / "accuracy.csv").read_text().splitlines())
+    (row,) = csv.DictReader((tmp_path / "scores.csv").read_text().splitlines())
     assert "98.7 ± 0.4 % (paper: MAML (quoted by Betty and FSL-Mate)): differs by -8" in row["references"]
     first = json.loads((tmp_path / "report.json").read_text())["tables"][0]["rows"][0]["references"][0]
     assert (first["accuracy"], first["half_width"], first["kind"]) == (0.987, 0.004, "paper")
@@ -243,15 +244,15 @@ def test_the_time_to_a_target_is_what_its_golden_file_says() -> None:
     for number, status in ((1, "out-of-memory"), (2, "failed")):
         cell = results[-number].cell
         results[-number] = made_result(cell, status=Status(status), scores=None, training=None)
-    table = Table.of(results)
+    table = content_of(results)
 
-    compared("time-to-target.txt", render(table, [table.time_to_target()]) + "\n")
+    compared("time-to-target.txt", render([table_of(table, "time-to-target")]) + "\n")
 
 
 def test_pictures_of_times_are_one_per_machine(registry: Registry, tmp_path: Path) -> None:
     results = [made_result(made_cell(n), machine=machine) for n in "ab" for machine in ("x", "y")]
 
-    paths = write_reports(Table.of(results), tmp_path, ["plots"], registry, {"plots": {"formats": ["svg"]}})
+    paths = write_reports(content_of(results), tmp_path, ["plots"], registry, {"plots": {"formats": ["svg"]}})
 
     times = sorted(path.stem for path in paths if path.name.startswith("time-"))
     assert [name[-2:] for name in times] == ["-x", "-y"]
@@ -265,7 +266,7 @@ def test_every_ring_of_the_pareto_front_is_around_a_point() -> None:
     ]  # fmt: skip
     axes = matplotlib.figure.Figure().subplots()
 
-    assert plots._against_time(Table.of([]), cells, axes)
+    assert plots._against_time(content_of([]), cells, axes)
 
     points = {(bar[0].get_xdata()[0], bar[0].get_ydata()[0]) for bar in axes.containers}
     rings = {tuple(ring) for ring in axes.collections[-1].get_offsets().tolist()}

@@ -12,19 +12,18 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metabench import Report, setting
+from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError
 from metabench.records.cell import Status, task_text
-from metabench.report.columns import Section, speed
-from metabench.report.labels import flags, reference_text
-from metabench.report.scores import SEVERAL_MACHINES, best_first
-from metabench.report.summary import plain_cells
-from metabench.results.table import Table
+from metabench.report import SEVERAL_MACHINES, Section, best_first, flags, ranked, reference_text, speed
 from metabench.text import printable, score_text
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
 Record = Mapping[str, Any]
+
+BENEATH = ("time-to-target", "scaling", "weak-scaling", "devices", "capacity", "cost")
+"""The tables beneath the leaderboard of a suite."""
 
 MOST_LINES = 200  # of a plain table on a page
 
@@ -74,20 +73,20 @@ class Site(Report):
             return "Jinja2 is absent: pip install 'metabench[site]'"
         return None
 
-    def write(self, table: Table, folder: Path) -> list[Path]:
+    def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Writes index.html, a page per suite, failures.html, rules.html and what they link to."""
         reason = self.unavailable()
         if reason is not None:
             raise RequestError(reason)
-        names = sorted({(row["suite"], row["version"]) for row in table.rows})
+        names = sorted({(row["suite"], row["version"]) for row in content.rows})
         each = max(self.pictures // len(names), 1) if names and self.pictures else 0
-        root = _root(table)
-        suites = [_suite(table.suite(s, v), s, v, folder, each, root) for s, v in names]
-        failures = [_shown(row) for row in table.rows if row["status"] != Status.OK]
+        root = _root(content)
+        suites = [_suite(content.of_suite(s, v), s, v, folder, each, root) for s, v in names]
+        failures = [_shown(row) for row in content.rows if row["status"] != Status.OK]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
             ("index.html", "index.html.jinja",
-             {"title": "Leaderboards", "problems": _problems(table, root)}),
+             {"title": "Leaderboards", "problems": _problems(content, root)}),
             ("failures.html", "failures.html.jinja", {"title": "Failures", "failures": failures}),
             ("rules.html", "rules.html.jinja", {"title": "Rules"}),
             *((s["file"], "suite.html.jinja", {"title": s["name"], "suite": s}) for s in suites),
@@ -99,13 +98,13 @@ class Site(Report):
         return [folder / file for file, _, _ in pages]
 
 
-def _problems(table: Table, root: str) -> list[str]:
-    return [printable(str(problem).replace(f"{root}{os.sep}", "")) for problem in table.problems]
+def _problems(content: ReportContent, root: str) -> list[str]:
+    return [printable(str(problem).replace(f"{root}{os.sep}", "")) for problem in content.problems]
 
 
-def _root(table: Table) -> str:
+def _root(content: ReportContent) -> str:
     """The folder that all results lie in: addresses are told from there on, not from the builder's root."""
-    files = [*(str(row["file"]) for row in table.rows if row["file"]), *(p.file for p in table.problems)]
+    files = [*(str(row["file"]) for row in content.rows if row["file"]), *(p.file for p in content.problems)]
     return os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
 
 
@@ -129,46 +128,43 @@ def _copy_static(target: Path) -> None:
                 shutil.copyfile(file, target / file.name)
 
 
-def _suite(table: Table, suite: str, version: Any, folder: Path, pictures: int, root: str) -> dict[str, Any]:
+def _suite(
+    content: ReportContent, suite: str, version: Any, folder: Path, pictures: int, root: str
+) -> dict[str, Any]:
     name = f"{suite} v{version}"
     slug = _slug(f"{suite}-v{version}")
     # scaling cells have a table of their own; a suite of nothing else shows them here
-    cells = sorted(plain_cells(table), key=best_first)
+    cells = sorted(ranked(content.summaries), key=best_first)
     lines = [_line(cell, slug, folder, root) for cell in cells]
     if len({line["metric"] for line in lines}) == 1:
         lines = [line | {"metric": None} for line in lines]
     write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
-    told = list(table.accuracy().shown()[2])
+    (scores,) = content.sections(["scores"])
+    told = list(scores.shown()[2])
     if len({cell["machine"] for cell in cells}) > 1:
         told.append(SEVERAL_MACHINES)
-    made = _pictures(table, folder, pictures)
+    made = _pictures(content, folder, pictures)
     return {
         "name": printable(name),
         "file": f"{slug}.html",
         "csv": f"{slug}.csv",
         "lines": len(cells),
-        "results": len(table),
-        "failures": sum(row["status"] != Status.OK for row in table.rows),
-        "machines": sorted({row["machine"] for row in table.rows}),
-        "date": max((row["date"] for row in table.rows), default=""),
+        "results": len(content.rows),
+        "failures": sum(row["status"] != Status.OK for row in content.rows),
+        "machines": sorted({row["machine"] for row in content.rows}),
+        "date": max((row["date"] for row in content.rows), default=""),
         "notes": [printable(note) for note in told],
-        "tables": [_plain_table(section) for section in _more(table) if section],
+        "tables": [_plain_table(section) for section in content.sections(BENEATH) if section],
         "pictures": made,
         "cut": pictures if 0 < pictures <= len(made) else 0,
-        "commands": sorted({printable(row["command"]) for row in table.rows if row["command"]})[:50],
-        "citation": _citation(suite, version, table),
+        "commands": sorted({printable(row["command"]) for row in content.rows if row["command"]})[:50],
+        "citation": _citation(suite, version, content),
         "data": {"name": slug, "rows": lines,
                  "columns": [{"field": field, "title": title, "kind": kind, "help": help or title,
                               "number": kind in ("number", "hidden")}
                              for field, title, kind, help in COLUMNS
                              if any(line[field] is not None for line in lines)]},
     }  # fmt: skip
-
-
-def _more(table: Table) -> list[Section]:
-    """The tables that stand beneath the leaderboard."""
-    return [table.time_to_target(), table.scaling(), table.weak_scaling(), table.devices(), table.largest(),
-            table.cost()]  # fmt: skip
 
 
 def _plain_table(section: Section) -> dict[str, Any]:
@@ -244,24 +240,24 @@ def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:
     return [f"seed {seed[1]}" if seed else "file", target.relative_to(folder).as_posix()]
 
 
-def _pictures(table: Table, folder: Path, most: int) -> list[tuple[str, str]]:
+def _pictures(content: ReportContent, folder: Path, most: int) -> list[tuple[str, str]]:
     if not most:
         return []
     target = folder / "plots"
     target.mkdir(exist_ok=True)
-    made = draw(table, target, ("svg",), most_pictures=most)
+    made = draw(content, target, ("svg",), most_pictures=most)
     return [(caption, f"plots/{paths[0].name}") for caption, paths in made]
 
 
-def _citation(suite: str, version: Any, table: Table) -> str:
-    year = max((row["date"][:4] for row in table.rows), default="")
+def _citation(suite: str, version: Any, content: ReportContent) -> str:
+    year = max((row["date"][:4] for row in content.rows), default="")
     clean = re.sub(r"[{}\\%]", "", printable(suite))
     return (
         f"@misc{{metabench-{_slug(suite)}-v{version},\n"
         f"  title  = {{metabench leaderboard {clean}, version {version}}},\n"
         f"  author = {{{{metabench contributors}}}},\n"
         f"  year   = {{{re.sub('[^0-9]', '', year)}}},\n"
-        f"  note   = {{metabench {installed('metabench')}, {len(table)} results}}\n}}"
+        f"  note   = {{metabench {installed('metabench')}, {len(content.rows)} results}}\n}}"
     )
 
 

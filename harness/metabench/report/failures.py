@@ -1,0 +1,30 @@
+"""The table of what was not measured, and why."""
+
+from __future__ import annotations
+
+from metabench.records.cell import Status
+from metabench.records.section import Column, Record, Section
+from metabench.report.columns import SUITE, text
+from metabench.report.summary import Summaries
+from metabench.text import ABSENT, brief
+
+
+def failures(source: Summaries) -> Section:
+    """Return every result that is not ok: status, whether it is expected, reason and last line."""
+    rows = [row for row in source.results.rows if row["status"] != Status.OK]
+    columns = [
+        SUITE,
+        text("cell", "cell"),
+        Column("status", _status, key="status"),
+        Column("reason", lambda row: brief(row["reason"]) or ABSENT, key="reason"),
+        text("machine", "machine", quiet=True),
+        Column(
+            "last line", lambda row: brief(row["log_tail"][-1]) if row["log_tail"] else ABSENT, quiet=True
+        ),
+    ]
+    return Section("failures", "Not measured", rows, columns)
+
+
+def _status(row: Record) -> str:
+    expected = " (expected)" if row["status"] in row["expected"] else ""
+    return f"{row['status']}{expected}"
