@@ -21,9 +21,9 @@ from tabulate import tabulate
 
 from metabench.errors import MetabenchError
 from metabench.records.cell import Status
+from metabench.records.files import read_result
 from metabench.records.result import Result, Scores
 from metabench.results.cache import files
-from metabench.results.store import read_result
 from metabench.stats import Estimate, differences
 
 LEVEL = 0.05

@@ -20,15 +20,16 @@ in the parent process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
     from metabench.contracts import Algorithm, Backend, Dataset, Executor, Metric, Network, Report
     from metabench.records.cell import Cell
+    from metabench.records.progress import Event
     from metabench.records.result import Result
 
 hookspec = pluggy.HookspecMarker("metabench")
@@ -78,16 +79,16 @@ def metabench_executors() -> Sequence[type[Executor]]:
 
 
 @hookspec
-def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
+def metabench_progress(cell: Cell, event: Event) -> None:
     """Observes a running cell: when it starts and ends, and in between about twice a second.
 
-    event: "kind" and what belongs to that kind:
-    "start": "number", "of" (which cell of how many), "remote"; "setup": nothing more;
-    "train": "step", "steps", "loss", "tasks_per_second", "seconds_left";
-    "validation": "step", "mean", "half_width"; "evaluate": "done", "tasks" (of rank 0);
-    "end": "status", "reason", "seconds", and where tasks were scored "mean", "metric".
-    "remote" says that the cell was sent to wait for another machine. Called from the main thread or from one
-    that watches workers, never from two at once. An exception here is reported once and never ends the run.
+    event: one of these classes of `metabench.records`, in the order in which a cell meets them:
+    StartEvent: number, of (which cell of how many), remote (it is sent to wait for another machine);
+    SetupEvent; TrainEvent: step, steps, loss, tasks_per_second, seconds_left;
+    ValidationEvent: step, mean, half_width; EvaluateEvent: done, tasks (of rank 0);
+    EndEvent: status, reason, seconds, and where tasks were scored mean and metric.
+    Called from the main thread or from one that watches workers, never from two at once. An exception here is
+    reported once and never ends the run.
     """
 
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from metabench import Cell, hookimpl
+from metabench.records import (
+    EndEvent,
+    EvaluateEvent,
+    Event,
+    SetupEvent,
+    StartEvent,
+    Status,
+    TrainEvent,
+    ValidationEvent,
+)
 
 PLAIN_SECONDS = 10.0  # between two lines about the training of one cell
 
 
 @hookimpl
-def metabench_progress(cell: Cell, event: Mapping[str, Any]) -> None:
+def metabench_progress(cell: Cell, event: Event) -> None:
     """Shows one event."""
-    if event["kind"] == "start":
-        _shown[cell.id] = _Live(cell, event) if _console().is_terminal else _Plain(cell, event)
-    elif cell.id in _shown:
-        _shown[cell.id].show(event)
-        if event["kind"] == "end":
-            del _shown[cell.id]
+    if isinstance(event, StartEvent):
+        _displays[cell.id] = _Live(cell, event) if _console().is_terminal else _Plain(cell, event)
+    elif cell.id in _displays:
+        _displays[cell.id].show(event)
+        if isinstance(event, EndEvent):
+            del _displays[cell.id]
 
 
-_shown: dict[str, _Plain] = {}  # the cells that run now; emptied as they end
+_displays: dict[str, _Plain] = {}  # of the cells that run now; emptied as they end
 
 
 def _console() -> Any:
@@ -32,7 +41,7 @@ def _console() -> Any:
 
 
 def title(cell: Cell) -> str:
-    """A cell in a few words: `maml conv4 glyphs 5w1s cpu seed 0`."""
+    """Return a cell in a few words: `maml conv4 glyphs 5w1s cpu seed 0`."""
     ranks = f"×{cell.ranks}" if cell.ranks > 1 else ""
     head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.dataset.name, cell.test.short]
     return " ".join(part for part in [*head, cell.backend.name, ranks, f"seed {cell.seed}"] if part)
@@ -41,30 +50,31 @@ def title(cell: Cell) -> str:
 class _Plain:
     """Lines for a log file: one when a cell starts, few while it runs, one when it ends."""
 
-    def __init__(self, cell: Cell, start: Mapping[str, Any]) -> None:
+    def __init__(self, cell: Cell, start: StartEvent) -> None:
         self.console = _console()
-        self.title = f"[{start['number']}/{start['of']}] {title(cell)}"
-        self.remote = start.get("remote", False)
+        self.title = f"[{start.number}/{start.of}] {title(cell)}"
+        self.remote = start.remote
         self.validation = ""
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
         self.open()
 
     def open(self) -> None:
-        """Says that the cell starts."""
+        """Print that the cell starts."""
         self.print(f"{self.title}: {'is sent' if self.remote else 'starts'}")
 
-    def show(self, event: Mapping[str, Any]) -> None:
-        """Shows one event of the cell."""
-        if event["kind"] == "validation":
-            self.validation = f", validation {event['mean']:.4g} (step {event['step']})"
-        if event["kind"] == "end":
-            self.print(f"{self.title}: {ending(event)}")
-        elif event["kind"] == "train" and time.monotonic() - self.spoke >= PLAIN_SECONDS:
-            self.spoke = time.monotonic()
-            self.print(f"{self.title}: {training(event)}{self.validation}")
+    def show(self, event: Event) -> None:
+        """Show one event of the cell."""
+        match event:
+            case ValidationEvent():
+                self.validation = f", validation {event.mean:.4g} (step {event.step})"
+            case EndEvent():
+                self.print(f"{self.title}: {ending(event)}")
+            case TrainEvent() if time.monotonic() - self.last_line >= PLAIN_SECONDS:
+                self.last_line = time.monotonic()
+                self.print(f"{self.title}: {training(event)}{self.validation}")
 
     def print(self, text: str) -> None:
-        """Prints one line, as it is."""
+        """Print one line, as it is."""
         self.console.print(text, markup=False)
 
 
@@ -72,35 +82,35 @@ class _Live(_Plain):
     """A line that moves while the cell runs, and stays as a summary."""
 
     def open(self) -> None:
-        """Starts the moving line."""
+        """Start the moving line."""
         state = "waits for its machine" if self.remote else "sets up"
         _board.move(self.title, _safe(f"{self.title}: {state}"))
 
-    def show(self, event: Mapping[str, Any]) -> None:
-        """Moves the line, or ends it."""
-        if event["kind"] == "end":
+    def show(self, event: Event) -> None:
+        """Move the line, or end it."""
+        if isinstance(event, EndEvent):
             _board.end(self.title)
             super().show(event)
             return
-        if event["kind"] == "validation":
+        if isinstance(event, ValidationEvent):
             super().show(event)
         text = self._state(event)
         if text:
             _board.move(self.title, _safe(f"{self.title}: {text}"))
 
-    def _state(self, event: Mapping[str, Any]) -> str:
+    def _state(self, event: Event) -> str:
         """What the cell does, in words."""
-        match event["kind"]:
-            case "setup":
+        match event:
+            case SetupEvent():
                 return "sets up"
-            case "train":
+            case TrainEvent():
                 return training(event) + self.validation
-            case "evaluate":
-                return f"evaluates, {event['done']} of {event['tasks']} tasks"
+            case EvaluateEvent():
+                return f"evaluates, {event.done} of {event.tasks} tasks"
         return ""
 
     def print(self, text: str) -> None:
-        """Prints one line above those that move."""
+        """Print one line above those that move."""
         _board.console.print(text, markup=False)
 
 
@@ -117,7 +127,7 @@ class _Board:
         return self.live.console if self.live else _console()
 
     def move(self, key: str, text: str) -> None:
-        """Shows this text in the line of this key."""
+        """Show this text in the line of this key."""
         from rich.live import Live
         from rich.spinner import Spinner
 
@@ -131,7 +141,7 @@ class _Board:
         self._refresh()
 
     def end(self, key: str) -> None:
-        """Takes the line away."""
+        """Take the line away."""
         del self.lines[key]
         if self.lines:
             self._refresh()
@@ -154,17 +164,17 @@ def _safe(text: str) -> str:
     return escape(text)
 
 
-def training(event: Mapping[str, Any]) -> str:
-    """A training event in words."""
+def training(event: TrainEvent) -> str:
+    """Return a training event in words."""
     return (
-        f"step {event['step']}/{event['steps']}, loss {event['loss']:.4g}, "
-        f"{event['tasks_per_second']:.0f} tasks/s, {event['seconds_left']:.0f} s left"
+        f"step {event.step}/{event.steps}, loss {event.loss:.4g}, "
+        f"{event.tasks_per_second:.0f} tasks/s, {event.seconds_left:.0f} s left"
     )
 
 
-def ending(event: Mapping[str, Any]) -> str:
-    """How a cell ended, in words."""
-    took = f" in {event['seconds']:.1f} s" if event["seconds"] else ""
-    if "mean" in event and event["status"] == "ok":
-        return f"{event['metric']} {event['mean']:.4g}{took}"
-    return f"{event['status'].upper()}{took}: {event['reason']}"
+def ending(event: EndEvent) -> str:
+    """Return how a cell ended, in words."""
+    duration = f" in {event.seconds:.1f} s" if event.seconds else ""
+    if event.mean is not None and event.status is Status.OK:
+        return f"{event.metric} {event.mean:.4g}{duration}"
+    return f"{event.status.upper()}{duration}: {event.reason}"

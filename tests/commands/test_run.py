@@ -331,7 +331,7 @@ def test_worker_imports_only_what_its_job_names(shell: Shell) -> None:
     )
     plan = make_plan(str(suite), results=shell.folder, registry=load())
     plan.store.folder.mkdir(parents=True)
-    (job,) = Jobs(plan.registry, plan.store, None, {}).prepared(plan.to_run)
+    (job,) = Jobs(plan.registry, plan.store, None, {}).prepare(plan.to_run)
     environment = {**shell.environment, **job.environment}
     done = subprocess.run(
         [*job.argv[:1], "-c", program, str(job.folder / "job.json")],

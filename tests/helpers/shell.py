@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metabench.records.files import read_result
 from metabench.records.result import Result
-from metabench.results.store import read_result
 
 ROOT = Path(__file__).parents[2]
 """The top folder of the project."""

@@ -9,27 +9,35 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from helpers.results import made_cell
+from metabench.records import (
+    EndEvent,
+    EvaluateEvent,
+    Event,
+    SetupEvent,
+    StartEvent,
+    Status,
+    TrainEvent,
+    ValidationEvent,
+)  # fmt: skip
 from metabench_plugins import progress
 
-EVENTS: list[dict[str, Any]] = [
-    {"kind": "start", "number": 2, "of": 7},
-    {"kind": "setup"},
-    {"kind": "train", "step": 1, "steps": 400, "loss": 1.61, "tasks_per_second": 90.2, "seconds_left": 71.0},
-    {"kind": "validation", "step": 50, "mean": 0.4321, "half_width": 0.01},
-    {"kind": "train", "step": 60, "steps": 400, "loss": 1.25, "tasks_per_second": 91.4, "seconds_left": 59.6},
-    {"kind": "evaluate", "done": 32, "tasks": 600},
-    {"kind": "end", "status": "ok", "reason": "", "seconds": 80.04, "metric": "accuracy", "mean": 0.4567},
+EVENTS: list[Event] = [
+    StartEvent(2, 7),
+    SetupEvent(),
+    TrainEvent(1, 400, loss=1.61, tasks_per_second=90.2, seconds_left=71.0),
+    ValidationEvent(50, mean=0.4321, half_width=0.01),
+    TrainEvent(60, 400, loss=1.25, tasks_per_second=91.4, seconds_left=59.6),
+    EvaluateEvent(32, tasks=600),
+    EndEvent(Status.OK, "", 80.04, mean=0.4567, metric="accuracy"),
 ]
 TITLE = "[2/7] maml conv4 glyphs 5w1s cpu seed 0"
 
 
-def shown(capsys: pytest.CaptureFixture[str], *events: Mapping[str, Any]) -> list[str]:
+def shown(capsys: pytest.CaptureFixture[str], *events: Event) -> list[str]:
     for event in events:
         progress.metabench_progress(made_cell(), event)
     return capsys.readouterr().err.splitlines()
@@ -52,7 +60,7 @@ def test_a_log_file_gets_few_lines_of_a_long_training(capsys: pytest.CaptureFixt
 
 
 def test_a_cell_that_fails_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    end = {"kind": "end", "status": "failed", "reason": "[bold]it broke[/]", "seconds": 1.0}
+    end = EndEvent(Status.FAILED, "[bold]it broke[/]", 1.0)
     assert shown(capsys, EVENTS[0], end)[-1] == f"{TITLE}: FAILED in 1.0 s: [bold]it broke[/]"
 
 
@@ -61,16 +69,16 @@ def test_a_terminal_shows_a_line_that_moves_and_keeps_the_end() -> None:
         """
         import json, sys, time
         from metabench import Cell
+        from metabench.records import event_from_json
         from metabench_plugins.progress import metabench_progress
-        told = json.loads(sys.argv[1])
-        for event in told["events"]:
-            metabench_progress(Cell.from_json(told["cell"]), event)
+        document = json.loads(sys.argv[1])
+        for event in map(event_from_json, document["events"]):
+            metabench_progress(Cell.from_json(document["cell"]), event)
             time.sleep(0.3)  # rich draws a few times a second
         """
     )
-    text = in_terminal(
-        [sys.executable, "-c", program, json.dumps({"cell": made_cell().to_json(), "events": EVENTS})]
-    )
+    document = {"cell": made_cell().to_json(), "events": [event.to_json() for event in EVENTS]}
+    text = in_terminal([sys.executable, "-c", program, json.dumps(document)])
     assert "\x1b[?25l" in text  # the cursor is hidden while the line moves,
     assert text.rstrip().endswith(f"\x1b[?25h\r\x1b[1A\x1b[2K{TITLE}: accuracy 0.4567 in 80.0 s")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
@@ -104,14 +112,15 @@ def test_a_terminal_shows_a_line_for_each_cell_that_runs() -> None:
         """
         import json, sys, time
         from metabench import Cell
+        from metabench.records import EndEvent, SetupEvent, StartEvent, Status
         from metabench_plugins.progress import metabench_progress
-        one, other = map(Cell.from_json, json.loads(sys.argv[1]))
-        for number, cell in enumerate((one, other), 1):
-            metabench_progress(cell, {"kind": "start", "number": number, "of": 2, "remote": True})
-        metabench_progress(other, {"kind": "setup"})
+        first, second = map(Cell.from_json, json.loads(sys.argv[1]))
+        for number, cell in enumerate((first, second), 1):
+            metabench_progress(cell, StartEvent(number, 2, remote=True))
+        metabench_progress(second, SetupEvent())
         time.sleep(0.3)
-        end = {"kind": "end", "status": "ok", "reason": "", "seconds": 1.0, "metric": "accuracy", "mean": 0.5}
-        for cell in (other, one):
+        end = EndEvent(Status.OK, "", 1.0, mean=0.5, metric="accuracy")
+        for cell in (second, first):
             metabench_progress(cell, end)
             time.sleep(0.3)
         """

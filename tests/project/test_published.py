@@ -10,8 +10,8 @@ import pytest
 
 from helpers.reports import content_in
 from helpers.shell import ROOT
+from metabench.records.files import read_result
 from metabench.records.result import Result
-from metabench.results.store import read_result
 
 FLOORS = {"nearest-neighbour", "scratch"}
 BOARDS = ("sine", "glyphs-board", "omniglot-small", "head-to-head")

@@ -17,7 +17,7 @@ from metabench import Result
 from metabench.errors import RequestError
 from metabench.plugins import load
 from metabench.publishing.reproduce import compare, reproduce
-from metabench.results.store import read_result
+from metabench.records.files import read_result
 from metabench.worker.paired import pair
 
 SUITE = """

@@ -13,10 +13,10 @@ from helpers.reports import content_in
 from helpers.results import store
 from helpers.shell import ROOT
 from helpers.submissions import errors, honest
+from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
 from metabench.records.schema import schema, stored
 from metabench.records.upgrade import upgrade
-from metabench.results.store import read_result
 
 
 def test_the_shipped_schema_is_that_of_the_records() -> None:

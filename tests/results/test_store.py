@@ -10,8 +10,9 @@ import pytest
 
 from metabench.errors import StoreError
 from metabench.records import Budget, Cell, Evaluation, Protocol, Spec, Status
+from metabench.records.files import read_result, write_json
 from metabench.records.result import Block, Result, Scores, Training, Validation
-from metabench.results.store import Store, read_result, write_json
+from metabench.results.store import Store
 
 CELL = Cell(
     suite="s", suite_version=1, algorithm=Spec("maml", {"steps": 1}), network=Spec("conv4"),

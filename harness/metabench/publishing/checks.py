@@ -20,6 +20,7 @@ import numpy as np
 from metabench import stats
 from metabench.publishing.completeness import Gaps, Standard, gaps, standards
 from metabench.records.cell import Status, digest_of
+from metabench.records.files import read_result
 from metabench.records.result import SCHEMA, Result, Training
 from metabench.records.schema import stored
 from metabench.records.upgrade import upgrade
@@ -27,7 +28,6 @@ from metabench.report.scaling import agree
 from metabench.report.summary import Summaries
 from metabench.results import cache
 from metabench.results.rows import row_of
-from metabench.results.store import read_result
 from metabench.results.table import Results
 
 SLACK = 1.02

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from metabench.errors import RequestError
 from metabench.publishing.checks import PARTIAL, Verified
+from metabench.records.files import read_result
 from metabench.report.content import Content
 from metabench.report.output import plain
-from metabench.results.store import read_result
 from metabench.results.table import Results
 from metabench.text import markdown_text
 

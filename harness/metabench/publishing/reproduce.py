@@ -13,8 +13,9 @@ from metabench import stats
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
 from metabench.records.cell import Budget, Cell, Evaluation, Protocol
+from metabench.records.files import read_result
 from metabench.records.result import Result
-from metabench.results.store import Store, read_result
+from metabench.results.store import Store
 from metabench.runner.execute import Plan, Warn, execute, silence
 from metabench.settings import complete, make
 from metabench.suite.suite import Suite

@@ -16,7 +16,18 @@ from metabench.records.cell import (
     digest_of,
     suite_folder,
 )
-from metabench.records.job import Job, Outcome
+from metabench.records.files import read_result, write_json, writing
+from metabench.records.job import Job, JobFile, JobFolder, Outcome
+from metabench.records.progress import (
+    EndEvent,
+    EvaluateEvent,
+    Event,
+    SetupEvent,
+    StartEvent,
+    TrainEvent,
+    ValidationEvent,
+    event_from_json,
+)
 from metabench.records.result import SCHEMA, Block, Result, Scores, Training, Validation
 
 __all__ = [
@@ -27,19 +38,32 @@ __all__ = [
     "Block",
     "Budget",
     "Cell",
+    "EndEvent",
+    "EvaluateEvent",
     "Evaluation",
+    "Event",
     "Facts",
     "Job",
+    "JobFile",
+    "JobFolder",
     "Outcome",
     "Protocol",
     "Result",
     "Scores",
+    "SetupEvent",
     "Spec",
     "Split",
+    "StartEvent",
     "Status",
+    "TrainEvent",
     "Training",
     "Validation",
+    "ValidationEvent",
     "Workload",
     "digest_of",
+    "event_from_json",
+    "read_result",
     "suite_folder",
+    "write_json",
+    "writing",
 ]

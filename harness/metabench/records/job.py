@@ -1,9 +1,22 @@
-"""What the runner hands to an executor, and what it gets back."""
+"""A job: one cell as a command, what the executor says of its end, and the files of its folder."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from metabench.records.cell import Cell
+from metabench.records.files import read_result, write_json
+from metabench.records.progress import Event, event_from_json
+from metabench.records.result import Result
+
+TAIL_LINES = 20
+"""How many lines of a log a result keeps."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +27,7 @@ class Job:
     wrapped by the backend; environment: variables to add; timeout: seconds, None for no limit;
     resources: "ranks", "gpus" (on each machine) and every setting of the backend (such as "threads"), for
     batch systems.
-    The command's output goes to `folder / "log"`.
+    The command's output goes to `log`.
     """
 
     id: str
@@ -27,7 +40,7 @@ class Job:
     @property
     def log(self) -> Path:
         """Where standard output and standard error of the command go."""
-        return self.folder / "log"
+        return JobFolder(self.folder).log
 
 
 @dataclass(frozen=True)
@@ -38,3 +51,115 @@ class Outcome:
     exit_code: int | None
     timed_out: bool
     seconds: float
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """What a worker has to know of its job.
+
+    components: kind → "module:qualified name" of each class that the cell names; argv: the command that
+    starts its ranks; provenance: the environment of whoever asked for the run; command: what they typed;
+    launched: when the command started, in seconds of the epoch (None: it may wait for another machine).
+    """
+
+    cell: Cell
+    components: Mapping[str, str]
+    argv: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    command: str
+    launched: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as plain JSON values; `from_json` reads it back."""
+        return {**asdict(self), "cell": self.cell.to_json()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> JobFile:
+        """Return the job that `to_json` wrote; raises KeyError or TypeError on anything else."""
+        argv, cell = tuple(document["argv"]), Cell.from_json(document["cell"])
+        return cls(**{**document, "argv": argv, "cell": cell})
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """The files that the runner, the executor and the ranks of one job leave for each other.
+
+    job.json            what to run, for the worker
+    log                 what the command prints
+    progress.jsonl      events, one a line, from rank 0
+    result.json         the result, from rank 0
+    failed-<rank>.json  the result as far as it goes, from each rank that failed, with "rank" and "time"
+    """
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """The file that names the cell and its classes."""
+        return self.path / "job.json"
+
+    @property
+    def log(self) -> Path:
+        """Where standard output and standard error of the command go."""
+        return self.path / "log"
+
+    @property
+    def progress(self) -> Path:
+        """The events of rank 0."""
+        return self.path / "progress.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """The result of a cell whose ranks all came to the end."""
+        return self.path / "result.json"
+
+    def failure(self, rank: int | str) -> Path:
+        """The file of a rank that failed."""
+        return self.path / f"failed-{rank}.json"
+
+    def write_job(self, job: JobFile) -> None:
+        """Write the job file; raises StoreError where it cannot be written."""
+        write_json(self.job, job.to_json())
+
+    def read_job(self) -> JobFile:
+        """Return what to run."""
+        return JobFile.from_json(json.loads(self.job.read_bytes()))
+
+    def write_result(self, result: Result) -> None:
+        """Write the result of the job."""
+        write_json(self.result, result.to_json())
+
+    def read_result(self) -> Result | None:
+        """Return the result of the job, None where it left none; raises StoreError on a damaged file."""
+        return read_result(self.result) if self.result.exists() else None
+
+    def write_failure(self, rank: int, result: Result) -> None:
+        """Write how this rank failed, with the time of day."""
+        write_json(self.failure(rank), {**result.to_json(), "rank": rank, "time": time.time()})
+
+    def read_failures(self) -> dict[int, Result]:
+        """Return the result of each rank that failed, the earliest first; raises on damaged files."""
+        failures = []
+        for path in self.path.glob(self.failure("*").name):
+            document = json.loads(path.read_bytes())
+            failures.append((float(document["time"]), int(document["rank"]), read_result(path)))
+        return {rank: result for _, rank, result in sorted(failures, key=lambda failure: failure[0])}
+
+    def append_event(self, event: Event) -> None:
+        """Add an event to the progress file; closing it each time lets other machines see it soon."""
+        with self.progress.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event.to_json()) + "\n")
+
+    def read_events(self, start: int = 0) -> Iterator[tuple[Event, int]]:
+        """Yield the events in whole lines from byte `start` on, each with the byte after it.
+
+        Lines that hold no event are left out: a worker that is killed may leave half of one.
+        """
+        with suppress(OSError), self.progress.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                start += len(line)
+                with suppress(ValueError, KeyError, TypeError, AttributeError):
+                    yield event_from_json(json.loads(line)), start

@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
+from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
-from metabench.records.row import Row, UnreadableFile
-from metabench.results.rows import KEYS, ROW_VERSION, row_of
-from metabench.results.store import read_result
+from metabench.records.row import Row
+from metabench.records.row import UnreadableFile
+from metabench.results.rows import KEYS
+from metabench.results.rows import ROW_VERSION
+from metabench.results.rows import row_of
 
 SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""

@@ -2,24 +2,22 @@
 
 <results>/<suite>-v<version>/<cell id>.json     the result of the cell
 <results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
-<results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed: job.json, log, progress.jsonl
+<results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed; see `metabench.records.JobFolder`
 """
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from metabench.errors import StoreError
 from metabench.records.cell import Cell
+from metabench.records.files import read_result, write_json, writing
+from metabench.records.job import JobFolder
 from metabench.records.result import Result
 
 
@@ -44,7 +42,7 @@ class Store:
         return result
 
     def finished(self, cell: Cell) -> Result | None:
-        """The stored result, where no later run has to try the cell again."""
+        """The stored result, where no later run tries the cell again."""
         result = self.get(cell)
         return result if result is not None and replace(result, cell=cell).final else None
 
@@ -72,22 +70,26 @@ class Store:
             os.replace(path, target)
         return target
 
-    def job_folder(self, cell: Cell) -> Path:
-        """An empty folder for the job of this cell."""
-        folder = self.folder / "jobs" / cell.id
-        with writing(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+    def job_folder(self, cell: Cell) -> JobFolder:
+        """The folder of the last job of this cell, which may not exist."""
+        return JobFolder(self.folder / "jobs" / cell.id)
+
+    def make_job_folder(self, cell: Cell) -> JobFolder:
+        """Make an empty folder for a job of this cell."""
+        folder = self.job_folder(cell)
+        with writing(folder.path):
+            shutil.rmtree(folder.path, ignore_errors=True)
+            folder.path.mkdir(parents=True)
         return folder
 
     def log(self, cell: Cell) -> Path | None:
         """The log of this cell's last job, where it was kept."""
-        path = self.folder / "jobs" / cell.id / "log"
+        path = self.job_folder(cell).log
         return path if path.exists() else None
 
     def clear_job(self, cell: Cell) -> None:
-        """Removes what the job of this cell left."""
-        shutil.rmtree(self.folder / "jobs" / cell.id, ignore_errors=True)
+        """Remove the folder of this cell's job."""
+        shutil.rmtree(self.job_folder(cell).path, ignore_errors=True)
         jobs = self.folder / "jobs"
         if jobs.is_dir() and not any(jobs.iterdir()):
             jobs.rmdir()
@@ -95,46 +97,3 @@ class Store:
     def paths(self) -> Iterator[Path]:
         """The files of this suite's results, in the order of their names."""
         return iter(sorted(self.folder.glob("*.json")))
-
-
-def read_result(path: Path) -> Result:
-    """The result in this file; raises StoreError naming the file and what is wrong with it."""
-    try:
-        return Result.from_json(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = "truncated, or no JSON" if isinstance(error, json.JSONDecodeError) else f"no result: {error}"
-        raise StoreError(f"{path}: {what}") from error
-
-
-def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: None) -> None:
-    """Writes JSON to `path` by atomic rename: a reader sees the old file or the whole new one.
-
-    before: called when the new file is complete on disk, right before it takes its place. Raises
-    StoreError where it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        try:
-            with open(part, "w", encoding="utf-8") as file:
-                json.dump(content, file, separators=(",", ":"), allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            before()
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block, which writes `path`, into a StoreError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = "the disk is full; free some space and run the same command again"
-        else:
-            what = error.strerror or str(error)
-        raise StoreError(f"{path}: cannot be written: {what}. Earlier results are intact.") from error

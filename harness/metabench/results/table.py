@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.axes import values_of
+from metabench.records.files import read_result
 from metabench.records.result import Result
 from metabench.records.row import Row, UnreadableFile
 from metabench.results import cache as index
 from metabench.results import rows
 from metabench.results.rows import AXES
-from metabench.results.store import read_result
 
 if TYPE_CHECKING:
     import pandas as pd

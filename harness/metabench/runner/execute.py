@@ -24,9 +24,10 @@ from metabench.folders import file_digest
 from metabench.plugins import Registry, load
 from metabench.records.axes import parse_spec, select
 from metabench.records.cell import Cell, Spec, Status
+from metabench.records.files import writing
 from metabench.records.job import Outcome
 from metabench.records.result import Result
-from metabench.results.store import Store, writing
+from metabench.results.store import Store
 from metabench.runner.jobs import Jobs, now
 from metabench.settings import complete, make
 from metabench.suite.suite import Suite, read
@@ -189,7 +190,7 @@ def _run(plan: Plan, warn: Warn) -> dict[str, Result]:
             runnable.append(cell)
         else:
             fresh[cell.digest] = _stored(plan, Result(cell, Status.SKIPPED, reason, started=now(), **here))
-    with jobs.watched(), closing(_ends(plan, jobs, runnable, warn)) as ends:
+    with jobs.watch(), closing(_ends(plan, jobs, runnable, warn)) as ends:
         for result in ends:
             fresh[result.cell.digest] = _stored(plan, result)
             if not result.bad:
@@ -206,10 +207,10 @@ def _ends(plan: Plan, jobs: Jobs, cells: Sequence[Cell], warn: Warn) -> Generato
     """A result for each job that the executor says has ended; closing it ends what still runs."""
     name = plan.executor.name
     executor: Executor = make(plan.registry.find("executor", name).cls, plan.executor.settings)
-    ends = executor.run(jobs.prepared(cells))
+    ends = executor.run(jobs.prepare(cells))
     try:
         for outcome in ends:
-            result = jobs.ended(outcome) if isinstance(outcome, Outcome) else None
+            result = jobs.finish(outcome) if isinstance(outcome, Outcome) else None
             if result is None:
                 warn(f"executor {name!r} gave {outcome!r}, which is no outcome of a running job: passed over")
             else:

@@ -1,38 +1,35 @@
-"""Which rank of a cell fell first, and its last lines: read from what the ranks and torchrun left. No torch.
+"""Finds the rank of a cell that failed first, from the files of the ranks and the summary of torchrun.
 
-A rank that fails writes `failed-<rank>.json`. A rank that is killed stands in torchrun's summary alone, and
-one that hangs nowhere: the others say that they waited for it.
+A rank that fails writes a file. Of a rank that is killed, only torchrun's summary tells; of one that hangs,
+only the other ranks, which waited for it.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
+from metabench.records.job import TAIL_LINES, JobFolder
 from metabench.records.result import Result
-from metabench.results.store import read_result
 
-TAIL_LINES = 20
 RANK_PREFIX = "[rank ${rank}]:"
-"""What stands before each line of a rank in the log of its cell."""
+"""The beginning of each line that a rank prints, in the log of its cell."""
 
 GREETING = "[Gloo] Rank "
-"""What torch 2.9 prints when ranks have met."""
+"""The beginning of what torch 2.9 prints once ranks are connected."""
 
-WAITED = (
+LOST_ANOTHER_RANK = (
     "Timed out waiting", "Connection closed by peer", "Connection reset by peer", "Broken pipe",
 )  # fmt: skip
-"""What a rank says that lost another one (gloo)."""
+"""The errors of gloo in a rank that waited for another one."""
 
 
 @dataclass(frozen=True)
-class Fallen:
-    """The end of a cell's ranks: what the first one to fall wrote, if it did, why it fell, its last lines."""
+class RankFailure:
+    """The first rank of a cell to fail: the reason, its last lines, and its result where it wrote one."""
 
     reason: str
     log_tail: tuple[str, ...]
@@ -40,21 +37,25 @@ class Fallen:
     signal: str | None = None
 
 
-def fallen(folder: Path, log: str, ranks: int) -> Fallen | None:
-    """How the cell in this job folder fell; None where neither a rank nor torchrun wrote anything of it.
+def find_rank_failure(folder: JobFolder, log: str, ranks: int) -> RankFailure | None:
+    """Return the failure of the first rank; None where neither a rank nor torchrun wrote down any.
 
     log: what the command printed; ranks: how many there are, over all machines.
     """
-    told = _told(folder)
-    waiting = {rank: one for rank, one in told.items() if any(words in one.reason for words in WAITED)}
-    own = [rank for rank in told if rank not in waiting]
+    failures = folder.read_failures()
+    waiting = {
+        rank: result
+        for rank, result in failures.items()
+        if any(words in result.reason for words in LOST_ANOTHER_RANK)
+    }
+    own = [rank for rank in failures if rank not in waiting]
     rank, exit_code = _root_cause(log) or (None, 0)
-    if rank is not None and rank not in told and exit_code != -signal.SIGTERM:
-        return _ended(rank, exit_code, log)
+    if rank is not None and rank not in failures and exit_code != -signal.SIGTERM:
+        return _killed(rank, exit_code, log)
     if own:
-        return _failed(own[0], told[own[0]], log, ranks)
+        return _failed(own[0], failures[own[0]], log, ranks)
     if waiting:
-        return _waited(waiting, log, ranks)
+        return _did_not_answer(waiting, log, ranks)
     return None
 
 
@@ -69,19 +70,10 @@ def signal_name(exit_code: int | None) -> str | None:
 
 
 def last_lines(log: str, rank: int) -> tuple[str, ...]:
-    """What this rank printed last, without gloo's greeting."""
+    """Return the last lines that this rank printed, without gloo's greeting."""
     prefix = Template(RANK_PREFIX).substitute(rank=rank)
     lines = [line.removeprefix(prefix) for line in log.splitlines() if line.startswith(prefix)]
     return tuple([line for line in lines if not line.startswith(GREETING)][-TAIL_LINES:])
-
-
-def _told(folder: Path) -> dict[int, Result]:
-    """What each rank that failed wrote, the first one first."""
-    found = []
-    for path in folder.glob("failed-*.json"):
-        told = json.loads(path.read_bytes())
-        found.append((float(told["time"]), int(told["rank"]), read_result(path)))
-    return {rank: result for _, rank, result in sorted(found, key=lambda one: one[0])}
 
 
 def _root_cause(log: str) -> tuple[int, int] | None:
@@ -91,25 +83,25 @@ def _root_cause(log: str) -> tuple[int, int] | None:
     return (int(entry[1]), int(entry[2])) if entry else None
 
 
-def _ended(rank: int, exit_code: int, log: str) -> Fallen:
+def _killed(rank: int, exit_code: int, log: str) -> RankFailure:
     name = signal_name(exit_code)
     how = f"was ended by {name}" if name else f"ended with exit status {exit_code} and left no result"
-    return Fallen(f"rank {rank} {how}", last_lines(log, rank), signal=name)
+    return RankFailure(f"rank {rank} {how}", last_lines(log, rank), signal=name)
 
 
-def _failed(rank: int, result: Result, log: str, ranks: int) -> Fallen:
+def _failed(rank: int, result: Result, log: str, ranks: int) -> RankFailure:
     named = ranks > 1 and not result.status.agreed
     reason = result.reason + (f" (rank {rank})" if named else "")
-    return Fallen(reason, result.log_tail or last_lines(log, rank), result)
+    return RankFailure(reason, result.log_tail or last_lines(log, rank), result)
 
 
-def _waited(waiting: Mapping[int, Result], log: str, ranks: int) -> Fallen:
+def _did_not_answer(waiting: Mapping[int, Result], log: str, ranks: int) -> RankFailure:
     first, result = next(iter(waiting.items()))
     absent = [rank for rank in range(ranks) if rank not in waiting]
     if not absent:
         return _failed(first, result, log, ranks)
     reason = f"{_names(absent)} did not answer: {result.reason} (rank {first})"
-    return Fallen(reason, last_lines(log, absent[0]) or result.log_tail, result)
+    return RankFailure(reason, last_lines(log, absent[0]) or result.log_tail, result)
 
 
 def _names(ranks: Sequence[int]) -> str:

@@ -12,7 +12,6 @@ import time
 STARTED = time.time()
 
 import faulthandler  # noqa: E402 - the clock above starts before the imports
-import json  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
@@ -21,6 +20,7 @@ from pathlib import Path  # noqa: E402
 
 import psutil  # noqa: E402
 
+from metabench.records.job import JobFolder  # noqa: E402
 from metabench.worker.cell import Work  # noqa: E402
 
 IMPORTED = time.time()
@@ -28,13 +28,13 @@ IMPORTED = time.time()
 
 def main(argv: list[str]) -> int:
     """Run the job in this file; return the exit status."""
-    job_file = Path(argv[0])
-    job = json.loads(job_file.read_text(encoding="utf-8"))
+    folder = JobFolder(Path(argv[0]).parent)
+    job = folder.read_job()
     _end_with_parent()
     if "RANK" in os.environ and hasattr(faulthandler, "register"):  # absent on Windows
         # a rank that hangs prints its stack when torchrun ends it, after the others timed out
         faulthandler.register(signal.SIGTERM, chain=True)
-    work = Work(job, job_file.parent, STARTED, IMPORTED)
+    work = Work(job, folder, STARTED, IMPORTED)
     try:
         return work.run()
     except Exception as error:

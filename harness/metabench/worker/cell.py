@@ -6,15 +6,11 @@ The worker imports the component classes that its job names and no other plugin.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,10 +22,13 @@ from metabench.device.exchange import sum_over_ranks
 from metabench.device.memory import out_of_memory
 from metabench.engine.lift import Lifted
 from metabench.errors import CellEnd, DataError
-from metabench.records.cell import Cell, Spec, Status
+from metabench.records.cell import Spec
+from metabench.records.cell import Status
+from metabench.records.job import JobFile
+from metabench.records.job import JobFolder
+from metabench.records.job import TAIL_LINES
+from metabench.records.progress import Event
 from metabench.records.result import Result
-from metabench.results.store import write_json
-from metabench.runner.rank_failures import TAIL_LINES
 from metabench.worker.cell_run import CellRun, build, draw, trains
 from metabench.worker.clock import EnergyClock
 from metabench.worker.disturbance import disturbances, measure_machine
@@ -42,21 +41,19 @@ from metabench.worker.training import train
 class Work:
     """The steps of one job, and what has been measured when one of them fails."""
 
-    def __init__(self, job: Mapping[str, Any], folder: Path, started: float, imported: float) -> None:
+    def __init__(self, job: JobFile, folder: JobFolder, started: float, imported: float) -> None:
         self.job, self.folder = job, folder
         self.host = host.host()  # before a backend binds this process to some of its cores
-        cell = Cell.from_json(job["cell"])
-        launched = job["launched"] or psutil.Process().create_time()
+        launched = job.launched or psutil.Process().create_time()
         start = max(0.0, started - launched)
         self.result = Result(
-            cell=cell,
+            cell=job.cell,
             status=Status.FAILED,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            command=job["command"],
+            command=job.command,
             setup={"start": start, "import": imported - started},
         )
         self.rank = int(os.environ.get("RANK", "0"))
-        self.progress = (folder / "progress.jsonl").open("a", encoding="utf-8") if self.rank == 0 else None
         self.cell_run: CellRun | None = None
 
     def run(self) -> int:
@@ -64,7 +61,7 @@ class Work:
         backend: Backend = self._make_component("backend", self.result.cell.backend)
         with backend.open() as device:
             self.rank = device.rank
-            environment = host.describe(self.job["provenance"], self.host, device.environment())
+            environment = host.describe(self.job.provenance, self.host, device.environment())
             self._note(environment=environment)
             before = measure_machine(device)
             self._measure(device)
@@ -74,7 +71,7 @@ class Work:
                 notes=disturbances(before, after),
             )
             if device.rank == 0:
-                write_json(self.folder / "result.json", replace(self.result, status=Status.OK).to_json())
+                self.folder.write_result(replace(self.result, status=Status.OK))
         return 0
 
     def _measure(self, device: Device) -> None:
@@ -105,11 +102,10 @@ class Work:
     def _make_component(self, kind: str, spec: Spec) -> Any:
         return make_component(self.job, kind, spec)
 
-    def emit(self, event: Mapping[str, Any]) -> None:
+    def emit(self, event: Event) -> None:
         """Add an event to the progress file, which the parent reads."""
-        if self.progress is not None:
-            self.progress.write(json.dumps(event) + "\n")
-            self.progress.flush()
+        if self.rank == 0:
+            self.folder.append_event(event)
 
     def _note(self, **measured: Any) -> None:
         self.result = replace(self.result, **measured)
@@ -127,10 +123,8 @@ class Work:
             text = "".join(traceback.format_exception(error))
             print(text, file=sys.stderr, flush=True)
             tail = text.rstrip().splitlines()[-TAIL_LINES:]
-        document = replace(self.result, status=status, reason=reason, log_tail=tuple(tail)).to_json()
-        write_json(
-            self.folder / f"failed-{self.rank}.json", {**document, "rank": self.rank, "time": time.time()}
-        )
+        self._note(status=status, reason=reason, log_tail=tuple(tail))
+        self.folder.write_failure(self.rank, self.result)
 
 
 def _status(error: Exception) -> Status:

@@ -12,12 +12,13 @@ from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner,
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.records.cell import Batches, Cell, Spec, Workload
+from metabench.records.progress import Event, SetupEvent
 from metabench.records.result import Training
 
 LABELLED_MICRO_BATCH = 64
 """Examples of a micro-batch that `Learner.finish` reads, where the cell trains on no micro-batches itself."""
 
-Emit = Callable[[Mapping[str, Any]], None]
+Emit = Callable[[Event], None]
 """Writes one progress event."""
 
 MakeComponent = Callable[[str, Spec], Any]
@@ -50,7 +51,7 @@ def build(
     cell: Cell, make_component: MakeComponent, device: Device, emit: Emit = lambda event: None
 ) -> CellRun:
     """Load the data and build the learner of a cell; the cell's seed decides the initial weights."""
-    emit({"kind": "setup"})
+    emit(SetupEvent())
     keep_freed_memory()
     started = device.clock()
     dataset: Dataset = make_component("dataset", cell.dataset)

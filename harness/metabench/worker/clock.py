@@ -14,6 +14,7 @@ from metabench.device.device import Device
 from metabench.device.exchange import sum_over_ranks
 from metabench.errors import Diverged
 from metabench.records.cell import Budget
+from metabench.records.progress import TrainEvent
 from metabench.records.result import Block
 from metabench.worker.cell_run import CellRun
 
@@ -117,10 +118,8 @@ class BlockClock:
         seconds_left = (budget.steps - step - 1) * step_seconds
         if budget.seconds:
             seconds_left = min(seconds_left, budget.seconds - self.run.training.seconds)
-        self.run.emit(
-            {"kind": "train", "step": step + 1, "steps": budget.steps, "loss": loss,
-             "tasks_per_second": budget.tasks / step_seconds, "seconds_left": max(0.0, seconds_left)}
-        )  # fmt: skip
+        rate = budget.tasks / step_seconds
+        self.run.emit(TrainEvent(step + 1, budget.steps, loss, rate, max(0.0, seconds_left)))
 
 
 class EnergyClock:

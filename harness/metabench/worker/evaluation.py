@@ -12,6 +12,7 @@ import torch
 from metabench.contracts import Source
 from metabench.errors import Diverged
 from metabench.records.cell import Evaluation, Protocol, Split
+from metabench.records.progress import EvaluateEvent
 from metabench.records.result import Scores
 from metabench.worker.cell_run import CellRun, share
 
@@ -81,7 +82,7 @@ def score_tasks(run: CellRun, split: Split, count: int, steps: int | None = None
         numbers = range(start, min(start + evaluation.batch, mine.stop))
         _score_batch(run, split, numbers, steps, own)
         if split == "test":
-            run.emit({"kind": "evaluate", "done": numbers.stop - mine.start, "tasks": len(mine)})
+            run.emit(EvaluateEvent(numbers.stop - mine.start, len(mine)))
     return ScoredTasks(
         per_task=_joined(device.gather(own.per_task)),
         adapt_seconds=_joined(device.gather(own.adapt_seconds)),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metabench.errors import Diverged, Skip
+from metabench.records.progress import ValidationEvent
 from metabench.records.result import Training, Validation
 from metabench.worker.cell_run import CellRun, draw, share, trains, units
 from metabench.worker.clock import BlockClock, EnergyClock
@@ -104,7 +105,7 @@ def _validate(run: CellRun, step: int) -> bool:
     seconds = run.device.clock() - started
     validation = Validation(step, run.training.seconds, mean, _half_width(scores))
     run.training = _with_validation(run.training, validation, seconds, best, reached)
-    run.emit({"kind": "validation", "step": step, "mean": mean, "half_width": validation.half_width})
+    run.emit(ValidationEvent(step, mean, validation.half_width))
     return run.device.agree(reached)
 
 

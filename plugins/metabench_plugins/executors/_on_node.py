@@ -13,8 +13,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from metabench.records.files import write_json
 from metabench.records.job import Job
-from metabench.results.store import write_json
 from metabench_plugins.executors.local import Local
 
 ORDER, ENDED = "order.json", "ended.json"

@@ -20,8 +20,9 @@ from helpers.results import made_cell
 from helpers.shell import ROOT, Shell
 from metabench.errors import SettingError
 from metabench.records.cell import Status
+from metabench.records.job import JobFolder
 from metabench.records.result import Result
-from metabench.runner.rank_failures import GREETING, fallen
+from metabench.runner.rank_failures import GREETING, find_rank_failure
 from metabench.settings import make
 from metabench_plugins.backends._torchrun import loopback
 from metabench_plugins.backends.cpu_ranks import CpuRanks
@@ -152,18 +153,20 @@ def test_rank_that_falls_is_named_with_its_own_last_lines_and_no_rank_is_left(sh
 
 
 def test_killed_rank_after_one_that_raised_is_not_the_cause(tmp_path: Path) -> None:
-    raised = Result(CELL, Status.FAILED, "ValueError: broken", ("ValueError: broken",)).to_json()
-    (tmp_path / "failed-0.json").write_text(json.dumps({**raised, "rank": 0, "time": 1.0}))
+    raised = Result(CELL, Status.FAILED, "ValueError: broken", ("ValueError: broken",))
+    JobFolder(tmp_path).write_failure(0, raised)
     log = SUMMARY.format(first=(0, 1), second=(1, -9))
 
-    found = fallen(tmp_path, log, ranks=2)
+    found = find_rank_failure(JobFolder(tmp_path), log, ranks=2)
 
     assert found is not None
     assert (found.reason, found.signal) == ("ValueError: broken (rank 0)", None)
 
 
 def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
-    found = fallen(tmp_path, "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2)
+    found = find_rank_failure(
+        JobFolder(tmp_path), "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2
+    )
 
     assert found is not None
     assert found.reason == "rank 1 ended with exit status 3 and left no result"
@@ -171,10 +174,10 @@ def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
 
 
 def test_several_ranks_that_do_not_answer_are_named(tmp_path: Path) -> None:
-    waited = Result(CELL, Status.FAILED, "RuntimeError: Timed out waiting 5000ms").to_json()
-    (tmp_path / "failed-1.json").write_text(json.dumps({**waited, "rank": 1, "time": 1.0}))
+    waited = Result(CELL, Status.FAILED, "RuntimeError: Timed out waiting 5000ms")
+    JobFolder(tmp_path).write_failure(1, waited)
 
-    found = fallen(tmp_path, SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
+    found = find_rank_failure(JobFolder(tmp_path), SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
 
     assert found is not None
     assert found.reason == "ranks 0, 2 did not answer: RuntimeError: Timed out waiting 5000ms (rank 1)"

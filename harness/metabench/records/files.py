@@ -1,0 +1,57 @@
+"""Files of results and jobs: written whole or not at all, read with errors that name the file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metabench.errors import StoreError
+from metabench.records.result import Result
+
+
+def read_result(path: Path) -> Result:
+    """Return the result in this file; raises StoreError naming the file and what is wrong with it."""
+    try:
+        return Result.from_json(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = "truncated, or no JSON" if isinstance(error, json.JSONDecodeError) else f"no result: {error}"
+        raise StoreError(f"{path}: {what}") from error
+
+
+def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: None) -> None:
+    """Write JSON to `path` by atomic rename: a reader sees the old file or the whole new one.
+
+    before: called when the new file is complete on disk, right before it takes its place. Raises
+    StoreError where it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            with open(part, "w", encoding="utf-8") as file:
+                json.dump(content, file, separators=(",", ":"), allow_nan=False)
+                file.flush()
+                os.fsync(file.fileno())
+            before()
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes `path`, into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = "the disk is full; free some space and run the same command again"
+        else:
+            what = error.strerror or str(error)
+        raise StoreError(f"{path}: cannot be written: {what}. Earlier results are intact.") from error
