@@ -111,7 +111,7 @@ def test_gpu_tells_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch)
     meter = Nvml("GPU-1")
 
     assert meter.joules() == {"nvml": 7.5}
-    told = meter.look(own=[os.getpid(), 1])
+    told = meter.read(own=[os.getpid(), 1])
     assert told == {
         "sm_mhz": 1_980, "memory_mhz": 1_980, "throttled": ["power cap"], "other_processes": 1
     }  # fmt: skip
@@ -136,11 +136,11 @@ def test_gpu_that_was_held_back_during_the_cell_is_throttled_though_it_is_idle_a
     meter = Nvml("GPU-1")
 
     now[0], held[0], held[1] = 100.0, 3.0, 0.5  # 3 % and 0.5 % of the time
-    during = meter.look(own=[])
+    during = meter.read(own=[])
     now[0] = 200.0
 
     assert during["throttled"] == ["power cap"]
-    assert meter.look(own=[])["throttled"] == []
+    assert meter.read(own=[])["throttled"] == []
 
 
 def test_newer_and_older_bindings_without_a_function_leave_its_figure_out(
@@ -155,10 +155,10 @@ def test_newer_and_older_bindings_without_a_function_leave_its_figure_out(
         delattr(older, f"nvmlDeviceGet{name}")
 
     monkeypatch.setitem(sys.modules, "pynvml", newer)
-    assert Nvml("GPU-1").look(own=[]) == {"watts": 70.0, "throttled": ["hardware thermal limit"]}
+    assert Nvml("GPU-1").read(own=[]) == {"watts": 70.0, "throttled": ["hardware thermal limit"]}
     assert Nvml("GPU-1").joules() == {}
     monkeypatch.setitem(sys.modules, "pynvml", older)
-    assert Nvml("GPU-1").look(own=[]) == {"watts": 70.0}
+    assert Nvml("GPU-1").read(own=[]) == {"watts": 70.0}
 
 
 def test_gpu_that_does_not_tell_and_one_without_library_have_no_column(
@@ -171,7 +171,7 @@ def test_gpu_that_does_not_tell_and_one_without_library_have_no_column(
 
     for meter in (silent, absent):
         assert meter.joules() == {}
-        assert meter.look(own=[]) == {}
+        assert meter.read(own=[]) == {}
         assert meter.driver() is None
 
 
@@ -183,7 +183,7 @@ def test_in_a_container_nobody_is_called_another_process(monkeypatch: pytest.Mon
         fake_nvml(Init=None, DeviceGetHandleByUUID="h", DeviceGetComputeRunningProcesses=strangers),
     )
 
-    assert "other_processes" not in Nvml("GPU-1").look(own=[1])
+    assert "other_processes" not in Nvml("GPU-1").read(own=[1])
 
 
 def test_only_reasons_that_slow_the_clock_are_throttling() -> None:

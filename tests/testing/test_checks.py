@@ -190,10 +190,10 @@ def test_fault_of_a_backend_is_told(fault: str, said: str) -> None:
     ],
 )
 def test_fault_of_a_device_is_told(fault: str, said: str) -> None:
-    from metabench.testing.backend_probe import faults
+    from metabench.testing.backend_probe import violations
 
-    told = list(faults(broken.FaultyDevice(fault), 1))
-    assert any(said in one for one in told), told
+    messages = list(violations(broken.FaultyDevice(fault), 1))
+    assert any(said in message for message in messages), messages
 
 
 def test_fault_of_a_device_reaches_the_author_through_the_backend() -> None:

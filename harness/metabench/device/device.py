@@ -1,6 +1,6 @@
-"""The device that a worker computes on, and the ranks that it shares the work with.
+"""The device that a worker computes on, and its exchange with the other ranks of the cell.
 
-`Device` as it stands computes on the CPU, alone or as one of several ranks; other backends derive from it.
+`Device` itself computes on the CPU, alone or as a rank of several; other backends derive from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Device:
     """Where tensors live (`torch`), their float type (`dtype`), this process's `rank` and the `world_size`.
 
     ranks: the ranks that share the work, None for one process alone; autocast: the type that products are
-    computed in under `numerics()`, None for `dtype`; facts: what `environment` tells beside its own.
+    computed in under `numerics()`, None for `dtype`; facts: further entries of `environment`.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class Device:
         self._autocast = autocast
         self._facts = dict(facts or {})
         self._share = CpuShare(family=ranks is not None)
-        self._rapl = Rapl() if self.local_rank == 0 else None  # it meters a whole machine: one rank reads it
+        # RAPL measures a whole machine: one rank reads it
+        self._rapl = Rapl() if self.local_rank == 0 else None
 
     def __enter__(self) -> Device:
         return self
@@ -59,79 +60,79 @@ class Device:
         self.close(None if isinstance(error, CellEnd) else error)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Leaves the ranks and frees the device; error: what ended this rank, where it did not end well."""
+        """Leave the ranks and free the device; error: what this rank failed with, None where it succeeded."""
         if self.ranks is not None:
             self.ranks.close(error)
 
     def synchronize(self) -> None:
-        """Waits until everything queued on the device has run."""
+        """Wait until everything queued on the device has run."""
 
     def clock(self) -> float:
-        """Seconds of a monotonic clock, read when everything queued on the device has run."""
+        """Return the seconds of a monotonic clock, read when everything queued on the device has run."""
         self.synchronize()
         return time.perf_counter()
 
     def moment(self) -> Any:
-        """A moment in the device's queue of work, noted without waiting; see `seconds_between`."""
+        """Return a moment in the device's queue of work, without waiting for it; see `seconds_between`."""
         return time.perf_counter()
 
     def seconds_between(self, moments: Sequence[Any]) -> list[float]:
-        """Seconds from each moment to the next one, when everything queued before the last has run."""
+        """Return the seconds from each moment to the next one, once the last one has happened."""
         return [later - earlier for earlier, later in pairwise(moments)]
 
     def numerics(self) -> AbstractContextManager[Any]:
-        """The context in which the learner computes: autocast for a backend of that precision.
+        """Return the context in which the learner computes: autocast for a backend of that precision.
 
-        Autocast keeps no copies of the weights: it would keep the first ones until this context is left, so
-        that a learner which trains in it would go on with the weights that it started from.
+        Autocast caches no converted weights: it would keep the first ones until this context is left, so that
+        a learner which trains in it would keep computing with its initial weights.
         """
         if self._autocast is None:
             return nullcontext()
         return torch.autocast(self.torch.type, dtype=self._autocast, cache_enabled=False)
 
     def average_gradients(self, parameters: Sequence[Tensor], weight: float) -> None:
-        """Replaces each `.grad` by the weighted sum over ranks; the weights of all ranks add up to 1."""
+        """Replace each `.grad` by the weighted sum over ranks; the weights of all ranks add up to 1."""
         if self.ranks is not None:
             self.ranks.average_gradients(parameters, weight)
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """Each rank's values, in the order of the ranks, on every rank."""
+        """Return each rank's values, in the order of the ranks, on every rank."""
         if self.ranks is None:
             return [[float(value) for value in values]]
         return self.ranks.gather(values)
 
     def slowest(self, seconds: float) -> float:
-        """The largest of all ranks' `seconds`, on every rank."""
+        """Return the largest of all ranks' `seconds`, on every rank."""
         return seconds if self.ranks is None else self.ranks.slowest(seconds)
 
     def agree(self, flag: bool) -> bool:
-        """Rank 0's `flag`, on every rank, so that all of them take the same turn."""
+        """Return rank 0's `flag` on every rank, so that all of them take the same branch."""
         return flag if self.ranks is None else self.ranks.agree(flag)
 
     def peak_memory(self) -> dict[str, float]:
-        """Peak bytes of this rank: "host" (resident), and "device" where the device has its own memory."""
+        """Return this rank's peak bytes: "host" (resident), and "device" if the device has its own memory."""
         return {"host": float(peak_resident_bytes())}
 
     def forget_peak_memory(self) -> None:
-        """Lets `peak_memory` count the device's own memory from here on; the host's is counted throughout."""
+        """Reset the peak of the device's own memory; the peak of the host's remains."""
 
     def energy(self) -> dict[str, float]:
-        """Joules since the device was opened, by the name of the meter; empty where none can be read."""
+        """Return the joules since the device was opened, by meter; empty where no meter can be read."""
         return self._rapl.joules() if self._rapl else {}
 
     def condition(self) -> dict[str, Any]:
-        """Clocks, load, throttle reasons and what other processes took since the call before.
+        """Return the clocks, the load, throttle reasons, and the load of other processes since the last call.
 
         "cpu_mhz": mean clock of the cores; "load_1min": the system's load average; "others_cores": cores
-        that other processes kept busy, "stolen_cores": cores that the hypervisor gave to others, both as
-        means since the call before this one. A figure that cannot be read is absent.
+        that other processes kept busy; "stolen_cores": CPU steal, in cores; both are means since the last
+        call. A figure that cannot be read is absent.
         """
-        return self._share.look()
+        return self._share.read()
 
     def environment(self) -> dict[str, Any]:
-        """What a reader must know of this device: its name, driver, threads, number format, switches."""
+        """Describe this device: its name, threads, number format and switches of numerics."""
         cudnn: Any = torch.backends.cudnn  # torch declares no types for it
-        told = {
+        description = {
             "device": str(self.torch),
             "dtype": str(self.dtype).removeprefix("torch."),
             "autocast": str(self._autocast).removeprefix("torch.") if self._autocast else None,
@@ -143,9 +144,9 @@ class Device:
             "energy_meters": sorted(self.energy()),
         }
         if self.ranks is not None:
-            told["ranks"] = self.world_size
-            told["communication"] = self.ranks.backend
-        return told | self._facts
+            description["ranks"] = self.world_size
+            description["communication"] = self.ranks.backend
+        return description | self._facts
 
 
 def _float32_products() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a reader must know of where a number was made: versions, machine, git state. No torch here."""
+"""Where a number was measured: versions, processor, name of the machine, git state. No torch here."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import psutil
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 WITH_GPUS = "-with-"
-"""Stands in a machine's name between the host's and that of its GPUs."""
+"""Joins the name of a host and that of its GPUs to the name of a machine."""
 PACKAGES = ("metabench", "torch", "numpy", "learn2learn")
 
 
 def provenance() -> dict[str, Any]:
-    """What the process that asks for a run says of its results: where it runs itself, and the git state."""
+    """Describe the process that starts a run: its host, and the git state."""
     return {**host(), "git": _git_state()}
 
 
 def host() -> dict[str, Any]:
-    """Versions, processor, memory and name of the machine that this process runs on."""
+    """Return versions, processor, memory and name of the machine that this process runs on."""
     return {
         "packages": _versions(PACKAGES),
         "python": platform.python_version(),
@@ -43,23 +43,23 @@ def host() -> dict[str, Any]:
 def describe(
     provenance: Mapping[str, Any], host: Mapping[str, Any], device: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The environment of one result: the run's provenance, but the worker's own host, its device, the load.
+    """Return the environment of a result: the run's provenance, the worker's own host, its device, the load.
 
-    Where the device is a GPU, the machine's name has the GPUs in it ("…-16-cores-with-1-nvidia-h100"): other
-    GPUs make another machine. A name that METABENCH_MACHINE gave stays as it is.
+    Where the device is a GPU, the machine's name includes the GPUs ("…-16-cores-with-1-nvidia-h100"): with
+    other GPUs it is another machine. A name from METABENCH_MACHINE stays as it is.
     """
-    told = {**provenance, **host, **device}
-    told["load_at_start"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    environment = {**provenance, **host, **device}
+    environment["load_at_start"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     name = host.get("machine")
     if device.get("gpu") and name == _machine(host.get("processor"), host.get("cores")):
-        told["machine"] = name + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
-    return told
+        environment["machine"] = name + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
+    return environment
 
 
 def machine() -> str:
-    """A short name for machines of this make, fit for a folder; METABENCH_MACHINE replaces it."""
-    given = os.environ.get("METABENCH_MACHINE")
-    return _name(given) if given else _machine(processor(), usable_cores())
+    """Return a short name for machines of this model, fit for a folder; METABENCH_MACHINE replaces it."""
+    name = os.environ.get("METABENCH_MACHINE")
+    return _name(name) if name else _machine(processor(), usable_cores())
 
 
 def _machine(processor: Any, cores: Any) -> str:
@@ -71,7 +71,7 @@ def _name(text: str) -> str:
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may run on, after affinity and the container's CPU quota."""
+    """Return how many physical cores this process may use, after affinity and the container's CPU quota."""
     logical = psutil.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     physical = psutil.cpu_count(logical=False) or logical
@@ -88,7 +88,7 @@ def _quota(logical: int) -> int:
 
 @cache
 def processor() -> str:
-    """The processor's own name."""
+    """Return the name of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -99,17 +99,17 @@ def processor() -> str:
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git_state() -> str | None:
-    """The commit of the checkout that metabench runs from, with "+changes" where it has some."""
+    """The commit of the checkout that metabench runs from, with "+changes" if there are uncommitted ones."""
     folder = Path(__file__).parent.parent
     if "site-packages" in folder.parts:
         return None
@@ -121,5 +121,5 @@ def _git_state() -> str | None:
 
 
 def command_line() -> str:
-    """The command that started this process, with the paths of the interpreter left out."""
+    """Return the command that started this process, without the path of its program."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

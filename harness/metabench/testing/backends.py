@@ -1,4 +1,4 @@
-"""`check_backend`: opened as a worker opens it, in its own processes, and asked by the module `probe`."""
+"""`check_backend`: opens a backend as a worker does, in processes of its own that run `backend_probe`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from metabench.testing.contract_error import ContractError, Subject, begin
 def check_backend(
     backend: Backend | type[Backend], *, absent: Mapping[str, str] | None = None, timeout: float = 120.0
 ) -> None:
-    """Checks a backend against its whole contract: opens it on all of its ranks and asks their devices.
+    """Check a backend against its whole contract: open it on all of its ranks and test their devices.
 
     absent: environment variables that hide the hardware, e.g. {"CUDA_VISIBLE_DEVICES": ""}; with them
-    `available` must give a reason; timeout: seconds until the ranks must have ended.
+    `available` must return a reason; timeout: seconds until the ranks must have finished.
 
     Raises ContractError with what is wrong and what to do; SkipTest where the hardware is absent.
     """
@@ -35,9 +35,9 @@ def check_backend(
     )
     reason = _available(backend, subject)
     if absent is not None:
-        said = _elsewhere(backend, dict(absent))
+        hidden_reason = _reason_without_hardware(backend, dict(absent))
         subject.require(
-            bool(said and said.strip()),
+            bool(hidden_reason.strip()),
             f"available() gives None where {dict(absent)} hides its hardware: look for the hardware, and say "
             "what is absent",
         )
@@ -57,22 +57,17 @@ def check_backend(
     subject.require(isinstance(size, int) and size >= 1, f"world_size is {size!r}; it is 1 or more")
     if reason is not None:
         raise SkipTest(f"{subject.title}: {reason}")
-    for rank in _probed(backend, subject, timeout):
-        for what in rank["wrong"]:
-            raise ContractError(f"{subject.title}, rank {rank['rank']} of {size}: {what}")
+    for report in _probe_ranks(backend, subject, timeout):
+        for violation in report["violations"]:
+            raise ContractError(f"{subject.title}, rank {report['rank']} of {size}: {violation}")
 
 
 PROBING = "METABENCH_PROBING"
 
 _AVAILABLE = """
-import json, sys
-from functools import reduce
-from importlib import import_module
-from metabench.settings import make
-job = json.load(open(sys.argv[1]))
-sys.path += job["path"]
-backend = make(reduce(getattr, job["name"].split("."), import_module(job["module"])), job["settings"])
-print(backend.available() or "", end="")
+import sys
+from metabench.testing.backend_probe import backend_of
+print(backend_of(sys.argv[1]).available() or "", end="")
 """
 
 
@@ -88,32 +83,32 @@ def _available(backend: Backend, subject: Subject) -> str | None:
 
 def _job(backend: Backend) -> dict[str, Any]:
     cls = type(backend)
-    settings = {one.name: getattr(backend, one.name) for one in describe_settings(cls)}
-    paths = [path for path in sys.path if path]  # a test's own module may be importable in this process alone
+    settings = {option.name: getattr(backend, option.name) for option in describe_settings(cls)}
+    paths = [path for path in sys.path if path]  # a test module may be importable in this process alone
     return {"module": cls.__module__, "name": cls.__qualname__, "settings": settings, "path": paths}
 
 
-def _elsewhere(backend: Backend, environment: dict[str, str]) -> str | None:
-    """What `available` says in a process with these variables."""
+def _reason_without_hardware(backend: Backend, environment: dict[str, str]) -> str:
+    """What `available` returns in a process with these variables; "" for None."""
     with TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps(_job(backend)))
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", _AVAILABLE, str(job)], env={**os.environ, **environment}, text=True,
             capture_output=True, check=True,
         )  # fmt: skip
-    return done.stdout
+    return completed.stdout
 
 
-def _probed(backend: Backend, subject: Subject, timeout: float) -> list[dict[str, Any]]:
-    """What each rank found out about its device."""
+def _probe_ranks(backend: Backend, subject: Subject, timeout: float) -> list[dict[str, Any]]:
+    """The report of each rank on its device."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         job = folder / "job.json"
         job.write_text(json.dumps(_job(backend)))
         command, extra = backend.command([sys.executable, "-m", "metabench.testing.backend_probe", str(job)])
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 command,
                 env={**os.environ, **extra, PROBING: "1"},
                 text=True,
@@ -122,19 +117,19 @@ def _probed(backend: Backend, subject: Subject, timeout: float) -> list[dict[str
             )
         except subprocess.TimeoutExpired:
             raise ContractError(
-                f"{subject.title}: its ranks have not ended after {timeout:g} s: one of them waits for an "
+                f"{subject.title}: its ranks have not finished after {timeout:g} s: one of them waits for an "
                 "exchange that another does not take part in"
             ) from None
-        told = [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
+        reports = [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
         subject.require(
-            done.returncode == 0 and len(told) == backend.world_size,
-            f"available() gives None, but {len(told)} of {backend.world_size} ranks opened it and ended well "
-            f"(exit status {done.returncode}): {_last(done.stderr)}",
+            completed.returncode == 0 and len(reports) == backend.world_size,
+            f"available() gives None, but {len(reports)} of {backend.world_size} ranks opened it and passed "
+            f"(exit status {completed.returncode}): {_last_error(completed.stderr)}",
         )
-    return told
+    return reports
 
 
-def _last(text: str) -> str:
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in said if "Error" in line]
-    return (errors or said or ["it said nothing"])[-1]
+def _last_error(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line]
+    return (errors or lines or ["it printed nothing"])[-1]

@@ -5,7 +5,7 @@ from metabench import hookimpl
 
 @hookimpl
 def metabench_backends() -> list[type]:
-    """Every class of this folder."""
+    """Return every backend of this package."""
     from metabench_plugins.backends.cpu import Cpu
     from metabench_plugins.backends.cpu_ranks import CpuRanks
     from metabench_plugins.backends.cuda import Cuda

@@ -19,7 +19,7 @@ class CudaDevice(Device):
     """One NVIDIA GPU, alone or as one of several ranks.
 
     Its clock waits for the GPU and reads the host's: a wait costs microseconds, blocks of steps take
-    milliseconds and more, and CUDA events would tell the same to half a microsecond.
+    milliseconds and more, and CUDA events would agree with it to half a microsecond.
     """
 
     def __init__(
@@ -31,47 +31,47 @@ class CudaDevice(Device):
         torch.cuda.set_device(self.torch)
         self._properties = torch.cuda.get_device_properties(self.torch)
         self._nvml = Nvml(f"GPU-{self._properties.uuid}")
-        # one rank of those that share a GPU reads its meter
+        # of the ranks that share a GPU, one reads its meter
         self._metered = self.local_rank == index or ranks is None
 
     def synchronize(self) -> None:
-        """Waits until every kernel queued on the GPU has run."""
+        """Wait until every kernel queued on the GPU has run."""
         torch.cuda.synchronize(self.torch)
 
     def moment(self) -> Any:
-        """An event in the GPU's queue: work that is queued before it is done when it happens."""
+        """Return an event in the GPU's queue; it happens when all work queued before it has run."""
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch does not type it
         event.record()
         return event
 
     def seconds_between(self, moments: Sequence[Any]) -> list[float]:
-        """Seconds from each event to the next one, on the GPU's own clock."""
+        """Return the seconds from each event to the next one, on the GPU's own clock."""
         self.synchronize()
         return [earlier.elapsed_time(later) / 1e3 for earlier, later in pairwise(moments)]
 
     def peak_memory(self) -> dict[str, float]:
-        """Peak bytes: "host"; "device" in tensors; "device_reserved" with what the allocator keeps."""
+        """Return the peak bytes: "host"; "device" in tensors; "device_reserved" by the allocator."""
         return super().peak_memory() | {
             "device": float(torch.cuda.max_memory_allocated(self.torch)),
             "device_reserved": float(torch.cuda.max_memory_reserved(self.torch)),
         }
 
     def forget_peak_memory(self) -> None:
-        """Lets the peaks of the GPU's memory start from what is held now."""
+        """Reset the peaks of the GPU's memory to what is allocated now."""
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch)
 
     def energy(self) -> dict[str, float]:
-        """Joules of the processor's meters and of the GPU's board, where they can be read."""
+        """Return the joules of the processor's meters and of the GPU's board, where they can be read."""
         return super().energy() | (self._nvml.joules() if self._metered else {})
 
     def condition(self) -> dict[str, Any]:
-        """The host's condition, and the GPU's clocks, temperature, throttle reasons and other processes."""
+        """Return the host's condition, and the GPU's clocks, temperature, throttling and other processes."""
         own = {process.pid for process in family()}
-        return super().condition() | self._nvml.look(own)
+        return super().condition() | self._nvml.read(own)
 
     def environment(self) -> dict[str, Any]:
-        """The host's facts, and the GPU's name, capability, memory and software."""
+        """Describe the host, and the GPU's name, capability, memory and software."""
         cudnn: Any = torch.backends.cudnn  # torch declares no types for it
         return super().environment() | {
             "gpu": self._properties.name,
@@ -85,6 +85,6 @@ class CudaDevice(Device):
 
 
 def limit_memory(index: int, gib: float) -> None:
-    """Lets torch take at most so many GiB of this GPU; an allocation beyond them raises OutOfMemoryError."""
+    """Limit torch to `gib` GiB of this GPU; an allocation beyond the limit raises OutOfMemoryError."""
     total = torch.cuda.get_device_properties(index).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), index)

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs this machine offers, asked in the order of cost. torch is imported where a driver is."""
+"""Which NVIDIA GPUs this machine has, cheapest check first. torch is imported only if a driver exists."""
 
 import re
 import shutil
@@ -8,30 +8,30 @@ DRIVER_FILES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Pat
 
 
 def why_no_gpus(wanted: int) -> str | None:
-    """Why this machine has no `wanted` GPUs to offer, or None."""
+    """Return why this machine does not have `wanted` GPUs, or None."""
     if not any(path.exists() for path in DRIVER_FILES) and shutil.which("nvidia-smi") is None:
         return "this machine has no NVIDIA driver"
     import torch
 
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA: install a CUDA build of torch"
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found == 0:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
         return "the NVIDIA driver offers no GPU to this process: see nvidia-smi and CUDA_VISIBLE_DEVICES"
-    if found < wanted:
-        return f"{wanted} GPUs are needed, there {'is' if found == 1 else 'are'} {found}"
+    if count < wanted:
+        return f"{wanted} GPUs are needed, there {'is' if count == 1 else 'are'} {count}"
     return None
 
 
 def driver_version(path: Path = DRIVER_FILES[0]) -> str | None:
-    """The version of NVIDIA's driver by the kernel's own word (Linux), without any of NVIDIA's libraries."""
+    """Return the version of NVIDIA's driver as the Linux kernel reports it."""
     try:
-        found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)*)\s", path.read_text())
+        match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)*)\s", path.read_text())
     except OSError:
         return None
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 def cuda_environment(deterministic: bool) -> dict[str, str]:
-    """What CUDA's libraries read when they start: a fixed workspace, where results must repeat bit by bit."""
+    """Return variables for CUDA's libraries: a fixed workspace, which deterministic results need."""
     return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if deterministic else {}

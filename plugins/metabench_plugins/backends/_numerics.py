@@ -1,4 +1,4 @@
-"""Number formats and numerics switches, set explicitly so that no default of torch decides a result."""
+"""Number formats and switches of numerics, set explicitly so that no default of torch decides a result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Precision = Literal["float32", "tf32", "bf16", "float64"]
 
 @dataclass(frozen=True)
 class Numerics:
-    """The float type of tensors, the type that autocast computes in (None: no autocast), and the label."""
+    """The name of a precision, the float type of tensors, and the type of autocast (None: no autocast)."""
 
     precision: str
     dtype: torch.dtype
@@ -20,16 +20,16 @@ class Numerics:
 
 
 def set_numerics(precision: str, deterministic: bool) -> Numerics:
-    """Switches torch to this precision and says how tensors are made.
+    """Switch torch to this precision; return the types of tensors and of autocast.
 
     float32 computes products in full float32 (TF32 off), tf32 lets an NVIDIA GPU round their inputs to 10
     bits of mantissa, bf16 runs the learner under autocast with float32 weights, float64 is the reference.
-    deterministic: only algorithms that repeat bit by bit; torch raises where an operation has none.
+    deterministic: only algorithms whose results repeat bit by bit; torch raises where an operation has none.
     """
     internal = "tf32" if precision == "tf32" else "ieee"
     _set_products(internal)
-    torch.backends.cudnn.benchmark = False  # its choice of algorithm differs from run to run
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call alone imports the compiler
+    torch.backends.cudnn.benchmark = False  # it may choose another algorithm in every run
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # a call imports torch's compiler
         torch.use_deterministic_algorithms(deterministic)
     if precision == "float64":
         return Numerics(precision, torch.float64, None)

@@ -14,10 +14,11 @@ from metabench.runner.rank_failures import RANK_PREFIX
 def torchrun(
     argv: Sequence[str], ranks: int, nnodes: int = 1, rdzv_endpoint: str = "", rdzv_id: str = ""
 ) -> list[str]:
-    """`argv` (a python command line) as the ranks of one cell.
+    """Return the command that runs `argv` (a python command line) as the ranks of one cell.
 
-    One node meets on a free port of its own loopback interface. Several nodes run this same command each,
-    with the same `rdzv_endpoint` (host:port of one of them, which then holds the rendezvous) and `rdzv_id`.
+    The rendezvous of a single node is a free port of its loopback interface. Several nodes each run this
+    command, with the same `rdzv_endpoint` (host:port of one of them, which hosts the rendezvous) and
+    `rdzv_id`.
     """
     options = [
         f"--nnodes={nnodes}",
@@ -28,10 +29,10 @@ def torchrun(
     if rdzv_id:
         options.append(f"--rdzv-id={rdzv_id}")
     if nnodes == 1:
-        options.append("--local-addr=127.0.0.1")  # a host name that does not resolve would cost seconds
+        options.append("--local-addr=127.0.0.1")  # looking up a host name that does not resolve takes seconds
     job = Path(argv[-1])
-    if job.is_absolute() and job.suffix == ".json":  # else torchrun would leave a folder in the system's /tmp
-        options += [f"--log-dir={job.parent / 'torchrun'}", "--tee=3"]  # each line with its rank before it
+    if job.is_absolute() and job.suffix == ".json":  # else torchrun leaves a folder in the system's /tmp
+        options += [f"--log-dir={job.parent / 'torchrun'}", "--tee=3"]  # each line begins with its rank
     python, *rest = argv
     if python == sys.executable:
         return [python, "-m", "torch.distributed.run", *options, *rest]
@@ -39,7 +40,7 @@ def torchrun(
 
 
 def check_nodes(name: str, ranks: int, nnodes: int, rdzv_endpoint: str) -> None:
-    """Raises SettingError where ranks cannot be shared out to nodes, or nodes cannot meet."""
+    """Raise SettingError where ranks cannot be divided among nodes, or nodes have no rendezvous."""
     if ranks % nnodes:
         raise SettingError(
             f"{name!r}: {ranks} ranks on {nnodes} nodes: 'ranks' must be a multiple of 'nnodes'"
@@ -49,19 +50,21 @@ def check_nodes(name: str, ranks: int, nnodes: int, rdzv_endpoint: str) -> None:
 
 
 def loopback() -> str | None:
-    """The name of the loopback interface ("lo", "lo0"), where there is one."""
+    """Return the name of the loopback interface ("lo", "lo0"), or None."""
     for name, addresses in psutil.net_if_addrs().items():
-        if any(a.family == socket.AF_INET and a.address.startswith("127.") for a in addresses):
+        if any(
+            address.family == socket.AF_INET and address.address.startswith("127.") for address in addresses
+        ):
             return name
     return None
 
 
 def rank_environment(nnodes: int) -> dict[str, str]:
-    """Keeps the ranks of one machine on its loopback interface, and names each line's rank in the log."""
+    """Return variables: a single node's ranks use its loopback interface; log lines begin with a rank."""
     environment = {
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": RANK_PREFIX,
-        "PYTHONUNBUFFERED": "1",  # else torchrun would hold a rank's last lines back
+        "PYTHONUNBUFFERED": "1",  # else torchrun buffers a rank's last lines
     }
     name = loopback() if nnodes == 1 else None
     if name:

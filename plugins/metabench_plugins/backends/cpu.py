@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from metabench.contracts import Backend
+from metabench import Backend, setting
 from metabench.device.host import usable_cores
-from metabench.settings import setting
 from metabench_plugins.backends._cores import affinity_problem, bind, thread_environment
 
 if TYPE_CHECKING:
@@ -31,17 +30,17 @@ class Cpu(Backend):
     )
 
     def available(self) -> str | None:
-        """A reason where a setting asks for what this machine cannot give."""
+        """Return why this machine cannot satisfy a setting, or None."""
         if self.memory_gib and sys.platform != "linux":
             return "'memory_gib' needs Linux: this system does not limit a process's memory"
         return affinity_problem(self.affinity)
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """The same command, with as many threads as were asked for."""
+        """Return the same command, with the variables that set its threads."""
         return list(argv), thread_environment(self._threads())
 
     def open(self) -> Device:
-        """Binds the process, sets threads and number format, and limits the memory."""
+        """Bind the process, set threads and number format, and limit the memory."""
         bind(self.affinity)
         import torch
 
@@ -69,20 +68,20 @@ class Cpu(Backend):
 
 
 def limit_memory(gib: float) -> None:
-    """Lets this process take so many GiB more than it has; an allocation beyond them raises.
+    """Let this process allocate `gib` GiB more than it has; an allocation beyond the limit raises.
 
-    The limit is on data (RLIMIT_DATA), what the process may write to: torch maps many GiB of libraries and
-    address space that it never fills, so that a limit on address space would say nothing.
+    The limit is on data (RLIMIT_DATA), the memory that the process may write to: torch maps many GiB of
+    libraries and address space that it never uses, so that a limit on address space would mean nothing.
     """
     import resource  # absent on Windows
 
     import torch
 
-    # What a cell needs whatever its size comes first: the pool of threads (without memory for their stacks
+    # Memory that every cell needs is allocated first: the pool of threads (without memory for their stacks
     # the process would be aborted), and the modules that torch imports with the first optimizer.
     torch.ones(1 << 20).add_(1)
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     status = Path("/proc/self/status").read_text()
-    held_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
-    limit = held_kib * 1024 + int(gib * 2**30)
+    used_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
+    limit = used_kib * 1024 + int(gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))

@@ -1,4 +1,4 @@
-"""Several processes on CPUs that share the tasks of each step, started by torchrun, talking over gloo."""
+"""Several processes on CPUs that share the tasks of each step; torchrun starts them, gloo connects them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from metabench.contracts import Backend
+from metabench import Backend, setting
 from metabench.device.host import usable_cores
-from metabench.settings import setting
 from metabench_plugins.backends._cores import affinity_problem, bind, thread_environment
 from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
 
@@ -24,7 +23,7 @@ class CpuRanks(Backend):
     ranks: int = setting(2, "processes, over all nodes", at_least=1)
     threads: int = setting(1, "threads of each process", at_least=1)
     affinity: tuple[int, ...] = setting(
-        (), "cores of this machine, shared out to its processes in order (none: any)", at_least=0
+        (), "cores of this machine, divided among its processes in order (none: any)", at_least=0
     )
     precision: str = setting("float32", "number format", choices=("float32", "float64", "bf16"))
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
@@ -35,41 +34,40 @@ class CpuRanks(Backend):
     rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
 
     def __post_init__(self) -> None:
-        """Refuses ranks that cannot be shared out to the nodes."""
+        """Check that the ranks can be divided among the nodes."""
         check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
 
     @property
     def world_size(self) -> int:
-        """All ranks of all nodes."""
+        """The ranks of all nodes."""
         return self.ranks
 
     def available(self) -> str | None:
-        """A reason where this machine has fewer cores than its ranks have threads."""
+        """Return why the ranks' threads do not fit on this machine's cores, or None."""
         wanted, cores = self.ranks // self.nnodes * self.threads, usable_cores()
         if wanted > cores and not self.oversubscribe:
             return (
                 f"{self.ranks // self.nnodes} ranks of {self.threads} threads need {wanted} cores, there are "
-                f"{cores}; 'oversubscribe = true' runs them nevertheless"
+                f"{cores}; 'oversubscribe = true' runs them anyway"
             )
         if self.affinity and len(self.affinity) < wanted and not self.oversubscribe:
             return f"'affinity' names {len(self.affinity)} cores for {wanted} threads"
         return affinity_problem(self.affinity)
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """torchrun with this command as its ranks."""
+        """Return the torchrun command that runs this command as its ranks."""
         command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
         return command, thread_environment(self.threads) | rank_environment(self.nnodes)
 
     def open(self) -> Device:
-        """Joins the ranks; raises where torchrun did not start this process."""
+        """Join the ranks; raises if torchrun did not start this process."""
         import torch
 
         from metabench.device import Device
         from metabench.device.ranks import Ranks, local_rank
         from metabench_plugins.backends._numerics import set_numerics
 
-        share = self.affinity[local_rank() * self.threads :][: self.threads]
-        bind(share)
+        bind(self.affinity[local_rank() * self.threads :][: self.threads])
         torch.set_num_threads(self.threads)
         numerics = set_numerics(self.precision, self.deterministic)
         return Device(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from metabench.contracts import Backend
-from metabench.settings import setting
+from metabench import Backend, setting
 from metabench_plugins.backends._cores import thread_environment
 from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
 
@@ -30,19 +29,19 @@ class Cuda(Backend):
 
     @property
     def gpus(self) -> int:
-        """As many as the index asks for."""
+        """As many as the index implies."""
         return self.index + 1
 
     def available(self) -> str | None:
-        """The reason why there is no such GPU."""
+        """Return why there is no such GPU, or None."""
         return why_no_gpus(self.index + 1)
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """The same command, with the host's threads and CUDA's switches in its environment."""
+        """Return the same command, with the variables for the host's threads and for CUDA."""
         return list(argv), thread_environment(self.threads) | cuda_environment(self.deterministic)
 
     def open(self) -> Device:
-        """Takes the GPU, sets the number format and limits the memory."""
+        """Select the GPU, set the number format and limit the memory."""
         import torch
 
         from metabench_plugins.backends._cuda_device import CudaDevice, limit_memory

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from metabench.contracts import Backend
-from metabench.settings import setting
+from metabench import Backend, setting
 from metabench_plugins.backends._cores import thread_environment
 from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
 from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
@@ -27,45 +26,45 @@ class CudaRanks(Backend):
         "float32", "number format (float32: TF32 off)", choices=("float32", "tf32", "bf16", "float64")
     )
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
-    share: bool = setting(False, "let ranks share GPUs and talk over gloo: to test, not to measure scaling")
+    share: bool = setting(False, "let ranks share GPUs and communicate over gloo: for tests, not for scaling")
     timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
     nnodes: int = setting(1, "machines; on each of them the same command is run", at_least=1)
     rdzv_endpoint: str = setting("", "host:port where the machines meet (for nnodes > 1)")
     rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
 
     def __post_init__(self) -> None:
-        """Refuses ranks that cannot be shared out to the nodes."""
+        """Check that the ranks can be divided among the nodes."""
         check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
 
     @property
     def world_size(self) -> int:
-        """All ranks of all nodes."""
+        """The ranks of all nodes."""
         return self.ranks
 
     @property
     def gpus(self) -> int:
-        """One for each rank of a machine, unless they share."""
+        """One for each rank of a node, unless they share."""
         return 1 if self.share else self.ranks // self.nnodes
 
     def available(self) -> str | None:
-        """The reason why there are not enough GPUs."""
+        """Return why there are not enough GPUs, or None."""
         reason = why_no_gpus(self.gpus)
         if reason is not None or self.share:
             return reason
         import torch
 
         if not torch.distributed.is_nccl_available():
-            return "this torch has no NCCL, through which GPUs talk; 'share = true' uses gloo"
+            return "this torch has no NCCL, over which GPUs communicate; 'share = true' uses gloo"
         return None
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """torchrun with this command as its ranks."""
+        """Return the torchrun command that runs this command as its ranks."""
         command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
         environment = thread_environment(self.threads) | rank_environment(self.nnodes)
         return command, environment | cuda_environment(self.deterministic)
 
     def open(self) -> Device:
-        """Joins the ranks, each on its own GPU; where they share, round robin."""
+        """Join the ranks, each on its own GPU; where they share, round robin."""
         import torch
 
         from metabench.device.ranks import Ranks, local_rank
@@ -78,7 +77,7 @@ class CudaRanks(Backend):
         return CudaDevice(
             index,
             set_numerics(self.precision, self.deterministic),
-            # values and agreements go over the host, gradients from GPU to GPU
+            # values and flags go over the host, gradients from GPU to GPU
             Ranks("gloo" if self.share else "cpu:gloo,cuda:nccl", self.timeout_seconds),
             facts={
                 "backend": self.name,
@@ -94,7 +93,7 @@ class CudaRanks(Backend):
 
 
 def communication(share: bool, local_ranks: int, gpus: int) -> str:
-    """What a result's environment says of the way that gradients take between the ranks."""
+    """Return what gradients are exchanged over, as a result's environment names it."""
     if not share:
         return "nccl"
     return "gloo (ranks share a GPU)" if local_ranks > gpus else "gloo"
