@@ -3,7 +3,7 @@
     metabench run quick              on the command line
     metabench.run("quick")           in Python: the same, as a pandas DataFrame
 
-A plugin needs only the names below, `metabench.engine` and `metabench.learning.base` for learners, and
+A plugin needs only the names below, `metabench.engine` and `metabench.learning` for learners, and
 `metabench.data` for data sets. Importing this package does not import torch.
 """
 
@@ -13,6 +13,7 @@ from metabench.contracts import (
     CONTRACT_VERSION,
     Algorithm,
     Backend,
+    Component,
     Dataset,
     Episodes,
     Examples,
@@ -55,6 +56,7 @@ __all__ = [
     "Batches",
     "Budget",
     "Cell",
+    "Component",
     "DataError",
     "Dataset",
     "Diverged",

@@ -1,7 +1,7 @@
 """Retire a public name of metabench: it works for one more release and warns what to use instead.
 
     def __getattr__(name: str) -> Any:          at the end of the module that had the name
-        return renamed(__name__, name, {"old_name": "metabench.learning.base.new_name"})
+        return renamed(__name__, name, {"old_name": "metabench.learning.new_name"})
 
 A whole contract is retired by `metabench.contracts.DEPRECATED_CONTRACTS`, a hook by pluggy's `warn_on_impl`.
 """

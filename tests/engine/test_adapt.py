@@ -23,7 +23,7 @@ from engine.test_parity import (
 )
 from metabench import Examples, Facts, Invalid, Protocol, Skip, Workload
 from metabench.device import Device
-from metabench.engine import descend, spread
+from metabench.engine import expand_weights, inner_steps
 from metabench.learning import Headed, some_tasks
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
@@ -96,8 +96,8 @@ def test_linear_regression_step_equals_its_closed_form() -> None:
     moved = weight - alpha * (hessian @ weight - 2 / n * x.T @ y[:, 0])
     wanted = (torch.eye(d) - alpha * hessian) @ (2 / n * xq.T @ (xq @ moved - yq[:, 0]))
 
-    start = {"head.weight": spread(module, 1)["head.weight"]}
-    found = descend(lambda w: (x @ w["head.weight"].mT - y).square().mean((1, 2)), start, alpha, 1)
+    start = {"head.weight": expand_weights(module, 1)["head.weight"]}
+    found = inner_steps(lambda w: (x @ w["head.weight"].mT - y).square().mean((1, 2)), start, alpha, 1)
     loss = (xq @ found["head.weight"].mT - yq).square().mean()
     (gradient,) = torch.autograd.grad(loss, module.head.weight)
     assert torch.allclose(found["head.weight"][0, 0], moved, rtol=1e-12)

@@ -1,6 +1,12 @@
-"""The engine: ordinary torch modules run over a whole batch of tasks at once."""
+"""The engine: ordinary torch modules run over a whole batch of tasks at once, and gradient steps for each.
 
-from metabench.engine.adapt import TaskWeights, constant_gradients, descend, gradients, spread
+lifted = lift(module)                                        # [T, n, *input] → [T, n, outputs]
+start = expand_weights(module, tasks)                        # every task's starting point, by name
+adapted = inner_steps(loss, start, rate, steps)              # loss: weights → [T]
+lifted(x, adapted)                                           # each task with its own weights
+"""
+
+from metabench.engine.adapt import TaskWeights, constant_gradients, expand_weights, gradients, inner_steps
 from metabench.engine.implicit import implicit_loss
 from metabench.engine.lift import Lifted, lift
 
@@ -8,9 +14,9 @@ __all__ = [
     "Lifted",
     "TaskWeights",
     "constant_gradients",
-    "descend",
+    "expand_weights",
     "gradients",
     "implicit_loss",
+    "inner_steps",
     "lift",
-    "spread",
 ]

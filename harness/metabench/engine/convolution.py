@@ -1,12 +1,12 @@
 """Convolution of many tasks at once, each with its own kernels, that can be differentiated twice.
 
 Tasks lie in the channel axis, one group of channels each. Torch's own double backward of a grouped
-convolution loops over the groups; these functions say it in single calls instead. Where all tasks still
+convolution loops over the groups; these functions do it in single calls instead. Where all tasks still
 have the same kernels (the first inner step), one dense convolution does, which is quicker: x [n, T·C, …]
 is [n·T, C, …] without a copy.
 
 Under autocast every convolution here, first and second derivatives included, computes in autocast's type;
-gradients come back in the type of what they are the gradient of. It is done by hand, because autocast knows
+a gradient has the type of what it is the gradient of. It is done by hand, because autocast knows
 `convolution` on CUDA alone, and its derivative nowhere.
 """
 
@@ -30,9 +30,10 @@ class Geometry(NamedTuple):
 
 
 def task_convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """y = x ∗ w, each task with its own w: x [n, T·C, H, W]; weight [T, O, C, kh, kw]; y [n, T·O, H', W'].
+    """Compute y = x ∗ w, each task with its own w.
 
-    Correct and quick to second order (a third derivative is refused by torch).
+    x: [n, T·C, H, W]; weight: [T, O, C, kh, kw]; y: [n, T·O, H', W'].
+    Correct and quick to second order (torch refuses a third derivative).
     """
     dtype = product_type(x)
     if not torch.is_grad_enabled():
@@ -41,12 +42,15 @@ def task_convolution(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def shared_convolution(x: Tensor, weight: Tensor, geometry: Geometry, tasks: int) -> Tensor:
-    """y = x ∗ w with one w for all tasks: x [n, T·C, H, W]; weight [O, C, kh, kw]; y [n, T·O, H', W']."""
+    """Compute y = x ∗ w with one w for all tasks.
+
+    x: [n, T·C, H, W]; weight: [O, C, kh, kw]; y: [n, T·O, H', W'].
+    """
     return _shared(x, weight, geometry, tasks, product_type(x))
 
 
 def product_type(x: Tensor) -> torch.dtype:
-    """The type that products with x are computed in: autocast's where it is on, else x's own."""
+    """Return the type that products with x are computed in: autocast's where it is on, else x's own."""
     kind = x.device.type
     if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):  # autocast leaves float64 alone
         return x.dtype
@@ -64,19 +68,19 @@ def _options(g: Geometry, groups: int) -> tuple[Any, ...]:
 
 
 def _apart(x: Tensor, tasks: int) -> Tensor:
-    """[n, T·C, …] → [n·T, C, …]."""
+    """Reshape [n, T·C, …] to [n·T, C, …]."""
     n, channels, *plane = x.shape
     return x.reshape(n * tasks, channels // tasks, *plane)
 
 
 def _together(x: Tensor, tasks: int) -> Tensor:
-    """[n·T, C, …] → [n, T·C, …]."""
+    """Reshape [n·T, C, …] to [n, T·C, …]."""
     rows, channels, *plane = x.shape
     return x.reshape(rows // tasks, tasks * channels, *plane)
 
 
 def _all_equal(weight: Tensor) -> bool:
-    """Whether all tasks have the very same kernels, by an `expand` that has not been copied."""
+    """Return whether all tasks have the very same kernels, by an `expand` that has not been copied."""
     return weight.shape[0] > 1 and weight.stride(0) == 0
 
 
@@ -92,7 +96,7 @@ def _forward(x: Tensor, weight: Tensor, g: Geometry, dtype: torch.dtype) -> Tens
 def _backward(
     gy: Tensor, x: Tensor, weight: Tensor, g: Geometry, of_x: bool, of_weight: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of x and of each task's kernels, computed in ȳ's type, each given in its own."""
+    """Compute the gradients of x and of each task's kernels in ȳ's type; each has its own tensor's type."""
     tasks, dtype = weight.shape[0], gy.dtype
     gx = gw = None
     inputs = x.to(dtype)
@@ -116,7 +120,7 @@ def _backward(
 
 
 class _Convolution(torch.autograd.Function):
-    """(x, w) → y, computed and given in `dtype`."""
+    """(x, w) → y, computed and returned in `dtype`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:

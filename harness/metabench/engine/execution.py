@@ -1,7 +1,7 @@
-"""Ways to run a meta-step: as it is written, compiled as a whole, or captured in a CUDA graph.
+"""Modes of running a meta-step: eagerly, compiled as a whole, or captured in a CUDA graph.
 
 The whole of it is compiled or captured, inner and outer gradients together: a compiled loss that is
-differentiated outside gives the first-order gradient without a word.
+differentiated outside gives the first-order gradient without a warning.
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ class Execution:
     """Runs a meta-step for episodes; `phase` names what else the losses depend on.
 
     A compiled or captured step is kept for each phase and shape; phase None (changes at every step) runs
-    as it is written.
+    eagerly.
     """
 
-    def __init__(self, way: str, parameters: Sequence[Tensor]) -> None:
+    def __init__(self, mode: str, parameters: Sequence[Tensor]) -> None:
         device = parameters[0].device
-        if way == "cuda-graph" and device.type != "cuda":
+        if mode == "cuda-graph" and device.type != "cuda":
             raise Skip(f"execution 'cuda-graph' needs a CUDA device; this cell runs on {device}")
-        self.way = way
+        self.mode = mode
         self.parameters = list(parameters)
-        self._kept: dict[Hashable, Runner] = {}
+        self._prepared: dict[Hashable, Runner] = {}
 
     def __call__(
         self, losses: Losses, episodes: Episodes, phase: Hashable
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """The losses [T] and the gradient of their sum for each parameter."""
+        """Return the losses [T] and the gradient of their sum for each parameter."""
         flat = _flat(episodes)
-        if self.way == "eager" or phase is None:
-            found = self._gradient(losses)(*flat)
-        else:
-            key = (phase, *((t.shape, t.dtype) for t in flat))
-            if key not in self._kept:
-                prepare = _compiled if self.way == "compiled" else _captured
-                self._kept[key] = prepare(self._gradient(losses), flat)
-            found = self._kept[key](*flat)
-        return found[0], found[1:]
+        runner = self._runner(losses)
+        if self.mode != "eager" and phase is not None:
+            key = (phase, *((tensor.shape, tensor.dtype) for tensor in flat))
+            if key not in self._prepared:
+                prepare = _compiled if self.mode == "compiled" else _captured
+                self._prepared[key] = prepare(runner, flat)
+            runner = self._prepared[key]
+        values, *gradients = runner(*flat)
+        return values, gradients
 
-    def _gradient(self, losses: Losses) -> Runner:
+    def _runner(self, losses: Losses) -> Runner:
         def run(*flat: Tensor) -> Sequence[Tensor]:
             with torch.enable_grad():
-                each = losses(_episodes(flat))
-                found = torch.autograd.grad(each.sum(), self.parameters, materialize_grads=True)
+                values = losses(_episodes(flat))
+                gradients = torch.autograd.grad(values.sum(), self.parameters, materialize_grads=True)
             # in torch 2.9 the zeros of a parameter that takes no part require a gradient themselves
-            return [each.detach(), *(one.detach() for one in found)]
+            return [values.detach(), *(gradient.detach() for gradient in gradients)]
 
         return run
 
@@ -79,7 +79,7 @@ def _episodes(flat: Flat) -> Episodes:
 
 
 def _compiled(run: Runner, flat: Flat) -> Runner:
-    """The step traced down to single operations, first and second derivatives included, then compiled."""
+    """Trace the step down to single operations, first and second derivatives included; compile these."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations, which no user can act on
         graph = make_fx(run)(*flat)
@@ -87,9 +87,9 @@ def _compiled(run: Runner, flat: Flat) -> Runner:
         graph.recompile()
         compiled: Any = torch.compile(graph, fullgraph=True, dynamic=False)
 
-        def call(*given: Tensor) -> Sequence[Tensor]:
+        def call(*tensors: Tensor) -> Sequence[Tensor]:
             with torch.no_grad():
-                result: Sequence[Tensor] = compiled(*given)
+                result: Sequence[Tensor] = compiled(*tensors)
             return result
 
         call(*flat)
@@ -97,11 +97,11 @@ def _compiled(run: Runner, flat: Flat) -> Runner:
 
 
 def _captured(run: Runner, flat: Flat) -> Runner:
-    """The step in one CUDA graph: inputs are copied to where it reads, its results lie where it writes.
+    """Return the step as a CUDA graph: inputs are copied to where it reads, results lie where it writes.
 
     A result is valid until the next call.
     """
-    inputs = [t.clone() for t in flat]
+    inputs = [tensor.clone() for tensor in flat]
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch does not type it
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -112,9 +112,9 @@ def _captured(run: Runner, flat: Flat) -> Runner:
     with torch.cuda.graph(graph):
         outputs = run(*inputs)
 
-    def call(*given: Tensor) -> Sequence[Tensor]:
-        for held, one in zip(inputs, given, strict=True):
-            held.copy_(one)
+    def call(*tensors: Tensor) -> Sequence[Tensor]:
+        for static, tensor in zip(inputs, tensors, strict=True):
+            static.copy_(tensor)
         graph.replay()
         return outputs
 

@@ -18,7 +18,7 @@ from metabench.errors import Invalid
 
 
 class Generic:
-    """A module that is run for each task with the task's own weights, each part by "vmap" or "loop"."""
+    """Runs a module for each task with the task's own weights, each of its parts by "vmap" or "loop"."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -26,27 +26,27 @@ class Generic:
 
     @property
     def path(self) -> str:
-        """ "vmap"; "loop" where a part needs it; "undecided" before the first run."""
+        """Return "vmap"; "loop" where a part needs it; "undecided" before the first run."""
         return max(self._ways.values(), key=("vmap", "loop").index, default="undecided")
 
     def __call__(self, x: Tensor, own: Mapping[str, Tensor], part: str) -> Tensor:
-        """Outputs [T, n, …] for x [T, n, …] and own weights [T, …] by name; see `Lifted`."""
+        """Return outputs [T, n, …] for x [T, n, …] and own weights [T, …] by name; see `Lifted`."""
         module = self.module if part == "all" else self.module.get_submodule(part)
         prefix = "" if part == "all" else part + "."
-        given = {name.removeprefix(prefix): w for name, w in own.items() if name.startswith(prefix)}
+        weights = {name.removeprefix(prefix): w for name, w in own.items() if name.startswith(prefix)}
         if part not in self._ways:
-            self._ways[part] = _decide(module, x, given)
-        return (_mapped if self._ways[part] == "vmap" else _looped)(module, x, given)
+            self._ways[part] = _decide(module, x, weights)
+        return (_mapped if self._ways[part] == "vmap" else _looped)(module, x, weights)
 
 
 Way = Callable[[nn.Module, Tensor, Mapping[str, Tensor]], Tensor]
 
 
 def _mapped(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
-    def one(weights: Mapping[str, Tensor], task: Tensor) -> Tensor:
+    def run(weights: Mapping[str, Tensor], task: Tensor) -> Tensor:
         return functional_call(module, dict(weights), (task,))  # type: ignore[no-any-return]
 
-    result: Tensor = torch.vmap(one)(dict(own), x)
+    result: Tensor = torch.vmap(run)(dict(own), x)
     return result
 
 
@@ -57,7 +57,7 @@ def _looped(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> Tensor:
 
 
 def _decide(module: nn.Module, x: Tensor, own: Mapping[str, Tensor]) -> str:
-    """The way that is right here; raises Invalid for a module whose result no way can repeat."""
+    """Return which way is right; raise Invalid for a module whose result neither can repeat."""
     x = _two(x.detach())
     weights = {n: p.expand(2, *p.shape) for n, p in module.named_parameters()}
     weights |= {n: _two(w) for n, w in own.items()}
@@ -87,16 +87,16 @@ def _agree_in_float64(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor
         return False
 
 
-def _two(one: Tensor) -> Tensor:
-    """The first two tasks; a single one twice."""
-    return one[:2] if len(one) > 1 else one.expand(2, *one.shape[1:])
+def _two(x: Tensor) -> Tensor:
+    """Return the first two tasks; a single task twice."""
+    return x[:2] if len(x) > 1 else x.expand(2, *x.shape[1:])
 
 
 def _refuse_state(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]) -> None:
-    """Raises Invalid for a module that changes its own state, or whose second run differs from its first."""
+    """Raise Invalid for a module that changes its own state, or whose second run differs from its first."""
     name = type(module).__name__
     before = {n: b.clone() for n, b in module.named_buffers()}
-    chance = _random_states(x)
+    rng_states = _random_states(x)
     with torch.no_grad():
         first, second = (_looped(module, x, weights) for _ in range(2))
     for buffer_name, buffer in module.named_buffers():
@@ -108,47 +108,47 @@ def _refuse_state(module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]) -
                 f"{name} changes its buffer {buffer_name!r} as it runs: the result would depend on "
                 "the order of the tasks; use a layer without state"
             )
-    drew = any(not torch.equal(a, b) for a, b in zip(chance, _random_states(x), strict=True))
+    drew = any(not torch.equal(a, b) for a, b in zip(rng_states, _random_states(x), strict=True))
     if drew or not _agree([[first]], [[second]]):
         raise Invalid(
-            f"{name} gives something else at each run, as with dropout: the result would depend on how tasks "
+            f"{name} has another output at each run, as with dropout: the result would depend on how tasks "
             "are shared out to chunks and ranks; build it without randomness (dropout 0)"
         )
 
 
 def _random_states(x: Tensor) -> list[Tensor]:
-    """The states of torch's own generators that the module could draw from."""
+    """Return the states of torch's own RNGs that the module could draw from."""
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(x.device)] if x.is_cuda else states
 
 
-def _agree(some: Iterable[Sequence[Tensor]], others: Iterable[Sequence[Tensor]]) -> bool:
-    """Whether groups of tensors are equal up to rounding, as a share of a group's largest entry."""
+def _agree(groups: Iterable[Sequence[Tensor]], others: Iterable[Sequence[Tensor]]) -> bool:
+    """Return whether groups of tensors are equal up to rounding, relative to a group's largest element."""
     return all(
         float((a - b).abs().max()) <= (1e-9 if a.dtype == torch.float64 else 1e-3) * largest
-        for one, group in zip(some, others, strict=True)
-        for largest in [max(float(b.abs().max()) for b in group)]
-        for a, b in zip(one, group, strict=True)
+        for group, other in zip(groups, others, strict=True)
+        for largest in [max(float(b.abs().max()) for b in other)]
+        for a, b in zip(group, other, strict=True)
     )
 
 
 def _derivatives(
     way: Way, module: nn.Module, x: Tensor, weights: Mapping[str, Tensor]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Output, gradient and gradient of the gradient's square, of a smooth function of the output.
+    """Return the output, and the gradient and gradient of the gradient's square of a smooth function of it.
 
     With respect to weights and input. Raises Invalid where torch has no such derivatives.
     """
     with torch.enable_grad():
         own = {n: w.detach().clone().requires_grad_() for n, w in weights.items()}
         inputs = x.clone().requires_grad_(x.is_floating_point())
-        leaves = [one for one in (inputs, *own.values()) if one.requires_grad]
+        leaves = [leaf for leaf in (inputs, *own.values()) if leaf.requires_grad]
         output = way(module, inputs, own)
-        slope = torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device)
-        loss = (output.flatten() * slope).sum() + output.square().mean()
+        factors = torch.linspace(-1, 1, output.numel(), dtype=output.dtype, device=output.device)
+        loss = (output.flatten() * factors).sum() + output.square().mean()
         try:
             first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
-            # `backward` visits nodes that do nothing but refuse; `grad` passes them over in silence
+            # `backward` visits nodes that do nothing but refuse; `grad` skips them without a warning
             torch.stack([g.square().sum() for g in first]).sum().backward()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise Invalid(

@@ -12,49 +12,49 @@ from metabench.engine.adapt import TaskWeights, gradients
 Loss = Callable[[TaskWeights], Tensor]
 
 LEAST_CURVATURE = 0.1
-"""Below this part of pᵀp, pᵀ A p ends a task's solver. A is I and more where the support loss is convex, so
-that nothing ends there; close to singular, a step of 1 / pᵀ A p would carry x off to infinity."""
+"""The fraction of pᵀp below which pᵀ A p ends a task's solver. A is I and more where the support loss is
+convex, so that nothing ends there; close to singular, a step of 1 / pᵀ A p would carry x off to infinity."""
 
 
 def implicit_loss(
     query: Loss, support: Loss, adapted: TaskWeights, start: TaskWeights, stiffness: float, steps: int
 ) -> Tensor:
-    """The query losses [T] at φ, with g for their gradient in θ, where (I + ∇²L(φ)/stiffness) g = ∇Q(φ).
+    """Return the query losses [T] at φ, whose gradient in θ is g, with (I + ∇²L(φ)/stiffness) g = ∇Q(φ).
 
-    query, support: Q and L, task weights → [T]; adapted: φ, for constants; start: θ, what the result can be
-    differentiated in; steps: of conjugate gradient, towards g.
+    query, support: Q and L, task weights → [T]; adapted: φ, taken for constants; start: θ, which the result
+    can be differentiated in; steps: of conjugate gradient, towards g.
     """
-    weights = {n: w.detach().requires_grad_() for n, w in adapted.items()}
-    losses = query(weights)
-    slope = gradients(losses.sum(), weights, differentiable=False)
-    held = {n: weights[n] for n in slope}
-    first = gradients(support(weights).sum(), held, differentiable=True)
+    phi = {name: weight.detach().requires_grad_() for name, weight in adapted.items()}
+    losses = query(phi)
+    query_gradient = gradients(losses.sum(), phi, differentiable=False)
+    leaves = {name: phi[name] for name in query_gradient}
+    support_gradient = gradients(support(phi).sum(), leaves, differentiable=True)
 
     def matrix(vector: list[Tensor]) -> list[Tensor]:
-        """(I + ∇²L/stiffness) v for each task, by a second derivative in the direction v."""
-        bent = torch.autograd.grad(
-            list(first.values()),
-            list(held.values()),
-            [v for n, v in zip(held, vector, strict=True) if n in first],
+        """Return (I + ∇²L/stiffness) v for each task, by a second derivative in the direction v."""
+        products = torch.autograd.grad(
+            list(support_gradient.values()),
+            list(leaves.values()),
+            [v for name, v in zip(leaves, vector, strict=True) if name in support_gradient],
             retain_graph=True,
             materialize_grads=True,
         )
-        return [v + h / stiffness for v, h in zip(vector, bent, strict=True)]
+        return [v + product / stiffness for v, product in zip(vector, products, strict=True)]
 
-    g = conjugate_gradient(matrix, list(slope.values()), steps)
-    along = _dot([start[n] for n in slope], g)
+    g = conjugate_gradient(matrix, list(query_gradient.values()), steps)
+    along = _dot([start[name] for name in query_gradient], g)
     return losses.detach() + along - along.detach()
 
 
 def conjugate_gradient(
     matrix: Callable[[list[Tensor]], list[Tensor]], b: list[Tensor], steps: int
 ) -> list[Tensor]:
-    """x with A x ≈ b after `steps` steps from 0, each task on its own: b a list of [T, …].
+    """Return x with A x ≈ b after `steps` steps from 0, each task on its own: b a list of [T, …].
 
     A task ends where it is solved, or where A turns out not to be safely positive (`LEAST_CURVATURE`); its
     x is what it had by then, b if that was at the first step.
     """
-    x = [torch.zeros_like(one) for one in b]
+    x = [torch.zeros_like(part) for part in b]
     r = p = b
     rr = _dot(r, r)
     going = rr > 0
@@ -75,10 +75,10 @@ def conjugate_gradient(
 
 
 def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """One inner product for each task, [T]."""
+    """Return the inner product of each task, [T]."""
     return torch.stack([(i * j).flatten(1).sum(1) for i, j in zip(a, b, strict=True)]).sum(0)
 
 
-def _times(scale: Tensor, one: Tensor) -> Tensor:
-    """Each task's scale [T] times its tensor [T, …]."""
-    return scale.view(-1, *[1] * (one.dim() - 1)) * one
+def _times(scale: Tensor, tensor: Tensor) -> Tensor:
+    """Return each task's scale [T] times its tensor [T, …]."""
+    return scale.view(-1, *[1] * (tensor.dim() - 1)) * tensor

@@ -60,7 +60,7 @@ class Lifted:
 
     @property
     def path(self) -> str:
-        """How the module runs: "batched", "vmap" or "loop"."""
+        """Return how the module runs: "batched", "vmap" or "loop"."""
         return "batched" if self._generic is None else self._generic.path
 
     def __call__(
@@ -70,13 +70,13 @@ class Lifted:
         part: Part = "all",
         statistics: int | None = None,
     ) -> Tensor:
-        """Outputs [T, n, …] for x [T, n, *input].
+        """Return outputs [T, n, …] for x [T, n, *input].
 
         parameters: [T, …] per name of `named_parameters()`, each task's own weights; a name that is
         absent, or None for all of them, means the module's weights, shared by all tasks. Each task has
         its own normalisation statistics either way. part: run the whole module, its `.features`, or its
-        `.head` (whose x is [T, n, d]). statistics: batch norm takes its statistics from the first so many
-        examples of each task, so that the others do not touch each other; None: from all of them.
+        `.head` (whose x is [T, n, d]). statistics: batch norm takes its statistics from that many first
+        examples of each task, so that the others do not affect each other; None: from all of them.
         """
         if self._generic is None:
             try:
@@ -96,20 +96,20 @@ class Lifted:
     def normalised_by(
         self, support_x: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None, part: Part = "all"
     ) -> Tensor:
-        """Outputs [T, q, …] for x [T, q, …] alone, by the statistics of support_x [T, n, …]."""
+        """Return outputs [T, q, …] for x [T, q, …] alone, by the statistics of support_x [T, n, …]."""
         n = support_x.shape[1]
         return self(torch.cat([support_x, x], 1), parameters, part, statistics=n)[:, n:]
 
 
 def lift(module: nn.Module) -> Lifted:
-    """The module lifted over tasks; running statistics of its batch norms are dropped.
+    """Return the module lifted over tasks; drop the running statistics of its batch norms.
 
-    Raises `Invalid` where what it computes would depend on how tasks are shared out or on their order.
+    Raises `Invalid` where what it computes would depend on how tasks are sharded or on their order.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
             raise Invalid(
-                f"layer {name!r} drops numbers at random: which ones would depend on how tasks are shared "
+                f"layer {name!r} drops elements at random: which ones would depend on how tasks are shared "
                 "out to chunks and ranks; build the network with dropout 0"
             )
         if isinstance(layer, nn.modules.batchnorm._NormBase):
@@ -134,7 +134,7 @@ class Layer(NamedTuple):
     module: nn.Module
     rule: LayerRule
     parameters: Mapping[str, str]
-    silent_bias: bool
+    cancelled_bias: bool
 
 
 class Program:
@@ -158,7 +158,7 @@ class Program:
                 own = {n: names[id(p)] for n, p in layer.named_parameters(recurse=False)}
                 rule = layer_rule(layer)
                 self.steps.append(
-                    (node, Layer(_only_input(node), layer, rule, own, _bias_is_silent(root, node)))
+                    (node, Layer(_only_input(node), layer, rule, own, _bias_cancels(root, node)))
                 )
             else:
                 self.steps.append((node, _step(node)))
@@ -166,7 +166,7 @@ class Program:
             raise NoRule("several outputs")
 
     def __call__(self, x: Tensor, own: Mapping[str, Tensor], statistics: int | None) -> Tensor:
-        """Runs the operations in order for x [T, n, …]."""
+        """Run the operations in order for x [T, n, …]."""
         slots: dict[fx.Node, Any] = {self.input: Value(x, x.shape[0])}
         for node, step in self.steps:
             if isinstance(step, Layer):
@@ -174,7 +174,7 @@ class Program:
                     {n: own[full] for n, full in step.parameters.items() if full in own},
                     {n: self.shared[full] for n, full in step.parameters.items() if full not in own},
                 )
-                context = Context(statistics, step.silent_bias)
+                context = Context(statistics, step.cancelled_bias)
                 slots[node] = step.rule(step.module, slots[step.input], weights, context)
             else:
                 slots[node] = _run(step, slots)
@@ -187,22 +187,22 @@ class Program:
 def _run(step: Step, slots: Mapping[fx.Node, Any]) -> Any:
     args = fx.node.map_arg(step.args, lambda node: slots[node])
     kwargs = fx.node.map_arg(step.kwargs, lambda node: slots[node])
-    if step.function in READS or any(isinstance(one, Value) for one in (*args, *kwargs.values())):
+    if step.function in READS or any(isinstance(value, Value) for value in (*args, *kwargs.values())):
         rule = FUNCTION_RULES.get(step.function, step.function)
         return rule(*args, **kwargs)
     return step.function(*args, **kwargs)
 
 
 def _only_input(node: fx.Node) -> fx.Node:
-    """What a layer is called with; raises NoRule for anything but one value."""
-    given = [*node.args, *node.kwargs.values()]
-    if len(given) != 1 or not isinstance(given[0], fx.Node):
+    """Return what a layer is called with; raise NoRule for anything but a single value."""
+    arguments = [*node.args, *node.kwargs.values()]
+    if len(arguments) != 1 or not isinstance(arguments[0], fx.Node):
         raise NoRule(f"layer {node.target!r} with other arguments than one input")
-    return given[0]
+    return arguments[0]
 
 
 def _step(node: fx.Node) -> Step:
-    """A call of a function or method; raises NoRule where its rule does not take these arguments."""
+    """Return a call of a function or method; raise NoRule where its rule does not take these arguments."""
     function = _function(node)
     args, kwargs = node.args, dict(node.kwargs)
     if not args and "input" in kwargs:  # F.relu(input=x)
@@ -217,7 +217,7 @@ def _step(node: fx.Node) -> Step:
 
 
 def _function(node: fx.Node) -> Callable[..., Any]:
-    """The function of a step; raises NoRule where neither a rule nor plain arithmetic on sizes covers it."""
+    """Return a step's function; raise NoRule where neither a rule nor plain arithmetic on sizes covers it."""
     if node.op == "call_method":
         if node.target not in METHOD_RULES:
             raise NoRule(f"method {node.target!r}")
@@ -232,7 +232,7 @@ def _name(node: fx.Node) -> str:
 
 
 class _Tracer(fx.Tracer):
-    """Reads a network's operations; raises NoRule where some are hidden from autograd.
+    """Records a network's operations; raises NoRule where some are hidden from autograd.
 
     A `torch.autograd.Function` runs its forward without recording, as `no_grad` does: read as ordinary
     operations they would get an ordinary gradient in place of their own.
@@ -254,15 +254,15 @@ def _trace(root: nn.Module) -> fx.Graph:
     except Exception as error:  # tracing runs the network's own code on stand-ins: it may raise anything
         raise NoRule(f"a network that cannot be traced ({type(error).__name__}: {error})") from error
     finally:
-        for name, buffer in root.named_buffers():  # code that counts its runs counts this one too
+        for name, buffer in root.named_buffers():  # code that counts its runs counts this run too
             buffer.copy_(before[name])
     if sum(node.op == "placeholder" for node in graph.nodes) != 1:
         raise NoRule("a network of several inputs")
     return graph
 
 
-def _bias_is_silent(root: nn.Module, node: fx.Node) -> bool:
-    """Whether a layer's output goes to nothing but a batch norm, which takes any added constant away."""
+def _bias_cancels(root: nn.Module, node: fx.Node) -> bool:
+    """Return whether only a batch norm, which cancels any added constant, reads the layer's output."""
     if not isinstance(root.get_submodule(str(node.target)), (nn.Conv2d, nn.Linear)):
         return False
     users = list(node.users)

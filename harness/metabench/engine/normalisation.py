@@ -1,7 +1,7 @@
 """Batch norm that can be differentiated twice in few passes over memory.
 
 Torch writes the double backward of a batch norm as some thirty elementwise operations. It is a linear
-combination of three tensors with one coefficient each per channel, which these functions say directly.
+combination of three tensors with one coefficient each per channel, which these functions compute directly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _aten = torch.ops.aten
 
 
 def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """w (x − m) r + b with each channel's mean m and r = 1/√(variance + eps), of this batch.
+    """Compute w (x − m) r + b with each channel's mean m and r = 1/√(variance + eps), of this batch.
 
     x: [n, C, …]; weight, bias: [C]; returns [n, C, …]. Correct to second order.
     """
@@ -28,7 +28,7 @@ def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """y, m and r."""
+    """Return y, m and r."""
     result: tuple[Tensor, Tensor, Tensor] = torch.native_batch_norm(
         x, weight, bias, None, None, True, 0.0, eps
     )
@@ -38,7 +38,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tenso
 def _backward(
     gy: Tensor, x: Tensor, weight: Tensor, m: Tensor, r: Tensor, of_x: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x̄ = w r (ȳ − mean(ȳ) − x̂ mean(ȳ x̂)), w̄ = Σ ȳ x̂, b̄ = Σ ȳ, with x̂ = (x − m) r."""
+    """Return x̄ = w r (ȳ − mean(ȳ) − x̂ mean(ȳ x̂)), w̄ = Σ ȳ x̂, b̄ = Σ ȳ, with x̂ = (x − m) r."""
     result: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm_backward(
         gy, x, weight, None, None, m, r, True, 0.0, [of_x, True, True]
     )
@@ -46,9 +46,9 @@ def _backward(
 
 
 def _scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x · scale + shift with one number of each per channel, in one pass: a norm of given statistics."""
-    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
-    result: Tensor = torch.native_batch_norm(x, scale, shift, zero, one, False, 0.0, 0.0)[0]
+    """Return x · scale + shift, both per channel, in one pass: a norm of given statistics."""
+    mean, variance = torch.zeros_like(scale), torch.ones_like(scale)
+    result: Tensor = torch.native_batch_norm(x, scale, shift, mean, variance, False, 0.0, 0.0)[0]
     return result
 
 

@@ -1,7 +1,7 @@
 """Rules that run one layer for all tasks at once: what makes an ordinary module batched over tasks.
 
 A value inside a network is kept in one of two layouts, and each rule takes the one that suits it:
-by task   [T, n, …]            one row per example;
+by task   [T, n, …]            a row per example;
 grouped   [n, T·C, …]          tasks side by side in the channel axis, as a grouped convolution wants them.
 """
 
@@ -21,7 +21,7 @@ from metabench.engine import normalisation
 from metabench.engine.convolution import Geometry, shared_convolution, task_convolution
 
 
-class NoRule(Exception):  # noqa: N818 - a finding that ends the search for rules, not an error
+class NoRule(Exception):  # noqa: N818 - it ends the search for rules and is no error
     """A network has an operation that no rule covers; the text names it."""
 
 
@@ -35,40 +35,40 @@ class Value:
 
     @property
     def examples(self) -> int:
-        """How many examples each task has."""
+        """Return how many examples each task has."""
         return self.tensor.shape[0 if self.grouped else 1]
 
     @property
     def shape(self) -> torch.Size:
-        """The shape that the network's own code sees, for one task: [n, …]."""
+        """Return the shape that the network's own code sees, for one task: [n, …]."""
         if not self.grouped:
             return self.tensor.shape[1:]
         n, channels, *rest = self.tensor.shape
         return torch.Size((n, channels // self.tasks, *rest))
 
     def by_task(self) -> Tensor:
-        """[T, n, …]; a view where the layout allows it."""
+        """Return [T, n, …]; a view where the layout allows it."""
         if not self.grouped:
             return self.tensor
         n, channels, *rest = self.tensor.shape
         return self.tensor.view(n, self.tasks, channels // self.tasks, *rest).transpose(0, 1)
 
     def in_groups(self) -> Tensor:
-        """[n, T·C, …]."""
+        """Return [n, T·C, …]."""
         if self.grouped:
             return self.tensor
         return self.tensor.transpose(0, 1).flatten(1, 2)
 
     def rows(self) -> Tensor:
-        """[T·n, …]."""
+        """Return [T·n, …]."""
         return self.by_task().flatten(0, 1)
 
     def like(self, tensor: Tensor) -> Value:
-        """Another tensor in the same layout."""
+        """Return another tensor in the same layout."""
         return Value(tensor, self.tasks, self.grouped)
 
     def from_rows(self, rows: Tensor) -> Value:
-        """The value that these rows [T·n, …] are."""
+        """Return these rows [T·n, …] as a value."""
         return Value(rows.view(self.tasks, -1, *rows.shape[1:]), self.tasks)
 
 
@@ -80,15 +80,15 @@ class Weights:
     shared: Mapping[str, Tensor]
 
     def per_task(self, name: str, tasks: int) -> Tensor | None:
-        """[T, …], or None where the layer has no such parameter."""
+        """Return [T, …], or None where the layer has no such parameter."""
         if name in self.own:
             return self.own[name]
-        one = self.shared.get(name)
-        return None if one is None else one.expand(tasks, *one.shape)
+        shared = self.shared.get(name)
+        return None if shared is None else shared.expand(tasks, *shared.shape)
 
     @property
     def are_shared(self) -> bool:
-        """Whether every parameter is the same for all tasks."""
+        """Return whether every parameter is the same for all tasks."""
         return not self.own
 
 
@@ -96,19 +96,19 @@ class Weights:
 class Context:
     """What a rule may depend on besides its input.
 
-    statistics: batch norm takes its statistics from the first so many examples of each task; None: all.
-    silent_bias: a bias that is added here is taken away by the normalisation that follows.
+    statistics: batch norm takes its statistics from that many first examples of each task; None: all.
+    cancelled_bias: the normalisation that follows cancels a bias that is added here.
     """
 
     statistics: int | None = None
-    silent_bias: bool = False
+    cancelled_bias: bool = False
 
 
 LayerRule = Callable[[Any, Value, Weights, Context], Value]
 
 
 def linear(layer: nn.Linear, x: Value, weights: Weights, context: Context) -> Value:
-    """y = x Wᵀ + b: one batched product with each task's own W."""
+    """Compute y = x Wᵀ + b: one batched product with each task's own W."""
     if weights.are_shared:
         return Value(F.linear(x.by_task(), weights.shared["weight"], weights.shared.get("bias")), x.tasks)
     weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
@@ -116,13 +116,13 @@ def linear(layer: nn.Linear, x: Value, weights: Weights, context: Context) -> Va
     rows = x.by_task()
     if rows.dim() != 3:
         raise NoRule("a linear layer over inputs of more than one axis")
-    if bias is None or context.silent_bias:
+    if bias is None or context.cancelled_bias:
         return Value(torch.bmm(rows, weight.transpose(1, 2)), x.tasks)
     return Value(torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2)), x.tasks)
 
 
 def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) -> Value:
-    """One dense convolution where the kernels are shared, a grouped one where each task has its own."""
+    """Convolve densely where tasks share their kernels, in groups where each task has its own."""
     padding = layer.padding if isinstance(layer.padding, tuple) else _same(layer)
     geometry = Geometry(_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
     grouped = x.in_groups()
@@ -131,13 +131,13 @@ def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) 
     else:
         y = shared_convolution(grouped, weights.shared["weight"], geometry, x.tasks)
     bias = weights.per_task("bias", x.tasks)
-    if bias is not None and not context.silent_bias:
+    if bias is not None and not context.cancelled_bias:
         y = y + bias.flatten()[:, None, None]
     return Value(y, x.tasks, grouped=True)
 
 
 def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:
-    """Normalises each task's channels by that task's own batch: tasks in the channel axis do just that."""
+    """Normalise each task's channels by that task's own batch: tasks in the channel axis do just that."""
     rest = len(x.shape) - 2
     weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
     grouped = x.in_groups()
@@ -153,14 +153,14 @@ def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Conte
 
 
 def group_norm(layer: nn.GroupNorm, x: Value, weights: Weights, context: Context) -> Value:
-    """Normalises groups of channels of each example: T times as many groups."""
+    """Normalise groups of channels of each example: T times as many groups."""
     weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
     y = F.group_norm(x.in_groups(), x.tasks * layer.num_groups, weight, bias, layer.eps)
     return Value(y, x.tasks, grouped=True)
 
 
 def layer_norm(layer: nn.LayerNorm, x: Value, weights: Weights, context: Context) -> Value:
-    """Normalises each example over its last axes."""
+    """Normalise each example over its last axes."""
     y = F.layer_norm(x.by_task(), layer.normalized_shape, None, None, layer.eps)
     weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
     if weight is not None:
@@ -171,24 +171,24 @@ def layer_norm(layer: nn.LayerNorm, x: Value, weights: Weights, context: Context
 
 
 def per_channel(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
-    """A layer without weights that treats each channel of each example alike: activations, 2-d pooling."""
+    """Run a layer without weights that treats each channel of each example alike, such as 2-d pooling."""
     if len(x.shape) != 4:
         return Value(layer(x.by_task()), x.tasks)
     return x.like(layer(x.tensor)) if x.grouped else x.from_rows(layer(x.rows()))
 
 
 def elementwise(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
-    """A layer that treats each number alike."""
+    """Run a layer that treats each element alike."""
     return x.like(layer(x.tensor))
 
 
 def flatten_layer(layer: nn.Flatten, x: Value, weights: Weights, context: Context) -> Value:
-    """`nn.Flatten` of all axes of an example."""
+    """Run `nn.Flatten` on all axes of an example."""
     return flatten(x, layer.start_dim, layer.end_dim)
 
 
 def unchanged(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
-    """Identity."""
+    """Return the input."""
     return x
 
 
@@ -207,7 +207,7 @@ LAYER_RULES: Mapping[type[nn.Module], LayerRule] = {
     nn.LayerNorm: layer_norm,
     nn.Flatten: flatten_layer,
     nn.Identity: unchanged,
-    nn.Dropout: unchanged,  # `lift` has refused any that would drop something
+    nn.Dropout: unchanged,  # `lift` has refused any that would drop elements
     nn.Dropout2d: unchanged,
     **dict.fromkeys(_ELEMENTWISE, elementwise),
     **dict.fromkeys(_POOLING, per_channel),
@@ -215,7 +215,7 @@ LAYER_RULES: Mapping[type[nn.Module], LayerRule] = {
 
 
 def layer_rule(layer: nn.Module) -> LayerRule:
-    """The rule of a layer; raises NoRule where there is none. A subclass may compute anything: no rule."""
+    """Return the rule of a layer; raise NoRule without one, as for a subclass, which may compute anything."""
     rule = LAYER_RULES.get(type(layer))
     if rule is None or getattr(layer, "_forward_hooks", None) or getattr(layer, "_forward_pre_hooks", None):
         raise NoRule(f"layer {type(layer).__name__}")
@@ -227,7 +227,7 @@ def layer_rule(layer: nn.Module) -> LayerRule:
 
 
 def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
-    """`torch.flatten` of an example's axes."""
+    """Flatten axes of an example as `torch.flatten` does."""
     dims = len(x.shape)
     start, end = start_dim % dims, end_dim % dims
     if start == 0:
@@ -236,7 +236,7 @@ def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
 
 
 def reshape(x: Value, *shape: Any) -> Value:
-    """`view` or `reshape` that keeps the examples' axis: `x.view(x.size(0), -1)`, `x.reshape(-1, 64)`."""
+    """Reshape, keeping the examples' axis: `x.view(x.size(0), -1)`, `x.reshape(-1, 64)`."""
     wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
     folds = -1 in wanted[:1] and math.prod(wanted[1:]) != math.prod(x.shape[1:])
     if not wanted or wanted[0] not in (-1, x.examples) or folds:
@@ -247,7 +247,7 @@ def reshape(x: Value, *shape: Any) -> Value:
 
 
 def mean(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    """`mean` over axes of an example, not over examples."""
+    """Average over axes of an example, not over examples."""
     if dim is None:
         raise NoRule("mean over all axes")
     dims = len(x.shape)
@@ -260,19 +260,19 @@ def mean(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
 
 
 def pointwise(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """Arithmetic on values of one shape, or of a value and a number."""
+    """Return the rule of arithmetic on values of one shape, or on a value and a number."""
 
     def apply(*operands: Any, **options: Any) -> Value:
-        values = [one for one in operands if isinstance(one, Value)]
-        if any(not isinstance(one, (Value, int, float)) for one in operands) or options:
+        values = [operand for operand in operands if isinstance(operand, Value)]
+        if any(not isinstance(operand, (Value, int, float)) for operand in operands) or options:
             raise NoRule(f"{function.__name__} with a tensor that is no value of a task")
-        if len({one.shape for one in values}) != 1:
+        if len({value.shape for value in values}) != 1:
             raise NoRule(f"{function.__name__} that broadcasts")
         tasks = values[0].tasks
-        grouped = any(one.grouped for one in values)
+        grouped = any(value.grouped for value in values)
         tensors = [
-            (one.in_groups() if grouped else one.tensor) if isinstance(one, Value) else one
-            for one in operands
+            (operand.in_groups() if grouped else operand.tensor) if isinstance(operand, Value) else operand
+            for operand in operands
         ]
         return Value(function(*tensors), tasks, grouped)
 
@@ -280,24 +280,24 @@ def pointwise(function: Callable[..., Tensor]) -> Callable[..., Value]:
 
 
 def activation(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """A function of each number alone, with its options."""
+    """Return the rule of a function of each element alone, with its options."""
 
-    def apply(x: Value, *given: Any, **options: Any) -> Value:
+    def apply(x: Value, *arguments: Any, **options: Any) -> Value:
         options.pop("inplace", None)  # results are kept for the backward pass
-        return x.like(function(x.tensor, *given, **options))
+        return x.like(function(x.tensor, *arguments, **options))
 
     return apply
 
 
 def pooling(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """A 2-d pooling function: it treats each channel of each example alike."""
+    """Return the rule of a 2-d pooling function, which treats each channel of each example alike."""
 
-    def apply(x: Value, *given: Any, **options: Any) -> Value:
+    def apply(x: Value, *arguments: Any, **options: Any) -> Value:
         if options.get("return_indices"):
             raise NoRule("pooling that returns indices")
         if x.grouped:
-            return x.like(function(x.tensor, *given, **options))
-        return x.from_rows(function(x.rows(), *given, **options))
+            return x.like(function(x.tensor, *arguments, **options))
+        return x.from_rows(function(x.rows(), *arguments, **options))
 
     return apply
 
@@ -363,7 +363,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _same(layer: nn.Conv2d) -> tuple[int, int]:
-    """The zero padding of padding="same" or "valid"."""
+    """Return the zero padding of padding="same" or "valid"."""
     if layer.padding == "valid":
         return 0, 0
     total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]

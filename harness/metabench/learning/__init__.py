@@ -1,72 +1,77 @@
-"""Base classes of learners, and the losses, gradients and distances that they share."""
+"""Base classes of learners, and the losses, gradients and distances that they share.
 
-from metabench.learning.base import (
-    DEVICE_INPUTS,
-    HOST_INPUTS,
-    Batch,
-    Headed,
-    ModuleLearner,
-    UntrainedLearner,
-    mean_gradient,
-    some_tasks,
-    task_losses,
-)
-from metabench.learning.displacement import (
-    DisplacementLearner,
-)
+Derive an algorithm and its learner from:
+
+- `GradientAlgorithm` and `GradientLearner`, and write `adapt`, where tasks adapt by gradient steps and the
+  meta-gradient passes through them; `DisplacementLearner`, and write `trained` too, where the starting
+  point follows the trained weights;
+- `EmbeddingAlgorithm` (`EpisodicAlgorithm` with training ways of its own) and `EmbeddingLearner`, and write
+  `fit` and `score`, for metric learners;
+- `SupervisedAlgorithm` and `SupervisedLearner`, and write `fit` and `score`, to transfer from a classifier
+  of meta-train's classes;
+- `metabench.Algorithm` and `ModuleLearner`, and write `learn`, `adapt` and `predict`, for any other module
+  with an optimizer; `UntrainedLearner`, and write `adapt` and `predict`, without meta-training.
+
+Axes: T tasks, n support examples of a task, q query examples of a task, d features, `*input` one example's
+shape.
+"""
+
+from metabench.learning.base import ModuleLearner, UntrainedLearner
+from metabench.learning.displacement import DisplacementLearner
 from metabench.learning.embedding import (
     HALVING_HELP,
-    JOINED,
-    JOINED_HELP,
     EmbeddingAlgorithm,
     EmbeddingLearner,
     EpisodicAlgorithm,
-    Kept,
+    FittedSupport,
     class_means,
     class_sums,
     cosines,
-    feature_width,
     full_precision,
     squared_distances,
 )
-from metabench.learning.gradient import (
-    Adapted,
-    GradientAlgorithm,
-    GradientLearner,
+from metabench.learning.gradient import Adapted, GradientAlgorithm, GradientLearner
+from metabench.learning.losses import Batch, mean_gradient, some_tasks, task_losses
+from metabench.learning.networks import Headed, build_network, feature_width, require_equal_ways
+from metabench.learning.queries import (
+    JOINABLE_QUERIES,
+    JOINABLE_QUERIES_HELP,
+    QUERIES,
+    QUERIES_HELP,
+    TEST_QUERIES_HELP,
 )
-from metabench.learning.supervised import (
-    SupervisedAlgorithm,
-    SupervisedLearner,
-    descend_head,
-)
+from metabench.learning.supervised import SupervisedAlgorithm, SupervisedLearner, fit_head
 
 __all__ = [
-    "DEVICE_INPUTS",
     "HALVING_HELP",
-    "HOST_INPUTS",
-    "JOINED",
-    "JOINED_HELP",
+    "JOINABLE_QUERIES",
+    "JOINABLE_QUERIES_HELP",
+    "QUERIES",
+    "QUERIES_HELP",
+    "TEST_QUERIES_HELP",
     "Adapted",
     "Batch",
     "DisplacementLearner",
     "EmbeddingAlgorithm",
     "EmbeddingLearner",
     "EpisodicAlgorithm",
+    "FittedSupport",
     "GradientAlgorithm",
     "GradientLearner",
     "Headed",
-    "Kept",
     "ModuleLearner",
     "SupervisedAlgorithm",
     "SupervisedLearner",
     "UntrainedLearner",
+    "build_network",
     "class_means",
     "class_sums",
     "cosines",
-    "descend_head",
     "feature_width",
+    "fit_head",
     "full_precision",
     "mean_gradient",
+    "require_equal_ways",
     "some_tasks",
     "squared_distances",
     "task_losses",

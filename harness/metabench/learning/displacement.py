@@ -17,7 +17,8 @@ from metabench.records.cell import Workload
 class DisplacementLearner(GradientLearner):
     """Leaves in `.grad` the mean over tasks of φ − φ̃, starting point less end; write `trained` and `adapt`.
 
-    A training task's support and query examples are trained on together. The optimizer is plain descent.
+    A training task's support and query examples are trained on together. The optimizer is plain gradient
+    descent.
     """
 
     def __init__(self, module: nn.Module, workload: Workload, settings: GradientAlgorithm) -> None:
@@ -30,23 +31,23 @@ class DisplacementLearner(GradientLearner):
 
     @abstractmethod
     def trained(self, examples: Examples, step: int) -> TaskWeights:
-        """Each task's weights φ̃ after training on its examples, in this step of meta-training."""
+        """Return each task's weights φ̃ after training on its examples, in this step of meta-training."""
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """Leaves φ − φ̃ in `.grad`; returns the queries' losses after training, [T]."""
+        """Leave φ − φ̃ in `.grad`; return the queries' losses after training, [T]."""
         assert isinstance(batch, Episodes)
-        ends = [torch.zeros_like(p) for p in self.parameters()]
+        sums = [torch.zeros_like(parameter) for parameter in self.parameters()]
         with torch.no_grad():
-            losses = torch.cat([self._train(some, step, ends) for some in self.chunks(batch)])
-            for parameter, end in zip(self.parameters(), ends, strict=True):
-                parameter.grad = parameter - end / len(batch.index)
+            losses = torch.cat([self._train(part, step, sums) for part in self.chunks(batch)])
+            for parameter, summed in zip(self.parameters(), sums, strict=True):
+                parameter.grad = parameter - summed / len(batch.index)
         return losses
 
-    def _train(self, episodes: Episodes, step: int, ends: list[Tensor]) -> Tensor:
-        """Trains on each task, adds the weights φ̃ that it ended with to `ends`, returns the losses [T]."""
+    def _train(self, episodes: Episodes, step: int, sums: list[Tensor]) -> Tensor:
+        """Train on each task, add the weights φ̃ that it ended with to `sums`, return the losses [T]."""
         support, query = episodes.support, episodes.query
         both = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
-        ended = self.trained(both, step)
-        for end, weight in zip(ends, ended.values(), strict=True):
-            end += weight.sum(0)
-        return self.loss(self.network(query.x, ended), query.y)
+        weights = self.trained(both, step)
+        for summed, weight in zip(sums, weights.values(), strict=True):
+            summed += weight.sum(0)
+        return self.examples_loss(query, weights)

@@ -1,4 +1,4 @@
-"""What metric learners share: they embed a task's support and queries, fit the support, score the queries."""
+"""Base classes of metric learners: embed a task's support and queries, fit the support, score the queries."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -10,47 +10,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.engine import lift
-from metabench.learning.base import ModuleLearner, mean_gradient, task_losses
+from metabench.engine.lift import lift
+from metabench.learning.base import ModuleLearner
+from metabench.learning.losses import mean_gradient, task_losses
+from metabench.learning.networks import build_network
+from metabench.learning.queries import JOINABLE_QUERIES, JOINABLE_QUERIES_HELP
+from metabench.records.cell import Protocol, Workload
+from metabench.settings import setting
 
-JOINED = ("together", "joined", "alone")
-JOINED_HELP = (
-    "how batch norm treats queries: 'together', by the statistics of all of a task's queries; 'joined', by "
-    "those of its support and queries in one batch, which leaves the support to be embedded with them; both "
-    "are transductive; 'alone', by those of its support set, in training and test alike"
-)
 HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingAlgorithm(Algorithm):
-    """The settings that algorithms have in common which train an embedding."""
+    """The settings of algorithms that train an embedding."""
 
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINED_HELP, choices=JOINED)
+    queries: str = setting("together", JOINABLE_QUERIES_HELP, choices=JOINABLE_QUERIES)
 
     def embedding(self, workload: Workload, network: Network | None, device: Device) -> nn.Module:
-        """The network without its head, on the device; raises Invalid where the cell names no network."""
-        if network is None:
-            raise Invalid(f"{self.name} embeds with a network: name one in the cell, e.g. network = 'conv4'")
-        return network.build(workload.facts.input_shape, None).to(device.torch, device.dtype)
+        """Return the network without its head, on the device; raise Invalid where the cell names none."""
+        return build_network(self.name, network, workload, device, outputs=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodicAlgorithm(EmbeddingAlgorithm):
-    """One that learns from tasks, which may have ways of their own in training."""
+    """An embedding algorithm that learns from tasks, whose ways in training may differ from the test's."""
 
     train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
 
     def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
+        """Return the test's protocol with this algorithm's own ways."""
         return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
 
-class Kept(NamedTuple):
+class FittedSupport(NamedTuple):
     """An adapted state: the support set, and what was fitted to it (None where that needs the queries)."""
 
     support: Examples
@@ -58,7 +55,7 @@ class Kept(NamedTuple):
 
 
 class EmbeddingLearner(ModuleLearner):
-    """Trains an embedding of inputs, and whatever compares embedded examples; write `fit` and `score`.
+    """Trains an embedding of inputs, and what compares embedded examples; write `fit` and `score`.
 
     module: a torch module with `.features`; beside: further modules that are trained along with it. The
     optimizer is Adam. `queries` holds in training and test alike; without batch norm it changes nothing and
@@ -86,24 +83,24 @@ class EmbeddingLearner(ModuleLearner):
         self.transductive = self.lifted.batch_statistics and settings.queries != "alone"
 
     @property
-    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
-        """The engine path: "batched", "vmap" or "loop"."""
+    def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
+        """Return the execution path of the engine: "batched", "vmap" or "loop"."""
         return self.lifted.path
 
     @abstractmethod
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Any:
-        """What a task's classes are, from embedded support: features [T, n, d], y [T, n] in 0..ways - 1."""
+        """Return each task's classifier: features [T, n, d] of the support, y [T, n] in 0..ways - 1."""
 
     @abstractmethod
     def score(self, fitted: Any, features: Tensor) -> Tensor:
-        """Class scores [T, q, ways] of embedded queries [T, q, d]."""
+        """Return class scores [T, q, ways] of embedded queries [T, q, d]."""
 
     def losses(self, scores: Tensor, y: Tensor) -> Tensor:
-        """The loss of each task, [T]: scores [T, q, ways], y [T, q]; cross entropy unless overridden."""
+        """Return the loss of each task, [T]: scores [T, q, ways], y [T, q]; cross entropy by default."""
         return task_losses("classification", scores, y)
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """The gradient of the queries' loss; a training task may have ways of its own. Returns losses [T]."""
+        """Leave the gradient of the queries' loss; return the losses [T]. Ways may differ from the test's."""
         assert isinstance(batch, Episodes)
         return mean_gradient(self.parameters(), self._query_losses, batch)
 
@@ -113,16 +110,16 @@ class EmbeddingLearner(ModuleLearner):
             fitted = self.fit(support, batch.support.y, batch.classes.shape[1])
             return self.losses(self.score(fitted, query), batch.query.y)
 
-    def adapt(self, support: Examples, steps: int | None = None) -> Kept:
-        """Embeds the support set and fits it; where queries are joined to it, that waits for them."""
+    def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
+        """Embed the support set and fit it; where queries are joined to it, `predict` does both."""
         if self.queries == "joined":
-            return Kept(support, None)
+            return FittedSupport(support, None)
         features = self.embed(support.x)
         with full_precision(features):
-            return Kept(support, self.fit(features, support.y, self.ways))
+            return FittedSupport(support, self.fit(features, support.y, self.ways))
 
-    def predict(self, state: Kept, query_x: Tensor) -> Tensor:
-        """Class scores [T, q, ways] for query_x [T, q, *input]."""
+    def predict(self, state: FittedSupport, query_x: Tensor) -> Tensor:
+        """Return class scores [T, q, ways] for query_x [T, q, *input]."""
         if self.queries == "joined":
             support, query = self.embed_both(state.support.x, query_x)
             with full_precision(query):
@@ -132,19 +129,19 @@ class EmbeddingLearner(ModuleLearner):
             return self.score(state.fitted, query)
 
     def embed(self, x: Tensor, statistics: int | None = None) -> Tensor:
-        """Features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics.
+        """Return features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics.
 
-        statistics: take them from the first so many examples only. The features have x's own float type,
+        statistics: compute them from that many first examples only. The features have x's own float type,
         also where autocast lets the network compute in a shorter one.
         """
         return self.lifted(x, part="features", statistics=statistics).flatten(2).to(x.dtype)
 
     def embed_queries(self, support_x: Tensor, query_x: Tensor) -> Tensor:
-        """Features [T, q, d] of query_x [T, q, *input], by their own or by the support set's statistics."""
+        """Return features [T, q, d] of query_x [T, q, *input], by their own or the support's statistics."""
         return self.embed_both(support_x, query_x)[1] if self.queries == "alone" else self.embed(query_x)
 
     def embed_both(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [T, n, d] of support_x and [T, q, d] of query_x, normalised as `queries` says."""
+        """Return features [T, n, d] of support_x and [T, q, d] of query_x, normalised as `queries` says."""
         if self.queries == "together":
             return self.embed(support_x), self.embed(query_x)
         n = support_x.shape[1]
@@ -154,36 +151,29 @@ class EmbeddingLearner(ModuleLearner):
 
 
 def full_precision(features: Tensor) -> AbstractContextManager[Any]:
-    """A context without autocast: differences of distances, and solvers, need more than 8 bits."""
+    """Return a context without autocast: solvers and differences of distances need more than 8 bits."""
     kind = features.device.type
     if not torch.amp.is_autocast_available(kind):
         return nullcontext()
     return torch.autocast(kind, enabled=False)
 
 
-def feature_width(module: nn.Module, workload: Workload, device: Device) -> int:
-    """How many features the module gives for one input of this workload."""
-    inputs = torch.zeros(2, *workload.facts.input_shape, device=device.torch, dtype=device.dtype)
-    with torch.no_grad():
-        return int(module.get_submodule("features")(inputs).flatten(1).shape[1])
-
-
 def class_sums(features: Tensor, y: Tensor, ways: int) -> Tensor:
-    """The summed features of each class, [T, ways, d]: features [T, n, d], y [T, n]."""
+    """Return the summed features of each class, [T, ways, d]: features [T, n, d], y [T, n]."""
     return F.one_hot(y, ways).to(features.dtype).mT @ features
 
 
 def class_means(features: Tensor, y: Tensor, ways: int) -> Tensor:
-    """The mean feature of each class, [T, ways, d] (absent: zeros): features [T, n, d], y [T, n]."""
+    """Return the mean feature of each class, [T, ways, d] (absent: zeros): features [T, n, d], y [T, n]."""
     counts = F.one_hot(y, ways).sum(1)[:, :, None]  # [T, ways, 1]
     return class_sums(features, y, ways) / counts.clamp(min=1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances [T, i, j] between the rows of a [T, i, d] and of b [T, j, d]."""
+    """Return squared Euclidean distances [T, i, j] between rows of a [T, i, d] and of b [T, j, d]."""
     return a.square().sum(2)[:, :, None] - 2 * a @ b.mT + b.square().sum(2)[:, None]
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosines [T, i, j] of the angles between the rows of a [T, i, d] and of b [T, j, d]."""
+    """Return cosines [T, i, j] of the angles between rows of a [T, i, d] and of b [T, j, d]."""
     return F.normalize(a, dim=2) @ F.normalize(b, dim=2).mT

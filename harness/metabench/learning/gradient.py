@@ -1,4 +1,4 @@
-"""What gradient-based learners share: tasks adapt by gradient steps, the meta-gradient goes through them."""
+"""Base classes of gradient-based learners: tasks adapt by gradient steps, the meta-gradient passes them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ from torch import Tensor, nn
 
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.engine.adapt import TaskWeights, spread, tasks_at_once
+from metabench.engine.adapt import TaskWeights, expand_weights, tasks_at_once
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part, lift
 from metabench.errors import Invalid
-from metabench.learning.base import ModuleLearner, some_tasks, task_losses
-from metabench.records.cell import Protocol, Workload
+from metabench.learning.base import ModuleLearner
+from metabench.learning.losses import some_tasks, task_losses
+from metabench.learning.networks import build_network, output_shape, require_equal_ways
+from metabench.learning.queries import QUERIES, QUERIES_HELP
+from metabench.records.cell import Workload
 from metabench.settings import setting
-
-QUERIES = ("together", "alone")
-QUERIES_HELP = (
-    "how batch norm treats queries: 'together', by the statistics of all of a task's queries, as the papers "
-    "do, which is transductive; 'alone', by those of its support set, in training and test alike"
-)
-
 
 CHUNK_HELP = "tasks run at once, which changes speed and memory and no result; 0: as many as suit the device"
 
@@ -39,7 +35,7 @@ class Adapted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAlgorithm(Algorithm):
-    """The settings that algorithms have in common whose tasks adapt by gradient steps."""
+    """The settings of algorithms whose tasks adapt by gradient steps."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
@@ -54,27 +50,20 @@ class GradientAlgorithm(Algorithm):
     def module(
         self, network: Network | None, workload: Workload, device: Device, head: bool = True
     ) -> nn.Module:
-        """The cell's network on the device, with a head for the workload, or without one.
+        """Return the cell's network on the device, with a head for the workload, or without one.
 
         Raises Invalid without a network, where its outputs do not fit, or where training has other ways.
         """
-        if network is None:
-            raise Invalid(f"{self.name} adapts a network: name one in the cell, e.g. network = 'conv4'")
-        train, test = workload.train, workload.test
-        if isinstance(train, Protocol) and train.ways != test.ways:
-            raise Invalid(
-                f"{self.name} has a head of fixed size: training with {train.ways} ways does not fit a test "
-                f"with {test.ways}; give both the same ways"
-            )
-        shape, outputs = workload.facts.input_shape, workload.outputs
-        module = network.build(shape, outputs if head else None).to(device.torch, device.dtype)
-        with torch.no_grad():
-            found = module(torch.zeros(2, *shape, device=device.torch, dtype=device.dtype)).shape
-        if len(found) != 2 or (head and found[1] != outputs):
+        require_equal_ways(self.name, workload)
+        outputs = workload.outputs if head else None
+        module = build_network(self.name, network, workload, device, outputs)
+        shape = output_shape(module, workload, device)
+        assert network is not None  # `build_network` has refused a cell without one
+        if len(shape) != 1 or outputs not in (None, shape[0]):
             wanted = f"({outputs},)" if head else "one axis of features"
             raise Invalid(
-                f"network {network.name!r} gives {tuple(found[1:])} for an input {shape}; "
-                f"{self.name} needs {wanted}"
+                f"network {network.name!r} gives {shape} for an input "
+                f"{workload.facts.input_shape}; {self.name} needs {wanted}"
             )
         return module
 
@@ -83,7 +72,7 @@ class GradientLearner(ModuleLearner):
     """A learner whose tasks adapt the weights of a network: write `adapt`, and `task_loss` where it differs.
 
     module: the network, with `.features` and `.head`; settings: the algorithm; meta: what is learned
-    beside the network (rates). The outer optimizer is Adam over both. held_per_weight: numbers that
+    beside the network (rates). The outer optimizer is Adam over both. held_per_weight: elements that
     adaptation holds for each weight of each task, where they are many; they bound the tasks run at once.
     """
 
@@ -108,30 +97,30 @@ class GradientLearner(ModuleLearner):
         self.transductive = self.network.batch_statistics and not self.queries_alone
 
     @property
-    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
-        """The engine path: "batched", "vmap" or "loop", and how a meta-step runs if not as it is written."""
-        way = self.execution.way
-        return self.network.path if way == "eager" else f"{self.network.path}, {way}"
+    def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
+        """Return the execution path: "batched", "vmap" or "loop", and how a meta-step runs if not eagerly."""
+        mode = self.execution.mode
+        return self.network.path if mode == "eager" else f"{self.network.path}, {mode}"
 
     @abstractmethod
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """Each task's weights after `steps` inner steps (None: `test_steps`).
+        """Return each task's weights after `steps` inner steps (None: `test_steps`).
 
-        Where gradients are recorded, the result can be differentiated; elsewhere it holds no graph.
+        Where gradients are recorded, the result can be differentiated; where not, it holds no graph.
         """
 
     def predict(self, state: Adapted, query_x: Tensor) -> Tensor:
-        """Predictions [T, q, outputs] of each task's adapted network."""
+        """Return predictions [T, q, outputs] of each task's adapted network."""
         return self.run(query_x, state.weights, state.support_x)
 
     def start(self, tasks: int, part: Part = "all") -> dict[str, Tensor]:
-        """The network's weights (of a part) as the starting point of so many tasks, [T, …] by name."""
-        return spread(self.network.module, tasks, part)
+        """Return the network's weights (of a part) as the starting point of `tasks` tasks: [T, …] by name."""
+        return expand_weights(self.network.module, tasks, part)
 
     def run(
         self, x: Tensor, weights: TaskWeights, support_x: Tensor | None = None, part: Part = "all"
     ) -> Tensor:
-        """The network's outputs for queries x [T, q, …], normalised as the setting `queries` says.
+        """Return the network's outputs for queries x [T, q, …], normalised as the setting `queries` says.
 
         support_x: [T, n, …], whose statistics normalise the queries where they are to be alone.
         """
@@ -140,40 +129,47 @@ class GradientLearner(ModuleLearner):
         return self.network.normalised_by(support_x, x, weights, part)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The mean loss of each task, [T]: cross entropy or squared error."""
+        """Return the mean loss of each task, [T]: cross entropy or squared error."""
         return task_losses(self.kind, prediction, target)
 
+    def examples_loss(self, examples: Examples, weights: TaskWeights) -> Tensor:
+        """Return the loss [T] of each task's weights on these examples, normalised by their own batch."""
+        return self.loss(self.network(examples.x, weights), examples.y)
+
     def task_loss(self, episodes: Episodes, step: int, total: int) -> Tensor:
-        """What a task costs, [T], differentiable in `parameters()`: the adapted network's loss on queries."""
+        """Return the meta-objective of each task, [T], differentiable in `parameters()`.
+
+        It is the adapted network's loss on the task's queries, unless overridden.
+        """
         adapted = self.adapt(episodes.support, self.steps)
         return self.loss(self.predict(adapted, episodes.query.x), episodes.query.y)
 
     def phase(self, step: int, total: int) -> Hashable:
-        """What `task_loss` takes from the step of training; None where it changes at every step."""
+        """Return what `task_loss` takes from the step of training; None where it changes at every step."""
         return "always"
 
     def chunks(self, batch: Episodes) -> Iterator[Episodes]:
-        """The tasks of a batch in runs of as many as are run at once."""
+        """Yield the batch in chunks of as many tasks as are run at once."""
         at_once = self.chunk or tasks_at_once(batch, self.network, self.held_per_weight)
         for first in range(0, len(batch.index), at_once):
             yield some_tasks(batch, slice(first, first + at_once))
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """The gradient of the mean task loss, chunk by chunk; returns the losses [T]."""
+        """Leave the gradient of the mean task loss, computed chunk by chunk; return the losses [T]."""
         assert isinstance(batch, Episodes)
         tasks = len(batch.index)
-        told: list[Tensor] = []
-        summed: list[Tensor] = []
-        for some in self.chunks(batch):
-            losses, found = self.execution(
-                lambda episodes: self.task_loss(episodes, step, total), some, self.phase(step, total)
+        losses: list[Tensor] = []
+        means: list[Tensor] = []
+        for chunk in self.chunks(batch):
+            chunk_losses, gradients = self.execution(
+                lambda episodes: self.task_loss(episodes, step, total), chunk, self.phase(step, total)
             )
-            told.append(losses.clone())
-            if not summed:
-                summed = [g / tasks for g in found]
-            else:
-                for mean, g in zip(summed, found, strict=True):
-                    mean.add_(g, alpha=1 / tasks)
-        for parameter, mean in zip(self.execution.parameters, summed, strict=True):
+            losses.append(chunk_losses.clone())  # a captured step writes over its results
+            if not means:
+                means = [gradient / tasks for gradient in gradients]
+                continue
+            for mean, gradient in zip(means, gradients, strict=True):
+                mean.add_(gradient, alpha=1 / tasks)
+        for parameter, mean in zip(self.execution.parameters, means, strict=True):
             parameter.grad = mean
-        return torch.cat(told)
+        return torch.cat(losses)

@@ -1,4 +1,4 @@
-"""What transfer learners share: supervised training of an embedding on all classes of meta-train."""
+"""Base classes of transfer learners: supervised training of an embedding on all classes of meta-train."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,20 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metabench import Batches, Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench.contracts import Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.learning.base import mean_gradient, task_losses
-from metabench.learning.embedding import (
-    EmbeddingAlgorithm,
-    EmbeddingLearner,
-    feature_width,
-)
+from metabench.errors import Invalid
+from metabench.learning.embedding import EmbeddingAlgorithm, EmbeddingLearner
+from metabench.learning.losses import mean_gradient, task_losses
+from metabench.learning.networks import feature_width
+from metabench.learning.queries import QUERIES, TEST_QUERIES_HELP
+from metabench.records.cell import Batches, Protocol, Workload
+from metabench.settings import setting
 
-QUERIES = ("together", "alone")
-QUERIES_HELP = (
-    "how batch norm treats the queries of a test task: 'together', by the statistics of all of them, which "
-    "is transductive; 'alone', by those of its support set, so that no query sees another"
-)
+MOMENTUM = 0.9
+DAMPENING = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +26,19 @@ class SupervisedAlgorithm(EmbeddingAlgorithm):
 
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
     micro: int = setting(16, "labelled examples that share batch norm's statistics in training", at_least=2)
-    queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
+    queries: str = setting("together", TEST_QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> Batches:
-        """Labelled examples, as many a step as the budget has tasks, in micro-batches."""
+        """Return labelled examples, as many a step as the budget has tasks, in micro-batches."""
         return Batches(self.micro, self.micro)
 
     def parts(
         self, workload: Workload, network: Network | None, device: Device
     ) -> tuple[nn.Module, int, int]:
-        """The embedding, its width, and the number of meta-train's classes; Invalid without."""
+        """Return the embedding, its width, and the number of meta-train's classes.
+
+        Raises Invalid where that number is endless or below two, or where the cell names no network.
+        """
         classes = workload.facts.classes.get("train", 0)
         if classes < 2:
             raise Invalid(
@@ -51,7 +52,7 @@ class SupervisedAlgorithm(EmbeddingAlgorithm):
 class SupervisedLearner(EmbeddingLearner):
     """Trains the embedding, and a classifier of meta-train's classes on top, by cross entropy.
 
-    Both are frozen in the test: write `fit` and `score` for what becomes of a task's embedded examples.
+    Both are frozen in the test: write `fit` and `score`, which classify a task's embedded examples.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class SupervisedLearner(EmbeddingLearner):
         self.classifier = classifier
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """The gradient of the mean cross entropy; returns the losses of the micro-batches."""
+        """Leave the gradient of the mean cross entropy; return the losses of the micro-batches."""
         assert isinstance(batch, Examples)
         return mean_gradient(self.parameters(), self._class_losses, batch)
 
@@ -69,7 +70,7 @@ class SupervisedLearner(EmbeddingLearner):
         return task_losses("classification", self.classifier(self.embed(batch.x)), batch.y)
 
 
-def descend_head(
+def fit_head(
     scores: Callable[[Mapping[str, Tensor]], Tensor],
     weights: dict[str, Tensor],
     y: Tensor,
@@ -78,20 +79,23 @@ def descend_head(
     rate: float,
     decay: float,
 ) -> dict[str, Tensor]:
-    """Each task's head after `steps` steps of gradient descent with momentum on its own support set.
+    """Return each task's head after `steps` steps of SGD with momentum on its own support set.
 
     scores: weights → class scores [T, n, ways]; weights: [T, …] by name; y: [T, n]. Momentum 0.9 with
-    dampening 0.9 and a weight decay, as in the code of A Closer Look at Few-shot Classification; like
+    dampening 0.9 and a weight decay, as in the code of A Closer Look at Few-shot Classification; as with
     `torch.optim.SGD` there, the first step is not dampened.
     """
     velocity: dict[str, Tensor] = {}
     for _ in range(steps):
         with torch.enable_grad():
-            held = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-            loss = task_losses("classification", scores(held), y).sum()
-            slopes = torch.autograd.grad(loss, list(held.values()))
-        for (name, weight), slope in zip(weights.items(), slopes, strict=True):
-            pull = slope + decay * weight
-            velocity[name] = 0.9 * velocity[name] + 0.1 * pull if name in velocity else pull
+            leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+            loss = task_losses("classification", scores(leaves), y).sum()
+            gradients = torch.autograd.grad(loss, list(leaves.values()))
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+            decayed = gradient + decay * weight
+            if name in velocity:
+                velocity[name] = MOMENTUM * velocity[name] + (1 - DAMPENING) * decayed
+            else:
+                velocity[name] = decayed
             weights = {**weights, name: weight - rate * velocity[name]}
     return weights

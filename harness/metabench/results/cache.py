@@ -23,11 +23,8 @@ from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
 from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
-from metabench.records.row import Row
-from metabench.records.row import UnreadableFile
-from metabench.results.rows import KEYS
-from metabench.results.rows import ROW_VERSION
-from metabench.results.rows import row_of
+from metabench.records.row import Row, UnreadableFile
+from metabench.results.rows import KEYS, ROW_VERSION, row_of
 
 SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""

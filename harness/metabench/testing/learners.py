@@ -13,7 +13,7 @@ from torch import Tensor
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
 from metabench.device.device import Device
 from metabench.errors import CellEnd, Invalid, MetabenchError
-from metabench.learning.base import some_tasks
+from metabench.learning.losses import some_tasks
 from metabench.records.cell import Batches, Protocol
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork

@@ -67,7 +67,7 @@ def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: t
         subject.require(
             isinstance(getattr(module, part, None), nn.Module),
             f"the module of build({shape}, {OUTPUTS}) has no .{part}: algorithms adapt or keep the parts; "
-            "metabench.learning.base.Headed puts them together",
+            "metabench.learning.Headed puts them together",
         )
     x = _inputs(shape, 6)
     with subject.doing(f"a forward pass of 6 inputs {shape}"), torch.no_grad():
@@ -119,13 +119,13 @@ def _check_chance(subject: Subject, network: Network, module: nn.Module, shape: 
 
 def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) -> None:
     """The engine's pass over tasks with weights of their own equals plain passes, one task at a time."""
-    from metabench.engine import lift, spread
+    from metabench.engine import expand_weights, lift
 
     x = torch.stack([_inputs(shape, 4), _inputs(shape, 4).flip(0) + 0.1])
     generator = torch.Generator().manual_seed(2)
     weights = {
         name: w.detach() + 0.01 * torch.randn(w.shape, generator=generator, dtype=w.dtype)
-        for name, w in spread(module, 2).items()
+        for name, w in expand_weights(module, 2).items()
     }
     buffers = {name: value.clone() for name, value in module.named_buffers()}
     with torch.no_grad():

@@ -22,11 +22,8 @@ from metabench.device.exchange import sum_over_ranks
 from metabench.device.memory import out_of_memory
 from metabench.engine.lift import Lifted
 from metabench.errors import CellEnd, DataError
-from metabench.records.cell import Spec
-from metabench.records.cell import Status
-from metabench.records.job import JobFile
-from metabench.records.job import JobFolder
-from metabench.records.job import TAIL_LINES
+from metabench.records.cell import Spec, Status
+from metabench.records.job import TAIL_LINES, JobFile, JobFolder
 from metabench.records.progress import Event
 from metabench.records.result import Result
 from metabench.worker.cell_run import CellRun, build, draw, trains

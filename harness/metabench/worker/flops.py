@@ -79,11 +79,11 @@ def _eager(learner: Learner) -> Iterator[None]:
             raise ValueError(f"{type(learner).__name__} hides its operations")
         yield
         return
-    way, execution.way = execution.way, "eager"
+    mode, execution.mode = execution.mode, "eager"
     try:
         yield
     finally:
-        execution.way = way
+        execution.mode = mode
 
 
 class _Restored:

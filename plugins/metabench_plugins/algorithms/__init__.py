@@ -1,11 +1,11 @@
-"""The algorithms that come with metabench, one module each."""
+"""The built-in algorithms, one module each."""
 
 from metabench import hookimpl
 
 
 @hookimpl
 def metabench_algorithms() -> list[type]:
-    """Every class of this folder."""
+    """Return every algorithm of this folder."""
     from metabench_plugins.algorithms.anil import Anil
     from metabench_plugins.algorithms.baseline import Baseline
     from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -25,7 +25,7 @@ class Anil(GradientAlgorithm):
     first_order: bool = setting(False, "take the inner gradients for constants")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "AnilLearner":
-        """The learner of the features and of the head's starting point."""
+        """Build the learner of the features and of the head's starting point."""
         return AnilLearner(self, self.module(network, workload, device), workload)
 
 
@@ -37,13 +37,17 @@ class AnilLearner(GradientLearner):
         self.anil = anil
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """The head's weights after `steps` gradient steps on the support set's features."""
+        """Return the head's weights after `steps` gradient steps on the support set's features."""
         features = self.network(support.x, part="features")
 
         def loss(weights: TaskWeights) -> Tensor:
             return self.loss(self.network(features, weights, part="head"), support.y)
 
-        steps = self.test_steps if steps is None else steps
-        start = self.start(len(support.x), part="head")
-        adapted = descend(loss, start, self.anil.inner_rate, steps, first_order=self.anil.first_order)
+        adapted = inner_steps(
+            loss,
+            self.start(len(support.x), part="head"),
+            self.anil.inner_rate,
+            self.test_steps if steps is None else steps,
+            first_order=self.anil.first_order,
+        )
         return Adapted(adapted, support.x)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import Kept, SupervisedAlgorithm, SupervisedLearner, descend_head, full_precision
+from metabench.learning import FittedSupport, SupervisedAlgorithm, SupervisedLearner, fit_head, full_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Baseline(SupervisedAlgorithm):
     head takes gradient steps with momentum 0.9, dampening 0.9 and weight decay. Departures: 100 steps see
     the whole support set at rate 0.1, where the authors' code makes 100 passes over it in batches of four
     at 0.01; meta-training is at rate 3e-3 where that code has 1e-3; the head starts from zero, so that a
-    task's answer does not depend on luck; batch norm uses a batch's own statistics, in the test the
+    task's prediction does not depend on a seed; batch norm uses a batch's own statistics, in the test the
     task's, which is transductive unless `queries` is "alone".
     """
 
@@ -30,7 +30,7 @@ class Baseline(SupervisedAlgorithm):
     head_decay: float = setting(1e-3, "weight decay of the head", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "BaselineLearner":
-        """The learner of an embedding and of a linear classifier of meta-train's classes."""
+        """Build the learner of an embedding and of a linear classifier of meta-train's classes."""
         module, width, classes = self.parts(workload, network, device)
         classifier = nn.Linear(width, classes).to(device.torch, device.dtype)
         return BaselineLearner(self, module, classifier, workload)
@@ -45,26 +45,26 @@ class BaselineLearner(SupervisedLearner):
         super().__init__(settings, module, classifier, workload)
         self.settings = settings
 
-    def adapt(self, support: Examples, steps: int | None = None) -> Kept:
-        """Fits a head to each task's embedded support set by `steps` gradient steps."""
+    def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
+        """Fit a head to each task's embedded support set by `steps` gradient steps."""
         steps = self.settings.head_steps if steps is None else steps
         features = self.embed(support.x)
         with full_precision(features):
-            return Kept(support, self._fitted(features, support.y, self.ways, steps))
+            return FittedSupport(support, self._fitted(features, support.y, self.ways, steps))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
-        """The head's weights: "weight" [T, ways, d], "bias" [T, 1, ways]."""
+        """Return the head's weights: "weight" [T, ways, d], "bias" [T, 1, ways]."""
         return self._fitted(features, y, ways, self.settings.head_steps)
 
     def score(self, fitted: dict[str, Tensor], features: Tensor) -> Tensor:
-        """Class scores [T, q, ways]."""
+        """Return class scores [T, q, ways]."""
         return torch.baddbmm(fitted["bias"], features, fitted["weight"].mT)
 
     def _fitted(self, features: Tensor, y: Tensor, ways: int, steps: int) -> dict[str, Tensor]:
         tasks, _, d = features.shape
         frozen = features.detach()
         head = {"weight": features.new_zeros(tasks, ways, d), "bias": features.new_zeros(tasks, 1, ways)}
-        return descend_head(
+        return fit_head(
             lambda weights: self.score(dict(weights), frozen),
             head,
             y,

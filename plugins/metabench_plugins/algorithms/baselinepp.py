@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
-    Kept,
+    FittedSupport,
     SupervisedAlgorithm,
     SupervisedLearner,
     cosines,
-    descend_head,
+    fit_head,
     full_precision,
 )
 
@@ -26,8 +26,8 @@ class BaselinePlusPlus(SupervisedAlgorithm):
     W.-Y. Chen et al.: A Closer Look at Few-shot Classification, ICLR 2019, section 3.2 (Baseline++), which
     makes the features of a class vary less. Departures as for `baseline`, with three differences: the
     head's rate is 1 (0.01 in the authors' code); every direction counts by its angle alone, where that
-    code also learns a norm for each class (WeightNorm); the head of a task starts from weights drawn by the
-    cell's seed, the same ones for every task, since a cosine has no gradient at zero.
+    code also learns a norm for each class (WeightNorm); the head of a task starts from weights sampled by
+    the cell's seed, the same for every task, since a cosine has no gradient at zero.
     """
 
     name: ClassVar[str] = "baseline++"
@@ -40,7 +40,7 @@ class BaselinePlusPlus(SupervisedAlgorithm):
     head_decay: float = setting(1e-3, "weight decay of the head", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "BaselinePlusPlusLearner":
-        """The learner of an embedding and of a cosine classifier of meta-train's classes."""
+        """Build the learner of an embedding and of a cosine classifier of meta-train's classes."""
         module, width, classes = self.parts(workload, network, device)
         classifier = CosineHead(width, classes, self.scale).to(device.torch, device.dtype)
         return BaselinePlusPlusLearner(self, module, classifier, workload, width)
@@ -55,7 +55,7 @@ class CosineHead(nn.Module):
         self.scale = scale
 
     def forward(self, features: Tensor) -> Tensor:
-        """Class scores [..., classes] of features [..., d]."""
+        """Return class scores [..., classes] of features [..., d]."""
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.weight, dim=-1))
 
 
@@ -72,28 +72,29 @@ class BaselinePlusPlusLearner(SupervisedLearner):
     ) -> None:
         super().__init__(settings, module, classifier, workload)
         self.settings = settings
-        drawn = torch.randn(self.ways, width, generator=torch.Generator().manual_seed(workload.seed))
-        self.start = (drawn / width**0.5).to(classifier.weight)
+        generator = torch.Generator().manual_seed(workload.seed)
+        weights = torch.randn(self.ways, width, generator=generator)
+        self.start = (weights / width**0.5).to(classifier.weight)
 
-    def adapt(self, support: Examples, steps: int | None = None) -> Kept:
-        """Fits a head to each task's embedded support set by `steps` gradient steps."""
+    def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
+        """Fit a head to each task's embedded support set by `steps` gradient steps."""
         steps = self.settings.head_steps if steps is None else steps
         features = self.embed(support.x)
         with full_precision(features):
-            return Kept(support, self._fitted(features, support.y, steps))
+            return FittedSupport(support, self._fitted(features, support.y, steps))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The head's directions [T, ways, d]."""
+        """Return the head's directions [T, ways, d]."""
         return self._fitted(features, y, self.settings.head_steps)
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Scaled cosines [T, q, ways]."""
+        """Return scaled cosines [T, q, ways]."""
         return self.settings.scale * cosines(features, fitted)
 
     def _fitted(self, features: Tensor, y: Tensor, steps: int) -> Tensor:
         frozen = features.detach()
         head = {"weight": self.start.expand(len(features), *self.start.shape)}
-        fitted = descend_head(
+        fitted = fit_head(
             lambda weights: self.score(weights["weight"], frozen),
             head,
             y,

@@ -1,13 +1,14 @@
 """BOIL: MAML that adapts the body alone."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -25,7 +26,7 @@ class Boil(GradientAlgorithm):
     first_order: bool = setting(False, "take the inner gradients for constants")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "BoilLearner":
-        """The learner of the head and of the body's starting point."""
+        """Build the learner of the head and of the body's starting point."""
         return BoilLearner(self, self.module(network, workload, device), workload)
 
 
@@ -37,12 +38,12 @@ class BoilLearner(GradientLearner):
         self.boil = boil
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """The body's weights after `steps` gradient steps on the support set."""
-
-        def loss(weights: TaskWeights) -> Tensor:
-            return self.loss(self.network(support.x, weights), support.y)
-
-        steps = self.test_steps if steps is None else steps
-        start = self.start(len(support.x), part="features")
-        adapted = descend(loss, start, self.boil.inner_rate, steps, first_order=self.boil.first_order)
+        """Return the body's weights after `steps` gradient steps on the support set."""
+        adapted = inner_steps(
+            partial(self.examples_loss, support),
+            self.start(len(support.x), part="features"),
+            self.boil.inner_rate,
+            self.test_steps if steps is None else steps,
+            first_order=self.boil.first_order,
+        )
         return Adapted(adapted, support.x)

@@ -1,4 +1,4 @@
-"""Conditional neural processes: a network reads the support set and answers, without a gradient step."""
+"""Conditional neural processes: a network reads the support set and predicts, without a gradient step."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Episodes, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench import Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
     EmbeddingAlgorithm,
@@ -16,20 +16,21 @@ from metabench.learning import (
     feature_width,
     full_precision,
     mean_gradient,
+    require_equal_ways,
     task_losses,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cnp(EmbeddingAlgorithm):
-    """Sums a task's support set up in one vector, from which a decoder answers every query.
+    """Summarises a task's support set in a vector, from which a decoder predicts every query.
 
     M. Garnelo et al.: Conditional Neural Processes, ICML 2018, equations 1 to 4. Regression: the decoder
-    gives a mean and a deviation, and the loss is the negative log-likelihood of support and queries, as
-    in the paper. Classification (section 4.3): one summary per class, put side by side. Departures: the
-    number of support points is the protocol's in every task, the paper draws it; inputs pass the cell's
-    network first, whose normalisation statistics are per task. With batch norm the evaluation is
-    transductive, unless `queries` is "alone".
+    predicts a mean and a standard deviation, and the loss is the negative log-likelihood of support and
+    queries, as in the paper. Classification (section 4.3): one summary per class, concatenated.
+    Departures: the number of support points is the protocol's in every task, the paper samples it; inputs
+    pass the cell's network first, whose normalisation statistics are per task. With batch norm the
+    evaluation is transductive, unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "cnp"
@@ -39,27 +40,24 @@ class Cnp(EmbeddingAlgorithm):
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "CnpLearner":
-        """The learner of the embedding, the encoder and the decoder."""
-        train = workload.train
-        if isinstance(train, Protocol) and train.ways != workload.test.ways:
-            raise Invalid(
-                f"cnp decodes a fixed number of ways: training with {train.ways} ways does not fit "
-                f"a test with {workload.test.ways}; give both the same ways"
-            )
+        """Build the learner of the embedding, the encoder and the decoder."""
+        require_equal_ways(self.name, workload)
         module = self.embedding(workload, network, device)
         features = feature_width(module, workload, device)
         regression = workload.facts.kind == "regression"
-        seen = workload.outputs if regression else 0  # an encoder of classification reads one class at a time
-        encoder = _layers(features + seen, self.width, self.width)
+        targets = (
+            workload.outputs if regression else 0
+        )  # an encoder of classification reads one class at a time
+        encoder = _layers(features + targets, self.width, self.width)
         summary = self.width if regression else self.width * workload.outputs
-        answers = 2 * workload.outputs if regression else workload.outputs
-        decoder = _layers(features + summary, self.width, answers)
+        outputs = 2 * workload.outputs if regression else workload.outputs
+        decoder = _layers(features + summary, self.width, outputs)
         process = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
         return CnpLearner(self, module, process.to(device.torch, device.dtype), workload)
 
 
 class CnpLearner(EmbeddingLearner):
-    """r = mean of h(xᵢ, yᵢ), answers g(x, r)."""
+    """Predicts g(x, r), with r the mean of h(xᵢ, yᵢ)."""
 
     def __init__(self, settings: Cnp, module: nn.Module, process: nn.ModuleDict, workload: Workload) -> None:
         super().__init__(settings, module, workload, [process])
@@ -67,7 +65,7 @@ class CnpLearner(EmbeddingLearner):
         self.regression = workload.facts.kind == "regression"
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """The gradient of the negative log-likelihood of support and queries; returns it per task, [T]."""
+        """Leave the gradient of support and queries' negative log-likelihood; return it per task, [T]."""
         assert isinstance(batch, Episodes)
         return mean_gradient(self.parameters(), self._task_losses, batch)
 
@@ -77,7 +75,7 @@ class CnpLearner(EmbeddingLearner):
             return self._likelihood(support, query, batch)
 
     def _likelihood(self, support: Tensor, query: Tensor, batch: Episodes) -> Tensor:
-        """The negative log-likelihood of each task, [T], from embedded support and queries."""
+        """Return the negative log-likelihood of each task, [T], from embedded support and queries."""
         summary = self.fit(support, batch.support.y, self.ways)
         decoded = self._decoded(summary, torch.cat([support, query], 1))
         target = torch.cat([batch.support.y, batch.query.y], 1)
@@ -89,14 +87,14 @@ class CnpLearner(EmbeddingLearner):
         return nll.flatten(1).mean(1)
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The summary r [T, width], or one for each class side by side, [T, ways · width] (equation 2)."""
+        """Return the summary r [T, width], or those of all classes, [T, ways · width] (equation 2)."""
         if self.regression:
             summary: Tensor = self.encoder(torch.cat([features, y], 2)).mean(1)
             return summary
         return class_means(self.encoder(features), y, ways).flatten(1)
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Class scores [T, q, ways], or the means of the predicted values [T, q, outputs]."""
+        """Return class scores [T, q, ways], or the means of the predicted values [T, q, outputs]."""
         decoded = self._decoded(fitted, features)
         return decoded.chunk(2, dim=2)[0] if self.regression else decoded
 

@@ -1,6 +1,7 @@
-"""Implicit MAML: the meta-gradient from where adaptation ends, whatever way it took."""
+"""Implicit MAML: the meta-gradient depends on where adaptation ends, not on its path."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from metabench import Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend, implicit_loss
+from metabench.engine import TaskWeights, implicit_loss, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -22,8 +23,7 @@ class Imaml(GradientAlgorithm):
     solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L. Here its 10 alone is added to λ as
     `damping`; 0 is the paper's equation. The solver stops where the system is not safely positive. The
     method takes adaptation for the optimum: where inner steps end far from it, as on sine waves, training
-    was seen to diverge.
-    With batch norm the evaluation is transductive unless `queries` is "alone".
+    can diverge. With batch norm the evaluation is transductive unless `queries` is "alone".
     """
 
     name: ClassVar[str] = "imaml"
@@ -35,7 +35,7 @@ class Imaml(GradientAlgorithm):
     solver_steps: int = setting(5, "steps of conjugate gradient", at_least=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ImamlLearner":
-        """The learner of the whole network's starting point."""
+        """Build the learner of the whole network's starting point."""
         return ImamlLearner(self, self.module(network, workload, device), workload)
 
 
@@ -47,27 +47,25 @@ class ImamlLearner(GradientLearner):
         self.imaml = imaml
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """All weights after `steps` gradient steps on the support loss with the proximal term (eq. 3)."""
+        """Return all weights after `steps` steps on the support loss with the proximal term (equation 3)."""
         start = self.start(len(support.x))
 
         def loss(weights: TaskWeights) -> Tensor:
-            away = [(w - start[n].detach()).square().flatten(1).sum(1) for n, w in weights.items()]
-            return self._support_loss(weights, support) + self.imaml.proximal / 2 * torch.stack(away).sum(0)
+            squares = [(w - start[n].detach()).square().flatten(1).sum(1) for n, w in weights.items()]
+            pull = self.imaml.proximal / 2 * torch.stack(squares).sum(0)
+            return self.examples_loss(support, weights) + pull
 
         steps = self.test_steps if steps is None else steps
         with torch.no_grad():
-            return Adapted(descend(loss, start, self.imaml.inner_rate, steps), support.x)
-
-    def _support_loss(self, weights: TaskWeights, support: Examples) -> Tensor:
-        return self.loss(self.network(support.x, weights), support.y)
+            return Adapted(inner_steps(loss, start, self.imaml.inner_rate, steps), support.x)
 
     def task_loss(self, episodes: Episodes, step: int, total: int) -> Tensor:
-        """The queries' loss at φ, with gᵢ for its gradient in θ."""
+        """Return the queries' loss at φ, whose gradient in θ is gᵢ."""
         support, query = episodes.support, episodes.query
         adapted = self.adapt(support, self.steps)
         return implicit_loss(
             lambda phi: self.loss(self.run(query.x, phi, support.x), query.y),
-            lambda phi: self._support_loss(phi, support),
+            partial(self.examples_loss, support),
             adapted.weights,
             self.start(len(support.x)),
             self.imaml.proximal + self.imaml.damping,

@@ -1,13 +1,14 @@
 """MAML: a starting point from which a few gradient steps learn a task."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -26,7 +27,7 @@ class Maml(GradientAlgorithm):
     first_order: bool = setting(False, "take the inner gradients for constants")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MamlLearner":
-        """The learner of the whole network's starting point."""
+        """Build the learner of the whole network's starting point."""
         return MamlLearner(self, self.module(network, workload, device), workload)
 
 
@@ -38,12 +39,12 @@ class MamlLearner(GradientLearner):
         self.maml = maml
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """All weights after `steps` gradient steps on the support set."""
-
-        def loss(weights: TaskWeights) -> Tensor:
-            return self.loss(self.network(support.x, weights), support.y)
-
-        steps = self.test_steps if steps is None else steps
-        start = self.start(len(support.x))
-        adapted = descend(loss, start, self.maml.inner_rate, steps, first_order=self.maml.first_order)
+        """Return all weights after `steps` gradient steps on the support set."""
+        adapted = inner_steps(
+            partial(self.examples_loss, support),
+            self.start(len(support.x)),
+            self.maml.inner_rate,
+            self.test_steps if steps is None else steps,
+            first_order=self.maml.first_order,
+        )
         return Adapted(adapted, support.x)

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from metabench import Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -20,7 +21,7 @@ class MamlPlusPlus(GradientAlgorithm):
     derivative-order annealing, per-layer per-step learning rates, cosine annealing of the outer rate.
     Departures: batch norm always uses the batch's statistics, and its scales and shifts are adapted and
     are the same for all steps (the paper keeps running statistics and scales per step); the annealing is
-    told in shares of the training budget where the paper counts epochs. With batch norm the evaluation
+    set in fractions of the training budget where the paper counts epochs. With batch norm the evaluation
     is transductive unless `queries` is "alone".
     """
 
@@ -29,11 +30,13 @@ class MamlPlusPlus(GradientAlgorithm):
     inner_rate: float = setting(0.1, "where every inner rate starts", above=0)
     steps: int = setting(5, "inner steps in training", at_least=1)
     final_rate: float = setting(1e-5, "outer rate at the end of training", at_least=0)
-    first_order_share: float = setting(0.3, "share of training at first order", at_least=0, at_most=1)
-    multi_step_share: float = setting(0.15, "share of training with multi-step loss", at_least=0, at_most=1)
+    first_order_share: float = setting(0.3, "fraction of training at first order", at_least=0, at_most=1)
+    multi_step_share: float = setting(
+        0.15, "fraction of training with multi-step loss", at_least=0, at_most=1
+    )
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MamlPlusPlusLearner":
-        """The learner of the starting point and of the rates."""
+        """Build the learner of the starting point and of the rates."""
         return MamlPlusPlusLearner(self, self.module(network, workload, device), workload)
 
 
@@ -42,14 +45,14 @@ class MamlPlusPlusLearner(GradientLearner):
 
     def __init__(self, settings: MamlPlusPlus, module: nn.Module, workload: Workload) -> None:
         self.names = [name for name, _ in module.named_parameters()]
-        some = next(module.parameters())
-        rates = nn.Parameter(some.new_full((settings.steps, len(self.names)), settings.inner_rate))
+        shape = (settings.steps, len(self.names))
+        rates = nn.Parameter(next(module.parameters()).new_full(shape, settings.inner_rate))
         super().__init__(module, workload, settings, meta=nn.ParameterList([rates]))
         self.settings = settings
         self.rates = rates
 
     def task_loss(self, episodes: Episodes, step: int, total: int) -> Tensor:
-        """The query losses after each inner step, weighted as this step of training says."""
+        """Return the sum of the query losses after each inner step, weighted as in this step of training."""
         settings = self.settings
         first_order = step < settings.first_order_share * total
         weights_of_steps = multi_step_weights(self.steps, step, settings.multi_step_share * total)
@@ -63,31 +66,26 @@ class MamlPlusPlusLearner(GradientLearner):
         return loss
 
     def phase(self, step: int, total: int) -> str | None:
-        """The order of the derivative; while the weights of the steps are annealed, none is like another."""
+        """Return the order of the derivative; None while the weights of the inner steps are annealed."""
         if step < self.settings.multi_step_share * total:
             return None
         return "first order" if step < self.settings.first_order_share * total else "second order"
 
     def _step(self, weights: TaskWeights, support: Examples, k: int, first_order: bool) -> TaskWeights:
-        """One inner step with the rates of step k; steps beyond those of training use the last ones."""
-        alpha = dict(zip(self.names, self.rates[min(k, self.steps - 1)], strict=True))
-        return descend(
-            lambda weights: self.loss(self.network(support.x, weights), support.y),
-            weights,
-            alpha,
-            1,
-            first_order=first_order,
-        )
+        """Take one inner step with the rates of step k; steps beyond those of training use the last rates."""
+        rates = dict(zip(self.names, self.rates[min(k, self.steps - 1)], strict=True))
+        loss = partial(self.examples_loss, support)
+        return inner_steps(loss, weights, rates, steps=1, first_order=first_order)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """All weights after `steps` steps on the support set with the learned rates."""
+        """Return all weights after `steps` steps on the support set with the learned rates."""
         weights: TaskWeights = self.start(len(support.x))
         for k in range(self.test_steps if steps is None else steps):
             weights = self._step(weights, support, k, first_order=False)
         return Adapted(weights, support.x)
 
     def update(self, step: int, total: int) -> None:
-        """Adam with a rate that falls along a cosine from `rate` to `final_rate`."""
+        """Take a step of Adam, whose rate falls along a cosine from `rate` to `final_rate`."""
         assert self.optimizer is not None
         first, last = self.settings.rate, self.settings.final_rate
         for group in self.optimizer.param_groups:
@@ -96,7 +94,7 @@ class MamlPlusPlusLearner(GradientLearner):
 
 
 def multi_step_weights(steps: int, step: int, annealed: float) -> list[float]:
-    """vₖ: equal at first, then moving to the last step, which has all of it after `annealed` meta-steps.
+    """Return vₖ: equal at first, then moving to the last step, all of it after `annealed` meta-steps.
 
     As in the authors' code, no weight falls below 0.03 / steps before the annealing has ended.
     """

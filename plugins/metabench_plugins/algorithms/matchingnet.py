@@ -22,8 +22,8 @@ class MatchingNet(EpisodicAlgorithm):
     """Classifies by attention over the support set: each example votes for its class by cosine similarity.
 
     O. Vinyals et al.: Matching Networks for One Shot Learning, NeurIPS 2016; `context` turns on its full
-    context embeddings (section 2.1.2, appendix A), which embed each example in the light of the whole
-    support set, in the order in which it comes. Departures: similarities are multiplied by `sharpness`
+    context embeddings (section 2.1.2, appendix A), which embed each example given the whole support set,
+    in the set's order. Departures: similarities are multiplied by `sharpness`
     (the paper: 1; cosines alone leave the softmax nearly flat, so the default is 10); Adam; normalisation
     statistics are per task. With batch norm the evaluation is transductive, unless `queries` is "alone".
     """
@@ -35,7 +35,7 @@ class MatchingNet(EpisodicAlgorithm):
     sharpness: float = setting(10.0, "factor of the cosines inside the softmax", above=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MatchingNetLearner":
-        """The learner of an embedding, and of its context where that is on."""
+        """Build the learner of an embedding, and of its context where that is on."""
         module = self.embedding(workload, network, device)
         context = None
         if self.context:
@@ -62,13 +62,13 @@ class MatchingNetLearner(EmbeddingLearner):
         self.context = context
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Attended:
-        """The support set as it is attended to: g(xᵢ, S)."""
+        """Return the support set as it is attended to: g(xᵢ, S)."""
         if self.context is not None:
             features = self.context.support(features)
         return Attended(features, F.one_hot(y, ways).to(features.dtype))
 
     def score(self, fitted: Attended, features: Tensor) -> Tensor:
-        """log P(y | x̂, S), [T, q, ways]; a class without support scores the log of the smallest number."""
+        """Return log P(y | x̂, S), [T, q, ways]; a class without support scores the log of the least float."""
         if self.context is not None:
             features = self.context.query(features, fitted.features)
         attention = (self.sharpness * cosines(features, fitted.features)).softmax(2)
@@ -86,16 +86,16 @@ class Context(nn.Module):
         self.over_query = nn.LSTMCell(width, 2 * width)
 
     def support(self, features: Tensor) -> Tensor:
-        """g(xᵢ, S) = h→ᵢ + h←ᵢ + g'(xᵢ) (appendix A.2): [T, n, d] → [T, n, d]."""
+        """Return g(xᵢ, S) = h→ᵢ + h←ᵢ + g'(xᵢ) (appendix A.2): [T, n, d] → [T, n, d]."""
         forward, backward = self.over_support(features)[0].chunk(2, dim=2)
         g: Tensor = features + forward + backward
         return g
 
     def query(self, features: Tensor, support: Tensor) -> Tensor:
-        """f(x̂, S) by attLSTM (equations 3 to 6): features [T, q, d], support [T, n, d] → [T, q, d].
+        """Return f(x̂, S) by attLSTM (equations 3 to 6): features [T, q, d], support [T, n, d] → [T, q, d].
 
         The paper's hidden input [h, r] is twice as wide as its hidden output ĥ: here the cell has twice
-        the width, and ĥ is the first half of what it puts out. It starts from ĥ₀ = 0.
+        the width, and ĥ is the first half of its output. It starts from ĥ₀ = 0.
         """
         tasks, q, d = features.shape
         flat = features.reshape(tasks * q, d)
@@ -104,6 +104,6 @@ class Context(nn.Module):
         for _ in range(self.reads):
             attention = (h.view(tasks, q, d) @ support.mT).softmax(2)
             read = (attention @ support).reshape(tasks * q, d)
-            found, cell = self.over_query(flat, (torch.cat([h, read], 1), cell))
-            h = found[:, :d] + flat
+            hidden, cell = self.over_query(flat, (torch.cat([h, read], 1), cell))
+            h = hidden[:, :d] + flat
         return h.view(tasks, q, d)

@@ -1,7 +1,8 @@
-"""The LSTM meta-learner: an LSTM reads a network's weights and gradients and puts out the new weights."""
+"""The LSTM meta-learner: an LSTM reads a network's weights and gradients, and outputs the new weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log
 from typing import ClassVar, NamedTuple
 
@@ -33,10 +34,10 @@ class MetaLstm(GradientAlgorithm):
     )
     steps: int = setting(5, "updates of a task's weights in training", at_least=1)
     hidden: int = setting(20, "width of the LSTM that reads gradients and losses", at_least=1)
-    clip: float = setting(0.25, "largest magnitude of an entry of the meta-gradient; 0: any", at_least=0)
+    clip: float = setting(0.25, "largest magnitude of an element of the meta-gradient; 0: any", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaLstmLearner":
-        """The learner of the first weights and of the LSTM that updates them."""
+        """Build the learner of the first weights and of the LSTM that updates them."""
         module = self.module(network, workload, device)
         updater = Updater(self.hidden, self.inner_rate).to(device.torch, device.dtype)
         return MetaLstmLearner(self, module, updater, workload)
@@ -52,26 +53,24 @@ class MetaLstmLearner(GradientLearner):
         self.held_per_weight = 4 * settings.hidden  # the gates of an LSTM
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """Each task's weights after `steps` updates by the LSTM."""
+        """Return each task's weights after `steps` updates by the LSTM."""
         weights: TaskWeights = self.start(len(support.x))
         memory = None
         for _ in range(self.test_steps if steps is None else steps):
-            losses, slopes = constant_gradients(
-                lambda held: self.loss(self.network(support.x, held), support.y), weights
-            )
-            flat, memory = self.updater(_flat(weights), _flat(slopes), losses, memory)
+            losses, gradients = constant_gradients(partial(self.examples_loss, support), weights)
+            flat, memory = self.updater(_flat(weights), _flat(gradients), losses, memory)
             weights = _shaped(flat, weights)
         return Adapted(weights, support.x)
 
     def update(self, step: int, total: int) -> None:
-        """One step of Adam on the clipped meta-gradient."""
+        """Take one step of Adam on the clipped meta-gradient."""
         if self.clip:
             nn.utils.clip_grad_value_(self.parameters(), self.clip)
         super().update(step, total)
 
 
 class Memory(NamedTuple):
-    """What the updater remembers of each coordinate between updates: LSTM states, gates."""
+    """The updater's state of each coordinate between updates: LSTM states and gates."""
 
     h: Tensor
     c: Tensor
@@ -94,15 +93,17 @@ class Updater(nn.Module):
             self.insert.bias.fill_(log(start_rate / (1 - start_rate)))
 
     def forward(
-        self, weights: Tensor, slopes: Tensor, losses: Tensor, memory: Memory | None
+        self, weights: Tensor, gradients: Tensor, losses: Tensor, memory: Memory | None
     ) -> tuple[Tensor, Memory]:
-        """The new weights [T, P] from weights and their gradients [T, P] and the tasks' losses [T].
+        """Compute the new weights [T, P] from weights and their gradients [T, P] and the tasks' losses [T].
 
         i = σ(W_I [h, θ, i']), f = σ(W_F [h, θ, f']), with h from the first LSTM and the gates i', f' of
         the step before (0 at first); then θ ← f θ − i ∇L.
         """
         tasks, count = weights.shape
-        seen = torch.cat([_scaled(slopes), _scaled(losses)[:, None].expand(-1, count, -1)], 2).flatten(0, 1)
+        seen = torch.cat([_scaled(gradients), _scaled(losses)[:, None].expand(-1, count, -1)], 2).flatten(
+            0, 1
+        )
         if memory is None:
             zero = weights.new_zeros(tasks * count, self.reader.hidden_size)
             memory = Memory(zero, zero, weights.new_zeros(tasks, count), weights.new_zeros(tasks, count))
@@ -111,11 +112,11 @@ class Updater(nn.Module):
         forget = self.forget(torch.cat([read, weights[..., None], memory.forget[..., None]], 2))
         insert = self.insert(torch.cat([read, weights[..., None], memory.insert[..., None]], 2))
         f, i = forget.squeeze(2).sigmoid(), insert.squeeze(2).sigmoid()
-        return f * weights - i * slopes, Memory(h, c, f, i)
+        return f * weights - i * gradients, Memory(h, c, f, i)
 
 
 def _scaled(x: Tensor) -> Tensor:
-    """Magnitude and sign of numbers of any size, [..., 2] (Andrychowicz et al. 2016, appendix A, p = 10)."""
+    """Return magnitude and sign of elements of any size, [..., 2] (Andrychowicz et al. 2016, appendix A)."""
     p = 10.0
     large = x.abs() >= exp(-p)
     magnitude = x.abs().clamp(min=exp(-p)).log() / p

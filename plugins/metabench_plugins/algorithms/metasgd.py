@@ -1,14 +1,15 @@
 """Meta-SGD: MAML that learns a step size for each weight."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -28,7 +29,7 @@ class MetaSgd(GradientAlgorithm):
     first_order: bool = setting(False, "take the inner gradients for constants; the rates still learn")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaSgdLearner":
-        """The learner of the starting point and of the rates."""
+        """Build the learner of the starting point and of the rates."""
         return MetaSgdLearner(self, self.module(network, workload, device), workload)
 
 
@@ -43,12 +44,12 @@ class MetaSgdLearner(GradientLearner):
         self.rates = rates
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """All weights after `steps` steps on the support set with each weight's own rate."""
-
-        def loss(weights: TaskWeights) -> Tensor:
-            return self.loss(self.network(support.x, weights), support.y)
-
-        steps = self.test_steps if steps is None else steps
-        alpha = dict(zip(self.names, self.rates, strict=True))
-        adapted = descend(loss, self.start(len(support.x)), alpha, steps, first_order=self.first_order)
+        """Return all weights after `steps` steps on the support set with each weight's own rate."""
+        adapted = inner_steps(
+            partial(self.examples_loss, support),
+            self.start(len(support.x)),
+            dict(zip(self.names, self.rates, strict=True)),
+            self.test_steps if steps is None else steps,
+            first_order=self.first_order,
+        )
         return Adapted(adapted, support.x)

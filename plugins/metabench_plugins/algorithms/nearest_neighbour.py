@@ -13,9 +13,9 @@ from metabench.learning import UntrainedLearner
 
 @dataclass(frozen=True, kw_only=True)
 class NearestNeighbour(Algorithm):
-    """Answers with the nearest support example of the raw inputs; trains nothing and has no network.
+    """Predicts the class or value of the nearest support example of the raw inputs, without any training.
 
-    T. Cover, P. Hart: Nearest neighbor pattern classification, 1967. Each query is answered alone: the
+    T. Cover, P. Hart: Nearest neighbor pattern classification, 1967. Each query is predicted alone: the
     evaluation is not transductive.
     """
 
@@ -28,15 +28,15 @@ class NearestNeighbour(Algorithm):
     )
 
     def train_protocol(self, test: Protocol) -> None:
-        """None: nothing is trained."""
+        """Return None: nothing is trained."""
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "NearestNeighbourLearner":
-        """The learner; it holds no tensors."""
+        """Build the learner; it holds no tensors."""
         return NearestNeighbourLearner(self, workload)
 
 
 class NearestNeighbourLearner(UntrainedLearner):
-    """Keeps the support set and compares."""
+    """Compares queries with the support set."""
 
     transductive = False
 
@@ -46,21 +46,23 @@ class NearestNeighbourLearner(UntrainedLearner):
         self.ways = workload.outputs
 
     def adapt(self, support: Examples, steps: int | None = None) -> Examples:
-        """The support set itself: x [T, n, *input], y [T, n] or [T, n, outputs]."""
+        """Return the support set itself: x [T, n, *input], y [T, n] or [T, n, outputs]."""
         return support
 
     def predict(self, state: Examples, query_x: Tensor) -> Tensor:
-        """Class scores [T, q, ways], minus the distance to the class's nearest example.
+        """Return class scores [T, q, ways], minus the distance to the class's nearest example.
 
         A class that the support set lacks scores minus infinity. In regression: the nearest example's
         target, [T, q, outputs].
         """
-        far = self._distances(query_x.flatten(2), state.x.flatten(2))  # [T, q, n]
+        distances = self._distances(query_x.flatten(2), state.x.flatten(2))  # [T, q, n]
         if self.regression:
-            nearest = far.argmin(2)[:, :, None].expand(-1, -1, self.ways)
+            nearest = distances.argmin(2)[:, :, None].expand(-1, -1, self.ways)
             return state.y.gather(1, nearest)
-        absent = torch.full((*far.shape[:2], self.ways), -torch.inf, dtype=far.dtype, device=far.device)
-        return absent.scatter_reduce(2, state.y[:, None].expand_as(far), -far, "amax")
+        absent = torch.full(
+            (*distances.shape[:2], self.ways), -torch.inf, dtype=distances.dtype, device=distances.device
+        )
+        return absent.scatter_reduce(2, state.y[:, None].expand_as(distances), -distances, "amax")
 
     def _distances(self, query: Tensor, support: Tensor) -> Tensor:
         if self.settings.distance == "euclidean":

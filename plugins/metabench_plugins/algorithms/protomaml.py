@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
 
 
@@ -30,7 +30,7 @@ class ProtoMaml(GradientAlgorithm):
     first_order: bool = setting(False, "take the inner gradients for constants")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoMamlLearner":
-        """The learner of the features; the head is each task's own."""
+        """Build the learner of the features; the head is each task's own."""
         return ProtoMamlLearner(self, self.module(network, workload, device, head=False), workload)
 
 
@@ -43,26 +43,28 @@ class ProtoMamlLearner(GradientLearner):
         self.ways = workload.test.ways
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """The features' weights and the head after `steps` gradient steps on the support set."""
+        """Return the features' weights and the head after `steps` gradient steps on the support set."""
 
         def loss(weights: TaskWeights) -> Tensor:
             return self.loss(scores(self.network(support.x, weights, part="features"), weights), support.y)
 
-        steps = self.test_steps if steps is None else steps
         features = self.network(support.x, part="features")
-        start = self.start(len(support.x)) | head_of_prototypes(features, support.y, self.ways)
-        adapted = descend(
-            loss, start, self.protomaml.inner_rate, steps, first_order=self.protomaml.first_order
+        adapted = inner_steps(
+            loss,
+            self.start(len(support.x)) | head_of_prototypes(features, support.y, self.ways),
+            self.protomaml.inner_rate,
+            self.test_steps if steps is None else steps,
+            first_order=self.protomaml.first_order,
         )
         return Adapted(adapted, support.x)
 
     def predict(self, state: Adapted, query_x: Tensor) -> Tensor:
-        """Class scores [T, q, ways] of the adapted features and head."""
+        """Return class scores [T, q, ways] of the adapted features and head."""
         return scores(self.run(query_x, state.weights, state.support_x, part="features"), state.weights)
 
 
 def head_of_prototypes(features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
-    """The head that scores as −‖f − c‖² does, up to ‖f‖²: features [T, n, d], y [T, n]."""
+    """Return the head that scores as −‖f − c‖² does, up to ‖f‖²: features [T, n, d], y [T, n]."""
     classes = torch.arange(ways, device=y.device)
     member = (y.unsqueeze(2) == classes).to(features.dtype)  # [T, n, ways]; one_hot cannot be compiled
     c = (member / member.sum(1, keepdim=True).clamp(min=1)).mT @ features
@@ -70,5 +72,5 @@ def head_of_prototypes(features: Tensor, y: Tensor, ways: int) -> dict[str, Tens
 
 
 def scores(features: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """f Wᵀ + b: features [T, n, d], W [T, ways, d], b [T, ways]; returns [T, n, ways]."""
+    """Return f Wᵀ + b: features [T, n, d], W [T, ways, d], b [T, ways]; returns [T, n, ways]."""
     return torch.baddbmm(weights["prototype.bias"].unsqueeze(1), features, weights["prototype.weight"].mT)

@@ -22,7 +22,7 @@ class ProtoNet(EpisodicAlgorithm):
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
     squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
     test. Departures: a step takes a batch of tasks, each with its own normalisation statistics in
-    training and test alike, where the paper's code has one task a step, embeds its support and queries in
+    training and test alike, where the paper's code has one task per step, embeds its support and queries in
     one batch (here: `queries` "joined") and tests with running statistics. So with batch norm the
     evaluation is transductive, unless `queries` is "alone".
     """
@@ -32,11 +32,11 @@ class ProtoNet(EpisodicAlgorithm):
     train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
 
     def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways and queries."""
+        """Return the test's protocol with this algorithm's own ways and queries."""
         return Protocol(self.train_ways or test.ways, test.shots, self.train_queries or test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoNetLearner":
-        """The learner of an embedding: the network without its head."""
+        """Build the learner of an embedding: the network without its head."""
         return ProtoNetLearner(self, self.embedding(workload, network, device), workload)
 
 
@@ -44,9 +44,9 @@ class ProtoNetLearner(EmbeddingLearner):
     """Prototypes and the distances to them."""
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The prototypes [T, ways, d] (equation 1)."""
+        """Return the prototypes [T, ways, d] (equation 1)."""
         return class_means(features, y, ways)
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Minus the squared distances to the prototypes, [T, q, ways]; their softmax is equation 2."""
+        """Return minus the squared distances to the prototypes, [T, q, ways]; their softmax is equation 2."""
         return -squared_distances(features, fitted)

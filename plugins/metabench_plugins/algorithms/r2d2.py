@@ -33,7 +33,7 @@ class R2D2(EpisodicAlgorithm):
     rate: float = setting(5e-3, "learning rate of Adam", above=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "R2D2Learner":
-        """The learner of an embedding, of the penalty and of the calibration."""
+        """Build the learner of an embedding, of the penalty and of the calibration."""
         solver = Ridge(self.penalty, self.scale).to(device.torch, device.dtype)
         return R2D2Learner(self, self.embedding(workload, network, device), solver, workload)
 
@@ -46,17 +46,17 @@ class R2D2Learner(EmbeddingLearner):
         self.solver = solver
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The regression weights [T, d + 1, ways]; the last feature is a constant 1, for the intercept."""
+        """Return the regression weights [T, d + 1, ways]; the last feature is 1, for the intercept."""
         targets = F.one_hot(y, ways).to(features.dtype)
         return ridge(_with_one(features), targets, self.solver.log_penalty.exp())
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Calibrated scores α X W + β, [T, q, ways] (equation 7)."""
+        """Return calibrated scores α X W + β, [T, q, ways] (equation 7)."""
         return self.solver.log_scale.exp() * (_with_one(features) @ fitted) + self.solver.shift
 
 
 class Ridge(nn.Module):
-    """What is learned of the solver: λ and α by their logarithms, and β."""
+    """The learned parameters of the solver: λ and α by their logarithms, and β."""
 
     def __init__(self, penalty: float, scale: float) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ class Ridge(nn.Module):
 
 
 def ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
-    """W = argmin ‖X W − Y‖² + λ ‖W‖², [T, d, ways]: x [T, n, d], y [T, n, ways], penalty λ > 0.
+    """Return W = argmin ‖X W − Y‖² + λ ‖W‖², [T, d, ways]: x [T, n, d], y [T, n, ways], penalty λ > 0.
 
-    Xᵀ (X Xᵀ + λ I)⁻¹ Y (equation 6, Woodbury) where there are fewer examples than features, so that what
-    is solved grows with the shots only; (Xᵀ X + λ I)⁻¹ Xᵀ Y (equation 4) otherwise.
+    Xᵀ (X Xᵀ + λ I)⁻¹ Y (equation 6, Woodbury) where there are fewer examples than features, so that the
+    system grows with the shots only; (Xᵀ X + λ I)⁻¹ Xᵀ Y (equation 4) otherwise.
     """
     n, d = x.shape[1:]
     eye = torch.eye(min(n, d), dtype=x.dtype, device=x.device)

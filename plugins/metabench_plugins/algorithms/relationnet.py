@@ -19,12 +19,12 @@ from metabench.learning import (
 
 @dataclass(frozen=True, kw_only=True)
 class RelationNet(EpisodicAlgorithm):
-    """Scores a query against each class by a learned relation module, trained to give 1 or 0.
+    """Scores a query against each class by a learned relation module, trained to output 1 or 0.
 
     F. Sung et al.: Learning to Compare: Relation Network for Few-Shot Learning, CVPR 2018, equations 1
     and 2: the classes' summed embeddings, concatenated with a query's, pass the relation module; the loss
     is the squared error to 1 for the right class and 0 for the others. Departure: the relation module is
-    that of the paper's section 3.4, two linear layers over feature vectors, since networks here give
+    that of the paper's section 3.4, two linear layers over feature vectors, since networks here output
     vectors and not maps. With batch norm the evaluation is transductive, unless `queries` is "alone".
     """
 
@@ -33,7 +33,7 @@ class RelationNet(EpisodicAlgorithm):
     hidden: int = setting(128, "width of the relation module's hidden layer", at_least=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "RelationNetLearner":
-        """The learner of an embedding and of the relation module."""
+        """Build the learner of an embedding and of the relation module."""
         module = self.embedding(workload, network, device)
         width = feature_width(module, workload, device)
         relation = nn.Sequential(nn.Linear(2 * width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 1))
@@ -50,11 +50,11 @@ class RelationNetLearner(EmbeddingLearner):
         self.relation = relation
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The summed embeddings of each class, [T, ways, d]."""
+        """Return the summed embeddings of each class, [T, ways, d]."""
         return class_sums(features, y, ways)
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """The log-odds of each relation, [T, q, ways]; sigmoid gives the paper's relation score."""
+        """Return the log-odds of each relation, [T, q, ways]; sigmoid gives the paper's relation score."""
         pairs = torch.cat(
             [
                 fitted[:, None].expand(-1, features.shape[1], -1, -1),
@@ -66,6 +66,6 @@ class RelationNetLearner(EmbeddingLearner):
         return related.squeeze(3)
 
     def losses(self, scores: Tensor, y: Tensor) -> Tensor:
-        """The squared error of the relations, [T] (equation 2), as a mean over queries and classes."""
-        wanted = F.one_hot(y, scores.shape[2]).to(scores.dtype)
-        return (scores.sigmoid() - wanted).square().mean((1, 2))
+        """Return the squared error of the relations, [T] (equation 2), as a mean over queries and classes."""
+        target = F.one_hot(y, scores.shape[2]).to(scores.dtype)
+        return (scores.sigmoid() - target).square().mean((1, 2))

@@ -1,6 +1,7 @@
 """Reptile: the starting point moves towards where each task's training ends."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from metabench import Examples, Network, Workload, setting
 from metabench.data import draws
 from metabench.device import Device
-from metabench.engine import TaskWeights, descend
+from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, DisplacementLearner, GradientAlgorithm
 
 
@@ -33,12 +34,12 @@ class Reptile(GradientAlgorithm):
     mini_batch: int = setting(0, "examples of an inner step in training; 0: all of the task", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ReptileLearner":
-        """The learner of the whole network's starting point."""
+        """Build the learner of the whole network's starting point."""
         return ReptileLearner(self, self.module(network, workload, device), workload)
 
 
 class ReptileLearner(DisplacementLearner):
-    """φ ← φ + ε · mean over tasks of (φ̃ᵢ − φ): plain descent along `.grad` = mean of (φ − φ̃ᵢ)."""
+    """φ ← φ + ε · mean over tasks of (φ̃ᵢ − φ): plain gradient descent along `.grad` = mean of (φ − φ̃ᵢ)."""
 
     def __init__(self, reptile: Reptile, module: nn.Module, workload: Workload) -> None:
         super().__init__(module, workload, reptile)
@@ -46,41 +47,35 @@ class ReptileLearner(DisplacementLearner):
         self.seed = workload.seed
 
     def trained(self, examples: Examples, step: int) -> TaskWeights:
-        """φ̃: all weights after k steps, each on the next mini-batch."""
+        """Return φ̃: all weights after k steps, each on the next mini-batch."""
         x, y = examples
         weights: TaskWeights = self.start(len(x))
         for rows in self._mini_batches(x.shape[1], step):
-            weights = self._descend(weights, x[:, rows], y[:, rows], 1)
+            weights = self._inner_steps(Examples(x[:, rows], y[:, rows]), weights, 1)
         return weights
 
     def _mini_batches(self, examples: int, step: int) -> list[slice | Tensor]:
-        """The examples of each inner step: all of them, or the next ones of an order drawn for this step."""
+        """Return the rows of each inner step: all, or the next of an order drawn for this meta-step."""
         size = self.reptile.mini_batch or examples
         if size >= examples:
             return [slice(None)] * self.steps
-        chance = torch.Generator().manual_seed(draws.key("metabench", "reptile", self.seed, step))
+        generator = torch.Generator().manual_seed(draws.key("metabench", "reptile", self.seed, step))
         passes = -(-self.steps * size // examples)
-        order = torch.cat([torch.randperm(examples, generator=chance) for _ in range(passes)])
+        order = torch.cat([torch.randperm(examples, generator=generator) for _ in range(passes)])
         return [order[i : i + size] for i in range(0, self.steps * size, size)]
 
-    def _descend(self, start: TaskWeights, x: Tensor, y: Tensor, steps: int) -> dict[str, Tensor]:
-        return descend(
-            lambda weights: self.loss(self.network(x, weights), y),
-            start,
-            self.reptile.inner_rate,
-            steps,
-            first_order=True,
-        )
+    def _inner_steps(self, examples: Examples, start: TaskWeights, steps: int) -> dict[str, Tensor]:
+        loss = partial(self.examples_loss, examples)
+        return inner_steps(loss, start, self.reptile.inner_rate, steps, first_order=True)
 
     def update(self, step: int, total: int) -> None:
-        """φ ← φ + ε (φ̃ − φ), with ε falling linearly to 0."""
+        """Set φ ← φ + ε (φ̃ − φ), with ε falling linearly to 0."""
         assert self.optimizer is not None
         for group in self.optimizer.param_groups:
             group["lr"] = self.reptile.rate * (1 - step / max(1, total))
         super().update(step, total)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
-        """All weights after `steps` gradient steps on the support set."""
+        """Return all weights after `steps` gradient steps on the support set."""
         steps = self.test_steps if steps is None else steps
-        start = self.start(len(support.x))
-        return Adapted(self._descend(start, support.x, support.y, steps), support.x)
+        return Adapted(self._inner_steps(support, self.start(len(support.x)), steps), support.x)

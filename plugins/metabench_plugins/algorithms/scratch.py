@@ -7,11 +7,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, constant_gradients, lift, spread
-from metabench.learning import UntrainedLearner, task_losses
-from metabench.learning.supervised import QUERIES, QUERIES_HELP
+from metabench.engine import TaskWeights, constant_gradients, expand_weights, lift
+from metabench.learning import QUERIES, TEST_QUERIES_HELP, UntrainedLearner, build_network, task_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +27,15 @@ class Scratch(Algorithm):
 
     steps: int = setting(100, "steps of Adam on the support set", at_least=0)
     inner_rate: float = setting(0.03, "learning rate of Adam", above=0)
-    queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
+    queries: str = setting("together", TEST_QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> None:
-        """None: nothing is learned from other tasks."""
+        """Return None: nothing is learned from other tasks."""
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ScratchLearner":
-        """The learner that starts every task from this one initialisation."""
-        if network is None:
-            raise Invalid("scratch trains a network: name one in the cell, e.g. network = 'conv4'")
-        module = network.build(workload.facts.input_shape, workload.outputs)
-        return ScratchLearner(self, module.to(device.torch, device.dtype), workload)
+        """Build the learner that starts every task from this initialisation."""
+        module = build_network(self.name, network, workload, device, workload.outputs)
+        return ScratchLearner(self, module, workload)
 
 
 class Trained(NamedTuple):
@@ -49,7 +46,7 @@ class Trained(NamedTuple):
 
 
 class ScratchLearner(UntrainedLearner):
-    """Adam per task; nothing is kept from one task to the next."""
+    """Adam for each task, which starts from the same weights every time."""
 
     def __init__(self, settings: Scratch, module: nn.Module, workload: Workload) -> None:
         self.settings = settings
@@ -59,24 +56,26 @@ class ScratchLearner(UntrainedLearner):
         self.transductive = self.lifted.batch_statistics and not self.alone
 
     @property
-    def path(self) -> str:  # type: ignore[override]  # the generic path is decided in the first run
-        """The engine path: "batched", "vmap" or "loop"."""
+    def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
+        """Return the execution path of the engine: "batched", "vmap" or "loop"."""
         return self.lifted.path
 
     def adapt(self, support: Examples, steps: int | None = None) -> Trained:
-        """Each task's weights after `steps` steps on its support set."""
-        weights: TaskWeights = spread(self.lifted.module, len(support.x))
+        """Return each task's weights after `steps` steps on its support set."""
+
+        def loss(weights: TaskWeights) -> Tensor:
+            return task_losses(self.kind, self.lifted(support.x, weights), support.y)
+
+        weights: TaskWeights = expand_weights(self.lifted.module, len(support.x))
         adam = Adam(self.settings.inner_rate)
         for _ in range(self.settings.steps if steps is None else steps):
-            _, slopes = constant_gradients(
-                lambda held: task_losses(self.kind, self.lifted(support.x, held), support.y), weights
-            )
+            _, gradients = constant_gradients(loss, weights)
             with torch.no_grad():  # nothing is learned through the steps
-                weights = adam.moved(weights, slopes)
+                weights = adam.stepped(weights, gradients)
         return Trained({name: weight.detach() for name, weight in weights.items()}, support.x)
 
     def predict(self, state: Trained, query_x: Tensor) -> Tensor:
-        """Predictions [T, q, outputs] of each task's own network."""
+        """Return predictions [T, q, outputs] of each task's own network."""
         if not self.alone:
             return self.lifted(query_x, state.weights)
         return self.lifted.normalised_by(state.support_x, query_x, state.weights)
@@ -95,15 +94,16 @@ class Adam:
         self.means: dict[str, Tensor] = {}
         self.squares: dict[str, Tensor] = {}
 
-    def moved(self, weights: TaskWeights, slopes: TaskWeights) -> dict[str, Tensor]:
-        """The weights after one step along their gradients; one whose gradient is 0 throughout stays."""
+    def stepped(self, weights: TaskWeights, gradients: TaskWeights) -> dict[str, Tensor]:
+        """Return the weights after one step; a weight whose gradient is always 0 stays."""
         self.steps += 1
         first, second = (1 - decay**self.steps for decay in DECAYS)
-        moved = dict(weights)
-        for name, slope in slopes.items():
-            mean = self.means.get(name, torch.zeros_like(slope)).lerp(slope, 1 - DECAYS[0])
-            square = self.squares.get(name, torch.zeros_like(slope)).lerp(slope.square(), 1 - DECAYS[1])
+        stepped = dict(weights)
+        for name, gradient in gradients.items():
+            mean = self.means.get(name, torch.zeros_like(gradient)).lerp(gradient, 1 - DECAYS[0])
+            square = self.squares.get(name, torch.zeros_like(gradient))
+            square = square.lerp(gradient.square(), 1 - DECAYS[1])
             self.means[name], self.squares[name] = mean, square
             size = (square / second).sqrt() + EPSILON
-            moved[name] = weights[name] - self.rate * (mean / first) / size
-        return moved
+            stepped[name] = weights[name] - self.rate * (mean / first) / size
+        return stepped

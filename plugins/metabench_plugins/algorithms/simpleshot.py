@@ -16,7 +16,7 @@ from metabench.learning import SupervisedAlgorithm, SupervisedLearner, class_mea
 
 @dataclass(frozen=True, kw_only=True)
 class SimpleShot(SupervisedAlgorithm):
-    """Trains a classifier on meta-train, then answers with the nearest class mean of its features.
+    """Trains a classifier on meta-train, then predicts the nearest class mean of its features.
 
     Y. Wang, W.-L. Chao, K. Weinberger, L. van der Maaten: SimpleShot: Revisiting Nearest-Neighbor
     Classification for Few-Shot Learning, 2019, section 2. Departures: Adam instead of SGD with step
@@ -28,13 +28,13 @@ class SimpleShot(SupervisedAlgorithm):
 
     transform: str = setting(
         "CL2N",
-        "of features: UN, none; L2N, to unit length; CL2N, less the mean of meta-train, then to unit length",
+        "of features: UN, none; L2N, to unit length; CL2N, minus the mean of meta-train, then to unit length",
         choices=["UN", "L2N", "CL2N"],
     )
     centre_batches: int = setting(32, "micro-batches of meta-train that give its mean", at_least=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "SimpleShotLearner":
-        """The learner of an embedding and of a linear classifier of meta-train's classes."""
+        """Build the learner of an embedding and of a linear classifier of meta-train's classes."""
         module, width, classes = self.parts(workload, network, device)
         classifier = nn.Linear(width, classes).to(device.torch, device.dtype)
         return SimpleShotLearner(self, module, classifier, workload, width)
@@ -51,18 +51,19 @@ class SimpleShotLearner(SupervisedLearner):
         self.centre = classifier.weight.new_zeros(width)
 
     def finish(self, batches: Iterator[Examples]) -> None:
-        """Takes the mean feature over some micro-batches of meta-train."""
+        """Take the mean feature over some micro-batches of meta-train."""
         if self.settings.transform == "CL2N":
             with torch.no_grad():
-                some = [self.embed(one.x[None]) for one in islice(batches, self.settings.centre_batches)]
-                self.centre = torch.cat(some, 1).mean((0, 1))
+                batches = islice(batches, self.settings.centre_batches)
+                features = [self.embed(batch.x[None]) for batch in batches]
+                self.centre = torch.cat(features, 1).mean((0, 1))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
-        """The class means [T, ways, d] of the transformed support features."""
+        """Return the class means [T, ways, d] of the transformed support features."""
         return class_means(self._transformed(features), y, ways)
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Minus the squared Euclidean distances to the class means, [T, q, ways] (equation 2)."""
+        """Return minus the squared Euclidean distances to the class means, [T, q, ways] (equation 2)."""
         return -squared_distances(self._transformed(features), fitted)
 
     def _transformed(self, features: Tensor) -> Tensor:
@@ -71,10 +72,10 @@ class SimpleShotLearner(SupervisedLearner):
         return F.normalize(features - self.centre, dim=2)
 
     def state_dict(self) -> dict[str, Any]:
-        """What training changed, and the mean feature of meta-train."""
+        """Return what training changed, and the mean feature of meta-train."""
         return {**super().state_dict(), "centre": self.centre}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Returns to a state that `state_dict` gave."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.centre = state["centre"].to(self.centre)

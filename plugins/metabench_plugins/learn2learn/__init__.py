@@ -1,11 +1,11 @@
-"""learn2learn's algorithms, networks and task sets; the library is imported when one of them is built."""
+"""learn2learn's algorithms, networks and task sets; the library is imported when a component is built."""
 
 from metabench import hookimpl
 
 
 @hookimpl
 def metabench_algorithms() -> list[type]:
-    """Every algorithm of learn2learn."""
+    """Return the algorithms over learn2learn."""
     from metabench_plugins.learn2learn.algorithms import (
         L2lAnil,
         L2lGbml,
@@ -20,7 +20,7 @@ def metabench_algorithms() -> list[type]:
 
 @hookimpl
 def metabench_networks() -> list[type]:
-    """The models of learn2learn."""
+    """Return the models of learn2learn as networks."""
     from metabench_plugins.learn2learn.networks import Cnn4, OmniglotCnn, OmniglotFc, ResNet12, Wrn28
 
     return [OmniglotCnn, OmniglotFc, Cnn4, ResNet12, Wrn28]

@@ -1,6 +1,6 @@
 """Makes an algorithm of any object that has learn2learn's `clone()` and `adapt(loss)`.
 
-A subclass of `CloneAdapt` says in `wrap` what the object is; everything else is here:
+A subclass of `CloneAdapt` builds the object in `wrap`; this module does the rest:
 
     @dataclass(frozen=True, kw_only=True)
     class MyMaml(CloneAdapt):
@@ -26,27 +26,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Episodes, Examples, Invalid, Network, Workload, setting
-from metabench import Protocol as TaskProtocol
+from metabench import Algorithm, Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import ModuleLearner
+from metabench.learning import ModuleLearner, build_network, require_equal_ways
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Adaptable(Protocol):
-    """What `wrap` returns, beside being an `nn.Module`: learn2learn's way to adapt to one task."""
+    """A module that adapts as learn2learn's do, which `wrap` returns: one clone for each task."""
 
     def clone(self) -> Any:
-        """A copy for one task, through which gradients reach the original."""
+        """Return a copy for one task, through which gradients reach the original."""
 
     def adapt(self, loss: Tensor) -> None:
-        """One gradient step of this copy on a loss that was computed with it."""
+        """Take one gradient step of this copy on a loss that was computed with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloneAdapt(Algorithm):
-    """The base of algorithms whose tasks adapt by `clone()` and `adapt(loss)`; write `wrap`.
+    """The base class of algorithms whose tasks adapt by `clone()` and `adapt(loss)`; write `wrap`.
 
     `shared` may name a part of the network that no task adapts. With batch norm the evaluation is
     transductive: queries are normalised by the statistics of all of a task's queries.
@@ -61,22 +60,23 @@ class CloneAdapt(Algorithm):
 
     @abstractmethod
     def wrap(self, module: nn.Module) -> nn.Module:
-        """An `Adaptable` nn.Module around the network (or what `shared` leaves of it)."""
+        """Return an `Adaptable` nn.Module around the network (or what `shared` leaves of it)."""
 
     def shared(self, module: nn.Module) -> nn.Module | None:
-        """The part of the network that tasks share as it is; None: all of it adapts."""
+        """Return the part of the network that tasks share unadapted; None: all of it adapts."""
         return None
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> CloneAdaptLearner:
-        """The learner; raises Invalid without a network or where training has other ways than the test."""
-        module = built(self.name, workload, network, device, workload.outputs)
+        """Build the learner; raise Invalid without a network, or for other ways in training than the test."""
+        require_equal_ways(self.name, workload)
+        module = build_network(self.name, network, workload, device, workload.outputs)
         encoder = self.shared(module)
         wrapped = self.wrap(module if encoder is None else cast(nn.Module, module.head))
         return CloneAdaptLearner(self, wrapped.to(device.torch, device.dtype), encoder, workload)
 
 
 class Parts(nn.ModuleDict):
-    """The wrapped part, and the shared encoder where there is one."""
+    """The wrapped part, and the shared encoder if any."""
 
 
 class CloneAdaptLearner(ModuleLearner):
@@ -99,50 +99,50 @@ class CloneAdaptLearner(ModuleLearner):
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.loss = loss_of(workload.facts.kind)
         self.transductive = has_batch_norm(parts)
-        takes = inspect.signature(self.wrapped.adapt).parameters
-        self.constant = {"first_order": True} if "first_order" in takes else {}
+        parameters = inspect.signature(self.wrapped.adapt).parameters
+        self.first_order = {"first_order": True} if "first_order" in parameters else {}
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """Clones, adapts and differentiates task by task; returns the queries' losses [T]."""
+        """Clone, adapt and differentiate task by task; return the queries' losses [T]."""
         assert isinstance(batch, Episodes)
         return accumulate(self.parameters(), len(batch.index), lambda task: self._task_loss(batch, task))
 
     def _task_loss(self, batch: Episodes, task: int) -> Tensor:
-        one = self.wrapped.clone()
+        clone = self.wrapped.clone()
         x, y = self.encode(batch.support.x[task]), batch.support.y[task]
         for _ in range(self.steps):
-            _adapt(one, self.loss(one(x), y))
-        return self.loss(one(self.encode(batch.query.x[task])), batch.query.y[task])
+            _adapt(clone, self.loss(clone(x), y))
+        return self.loss(clone(self.encode(batch.query.x[task])), batch.query.y[task])
 
     def adapt(self, support: Examples, steps: int | None = None) -> list[Any]:
-        """An adapted clone for each task."""
+        """Return an adapted clone for each task."""
         steps = self.test_steps if steps is None else steps
-        constant = {} if torch.is_grad_enabled() else self.constant  # no second derivatives to be kept
+        options = {} if torch.is_grad_enabled() else self.first_order  # nothing differentiates twice
         clones = []
         for x, y in zip(support.x, support.y, strict=True):
             encoded = self.encode(x)
             with torch.enable_grad():
-                one = self.wrapped.clone()
+                clone = self.wrapped.clone()
                 for _ in range(steps):
-                    _adapt(one, self.loss(one(encoded), y), **constant)
-            clones.append(one)
+                    _adapt(clone, self.loss(clone(encoded), y), **options)
+            clones.append(clone)
         return clones
 
     def predict(self, state: list[Any], query_x: Tensor) -> Tensor:
-        """Predictions [T, q, outputs] of each task's clone."""
-        return torch.stack([one(self.encode(x)) for one, x in zip(state, query_x, strict=True)])
+        """Return predictions [T, q, outputs] of each task's clone."""
+        return torch.stack([clone(self.encode(x)) for clone, x in zip(state, query_x, strict=True)])
 
 
-def _adapt(one: Any, loss: Tensor, **constant: bool) -> None:
-    """Takes one inner step of a clone; raises the error itself where its gradient fails.
+def _adapt(clone: Any, loss: Tensor, **options: bool) -> None:
+    """Take one inner step of a clone; raise the error itself where its gradient fails.
 
     learn2learn prints that error, memory running out included, and goes on until a name is unbound. So the
     gradient is taken once more here, for the error.
     """
     try:
-        one.adapt(loss, **constant)
+        clone.adapt(loss, **options)
     except UnboundLocalError:
-        torch.autograd.grad(loss, list(one.parameters()), create_graph=not constant)
+        torch.autograd.grad(loss, list(clone.parameters()), create_graph=not options)
         raise
 
 
@@ -175,7 +175,7 @@ class EmbedFitLearner(ModuleLearner):
         self.transductive = has_batch_norm(module)
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
-        """The gradient of the queries' cross entropy, task by task; returns the losses [T]."""
+        """Leave the gradient of the queries' cross entropy, task by task; return the losses [T]."""
         assert isinstance(batch, Episodes)
         return accumulate(self.parameters(), len(batch.index), lambda task: self._task_loss(batch, task))
 
@@ -184,12 +184,14 @@ class EmbedFitLearner(ModuleLearner):
         return F.cross_entropy(fitted(self._embed(batch.query.x[task])), batch.query.y[task])
 
     def adapt(self, support: Examples, steps: int | None = None) -> Fitted:
-        """A classifier for each task."""
+        """Return a fitted classifier for each task."""
         return Fitted([self._fit(x, y) for x, y in zip(support.x, support.y, strict=True)])
 
     def predict(self, state: Fitted, query_x: Tensor) -> Tensor:
-        """Class scores [T, q, ways]."""
-        scores = [one(self._embed(x)) for one, x in zip(state.classifiers, query_x, strict=True)]
+        """Return class scores [T, q, ways]."""
+        scores = [
+            classifier(self._embed(x)) for classifier, x in zip(state.classifiers, query_x, strict=True)
+        ]
         return torch.stack(scores).to(query_x.dtype)
 
     def _fit(self, x: Tensor, y: Tensor) -> Any:
@@ -201,30 +203,15 @@ class EmbedFitLearner(ModuleLearner):
         return cast(Tensor, cast(nn.Module, self.module.features)(x).flatten(1).to(self.dtype or x.dtype))
 
 
-def built(
-    algorithm: str, workload: Workload, network: Network | None, device: Device, outputs: int | None
-) -> nn.Module:
-    """The cell's network on the device; raises Invalid where there is none or where its head cannot fit."""
-    if network is None:
-        raise Invalid(f"{algorithm} needs a network: name one in the cell, e.g. network = 'conv4'")
-    train, test = workload.train, workload.test
-    if outputs is not None and isinstance(train, TaskProtocol) and train.ways != test.ways:
-        raise Invalid(
-            f"{algorithm} has a head of fixed size: training with {train.ways} ways does not fit a test "
-            f"with {test.ways}; give both the same ways"
-        )
-    return network.build(workload.facts.input_shape, outputs).to(device.torch, device.dtype)
-
-
 def accumulate(parameters: Sequence[Tensor], tasks: int, loss: Callable[[int], Tensor]) -> Tensor:
-    """Leaves in `.grad` the mean gradient of `loss(0)` … `loss(tasks - 1)`; returns the losses [tasks]."""
+    """Leave in `.grad` the mean gradient of `loss(0)` … `loss(tasks - 1)`; return the losses [tasks]."""
     for parameter in parameters:
         parameter.grad = None
     losses = []
     for task in range(tasks):
-        one = loss(task)
-        one.backward()  # type: ignore[no-untyped-call]  # torch's own
-        losses.append(one.detach())
+        task_loss = loss(task)
+        task_loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        losses.append(task_loss.detach())
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
@@ -233,12 +220,12 @@ def accumulate(parameters: Sequence[Tensor], tasks: int, loss: Callable[[int], T
 
 
 def loss_of(kind: Literal["classification", "regression"]) -> Loss:
-    """The loss of one task's predictions [n, outputs]: cross entropy, or mean squared error."""
+    """Return the loss of one task's predictions [n, outputs]: cross entropy, or mean squared error."""
     return F.mse_loss if kind == "regression" else F.cross_entropy
 
 
 def drop_running_statistics(module: nn.Module) -> None:
-    """Lets every batch norm use its batch's statistics alone.
+    """Make every batch norm use its batch's statistics alone.
 
     `clone()` shares these buffers with the original, so each task, test tasks included, would write to
     them; see the page on learn2learn in the documentation.
@@ -250,5 +237,5 @@ def drop_running_statistics(module: nn.Module) -> None:
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether an output can depend on the other examples of its batch."""
+    """Return whether an output can depend on the other examples of its batch."""
     return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())

@@ -1,4 +1,4 @@
-"""learn2learn's own algorithms: its classes do the learning, the adapter does the rest."""
+"""learn2learn's own algorithms: its classes learn, the adapter fits them to the contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import nn
 
 from metabench import Algorithm, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner, built
+from metabench.learning import build_network
+from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 FIRST_ORDER_HELP = "take the inner gradients for constants"
@@ -28,7 +29,7 @@ class L2lMaml(FromLibrary, CloneAdapt):
     first_order: bool = setting(False, FIRST_ORDER_HELP)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The network in the library's MAML."""
+        """Return the network in the library's MAML."""
         maml = learn2learn().algorithms.MAML
         return cast(nn.Module, maml(module, lr=self.inner_rate, first_order=self.first_order))
 
@@ -45,7 +46,7 @@ class L2lAnil(L2lMaml):
     name: ClassVar[str] = "l2l-anil"
 
     def shared(self, module: nn.Module) -> nn.Module:
-        """Everything but the head."""
+        """Return everything but the head."""
         return cast(nn.Module, module.features)
 
 
@@ -62,7 +63,7 @@ class L2lMetaSgd(FromLibrary, CloneAdapt):
     first_order: bool = setting(False, FIRST_ORDER_HELP)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The network in the library's MetaSGD."""
+        """Return the network in the library's MetaSGD."""
         metasgd = learn2learn().algorithms.MetaSGD
         return cast(nn.Module, metasgd(module, lr=self.inner_rate, first_order=self.first_order))
 
@@ -83,7 +84,7 @@ class L2lGbml(FromLibrary, CloneAdapt):
     first_order: bool = setting(False, FIRST_ORDER_HELP)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The network in the library's GBML."""
+        """Return the network in the library's GBML."""
         library = learn2learn()
         transform = {
             "metacurvature": library.optim.MetaCurvatureTransform,
@@ -111,14 +112,14 @@ class L2lProtoNet(FromLibrary, Algorithm):
     distance: str = setting("euclidean", "between queries and prototypes", choices=("euclidean", "cosine"))
 
     def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
+        """Return the test's protocol with this algorithm's own ways."""
         return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
-        """The learner of an embedding: the network without its head."""
+        """Build the learner of an embedding: the network without its head."""
         classifier = learn2learn().nn.PrototypicalClassifier
         return EmbedFitLearner(
-            built(self.name, workload, network, device, None),
+            build_network(self.name, network, workload, device, outputs=None),
             self.rate,
             lambda: classifier(distance=self.distance),
         )
@@ -142,14 +143,14 @@ class L2lMetaOptNet(FromLibrary, Algorithm):
     normalise: bool = setting(False, "scale features to unit length")
 
     def train_protocol(self, test: Protocol) -> Protocol:
-        """The test's protocol with this algorithm's own ways."""
+        """Return the test's protocol with this algorithm's own ways."""
         return Protocol(self.train_ways or test.ways, test.shots, test.queries)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
-        """The learner of an embedding: the network without its head."""
+        """Build the learner of an embedding: the network without its head."""
         classifier = learn2learn().nn.SVClassifier
         return EmbedFitLearner(
-            built(self.name, workload, network, device, None),
+            build_network(self.name, network, workload, device, outputs=None),
             self.rate,
             lambda: classifier(
                 C_reg=self.regularisation, max_iters=self.iterations, normalize=self.normalise

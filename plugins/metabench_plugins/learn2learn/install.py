@@ -4,8 +4,8 @@
     python -m metabench_plugins.learn2learn.install --wheels folder     only builds the wheels
 
 The source distribution holds C files that a Cython of 2022 and 2023 wrote; they do not compile against
-CPython 3.11 or later. Three packages are therefore built here, from archives whose SHA-256 stands below,
-with build tools whose SHA-256 stands below: learn2learn with its C files written anew from its own `.pyx`
+CPython 3.11 or later. Three packages are therefore built here, from archives and
+with build tools whose SHA-256 is pinned below: learn2learn with its C files generated from its own `.pyx`
 files, and its two requirements that exist as source only. Two declared requirements are corrected on the
 way, so that `pip check` passes and numpy is not downgraded: learn2learn asks for gsutil, which only the
 download of Quickdraw calls, and qpth asks for numpy below 2, but works with numpy 2.
@@ -34,9 +34,9 @@ REQUIREMENTS = (
     "requests>=2.28",
     "tqdm>=4.64",
 )
-"""What the three packages need besides metabench's own requirements: the extra `metabench[learn2learn]`."""
+"""Requirements of the three packages besides metabench's own: the extra `metabench[learn2learn]`."""
 
-KEPT = ("torch", "torchvision", "numpy")
+UNCHANGED = ("torch", "torchvision", "numpy")
 """Packages that keep their version where they are installed."""
 
 
@@ -51,7 +51,7 @@ class Pinned:
 
     @property
     def line(self) -> str:
-        """The line of a requirements file that lets pip take this file and no other."""
+        """Return the line of a requirements file with which pip accepts this file alone."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n"
 
 
@@ -77,7 +77,7 @@ SOURCES = (
 
 
 class InstallError(MetabenchError):
-    """A step of the installation failed; the text says which one and what to do."""
+    """A step of the installation failed; the text names it and what to do."""
 
 
 @click.command(
@@ -92,14 +92,14 @@ class InstallError(MetabenchError):
 )
 @click.option("--force", is_flag=True, help="Build and install these versions even where they are installed.")
 def command(wheels: Path | None, force: bool) -> None:
-    """Builds learn2learn 0.2.0 with what it needs, and installs it into this Python."""
-    if wheels is None and not force and all(_version(one.name) == one.version for one in SOURCES):
+    """Build learn2learn 0.2.0 with what it needs, and install it into this Python."""
+    if wheels is None and not force and all(_version(pin.name) == pin.version for pin in SOURCES):
         click.echo("learn2learn 0.2.0 is installed already")
         return
     try:
         if wheels is not None:
-            for built in build_wheels(wheels):
-                click.echo(f"built {built}")
+            for wheel in build_wheels(wheels):
+                click.echo(f"built {wheel}")
             return
         with tempfile.TemporaryDirectory(prefix="metabench-learn2learn-") as folder:
             install(build_wheels(Path(folder)), force)
@@ -109,61 +109,63 @@ def command(wheels: Path | None, force: bool) -> None:
 
 
 def build_wheels(folder: Path) -> list[Path]:
-    """Builds a wheel of each of `SOURCES` into `folder` and returns them, in that order."""
+    """Build a wheel of each of `SOURCES` into `folder` and return them, in that order."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="metabench-build-") as name:
         scratch = Path(name)
         tools = _fetch_tools(scratch)
         archives = _fetch_sources(scratch, tools)
-        return [_build(one, archives[one.name], scratch, tools, folder) for one in SOURCES]
+        return [_build(pin, archives[pin.name], scratch, tools, folder) for pin in SOURCES]
 
 
 def install(wheels: Iterable[Path], force: bool = False) -> None:
-    """Installs `REQUIREMENTS` from the registry, then these wheels; raises InstallError.
+    """Install `REQUIREMENTS` from the registry, then these wheels; raise InstallError.
 
     force: a wheel replaces an installed package of its own version too.
     """
     with tempfile.TemporaryDirectory() as name:
         constraints = Path(name) / "constraints.txt"
-        constraints.write_text("".join(_kept()), encoding="utf-8")
+        constraints.write_text("".join(_unchanged_versions()), encoding="utf-8")
         click.echo(f"installing {', '.join(REQUIREMENTS)}")
         _pip("install", "--quiet", "--constraint", str(constraints), *REQUIREMENTS)
     click.echo("installing the wheels")
     folders = sorted({f"--find-links={wheel.parent}" for wheel in wheels})
-    named = [f"{one.name}=={one.version}" for one in SOURCES]
+    names = [f"{pin.name}=={pin.version}" for pin in SOURCES]
     again = ["--force-reinstall"] if force else []
-    _pip("install", "--quiet", "--no-deps", "--no-index", *again, *folders, *named)
+    _pip("install", "--quiet", "--no-deps", "--no-index", *again, *folders, *names)
     _python("-c", "from metabench_plugins.learn2learn.importing import learn2learn; learn2learn()")
 
 
-def check_digest(path: Path, wanted: str) -> None:
-    """Raises InstallError where the file's SHA-256 is not `wanted`."""
-    found = sha256(path.read_bytes()).hexdigest()
-    if found != wanted:
-        raise InstallError(f"{path.name} has SHA-256 {found}, not the pinned {wanted}: nothing was installed")
+def check_digest(path: Path, pinned: str) -> None:
+    """Raise InstallError where the file's SHA-256 is not the pinned one."""
+    digest = sha256(path.read_bytes()).hexdigest()
+    if digest != pinned:
+        raise InstallError(
+            f"{path.name} has SHA-256 {digest}, not the pinned {pinned}: nothing was installed"
+        )
 
 
 def _fetch_tools(scratch: Path) -> Path:
-    """A folder for PYTHONPATH with the pinned Cython and setuptools."""
-    click.echo("fetching build tools: " + ", ".join(f"{one.name} {one.version}" for one in TOOLS))
-    wanted, tools = scratch / "tools.txt", scratch / "tools"
-    wanted.write_text("".join(one.line for one in TOOLS), encoding="utf-8")
+    """Return a folder for PYTHONPATH with the pinned Cython and setuptools."""
+    click.echo("fetching build tools: " + ", ".join(f"{pin.name} {pin.version}" for pin in TOOLS))
+    pins, tools = scratch / "tools.txt", scratch / "tools"
+    pins.write_text("".join(pin.line for pin in TOOLS), encoding="utf-8")
     _pip("install", "--quiet", "--target", str(tools), "--no-deps", "--only-binary", ":all:",
-         "--require-hashes", "-r", str(wanted))  # fmt: skip
+         "--require-hashes", "-r", str(pins))  # fmt: skip
     return tools
 
 
 def _fetch_sources(scratch: Path, tools: Path) -> dict[str, Path]:
-    """The archive of each source by name. pip checks the hash before it runs anything of an archive."""
-    click.echo("fetching sources: " + ", ".join(f"{one.name} {one.version}" for one in SOURCES))
-    wanted, folder = scratch / "sources.txt", scratch / "archives"
-    wanted.write_text("".join(one.line for one in SOURCES), encoding="utf-8")
+    """Return the archive of each source by name. pip checks the hash before it runs code of an archive."""
+    click.echo("fetching sources: " + ", ".join(f"{pin.name} {pin.version}" for pin in SOURCES))
+    pins, folder = scratch / "sources.txt", scratch / "archives"
+    pins.write_text("".join(pin.line for pin in SOURCES), encoding="utf-8")
     _pip("download", "--quiet", "--dest", str(folder), "--no-deps", "--no-binary", ":all:",
-         "--no-build-isolation", "--require-hashes", "-r", str(wanted), tools=tools)  # fmt: skip
-    archives = {one.name: folder / f"{one.name}-{one.version}.tar.gz" for one in SOURCES}
-    for one in SOURCES:
-        check_digest(archives[one.name], one.sha256)
+         "--no-build-isolation", "--require-hashes", "-r", str(pins), tools=tools)  # fmt: skip
+    archives = {pin.name: folder / f"{pin.name}-{pin.version}.tar.gz" for pin in SOURCES}
+    for pin in SOURCES:
+        check_digest(archives[pin.name], pin.sha256)
     return archives
 
 
@@ -195,8 +197,8 @@ def _edit(root: Path, edit: tuple[str, str, str]) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def _kept() -> list[str]:
-    versions = {name: _version(name) for name in KEPT}
+def _unchanged_versions() -> list[str]:
+    versions = {name: _version(name) for name in UNCHANGED}
     return [f"{name}=={version}\n" for name, version in versions.items() if version]
 
 
@@ -212,23 +214,23 @@ def _pip(*arguments: str, tools: Path | None = None) -> None:
 
 
 def _python(*arguments: str, tools: Path | None = None, folder: Path | None = None) -> None:
-    """Runs this Python; `tools`, where given, is the only folder on its PYTHONPATH."""
+    """Run this Python; `tools`, where given, is the only folder on its PYTHONPATH."""
     environment: Mapping[str, str] = {**os.environ, **({"PYTHONPATH": str(tools)} if tools else {})}
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True
     )
-    if ended.returncode:
-        raise InstallError(_explain(arguments, ended.stdout + ended.stderr))
+    if process.returncode:
+        raise InstallError(_explain(arguments, process.stdout + process.stderr))
 
 
 def _explain(arguments: Sequence[str], output: str) -> str:
     hint = ""
     if "No module named pip" in output:
-        hint = f"this Python has no pip; bring it with: {sys.executable} -m ensurepip\n"
+        hint = f"this Python has no pip; add it with: {sys.executable} -m ensurepip\n"
     elif "Python.h" in output or "gcc" in output or "Visual C++" in output:
         hint = "learn2learn has compiled parts: install a C compiler and the headers of this Python\n"
-    told = "\n".join(output.strip().splitlines()[-15:])
-    return f"failed: python {' '.join(arguments)}\n{hint}{told}"
+    tail = "\n".join(output.strip().splitlines()[-15:])
+    return f"failed: python {' '.join(arguments)}\n{hint}{tail}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 class LibraryModel(nn.Module):
     """A model of the library in two parts: its `.features`, and its `.classifier` under the name `.head`.
 
-    Batch norm uses the batch's own statistics always.
+    Batch norm always uses the batch's own statistics.
     """
 
     def __init__(self, model: Any, outputs: int | None) -> None:
@@ -26,7 +26,7 @@ class LibraryModel(nn.Module):
         drop_running_statistics(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, *input] → [n, outputs], or the features without a head."""
+        """Map [n, *input] to [n, outputs], or to features without a head."""
         result: Tensor = self.head(self.features(x))
         return result
 
@@ -44,7 +44,7 @@ class OmniglotCnn(FromLibrary, Network):
     layers: int = setting(4, "blocks", at_least=1)
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The library's model; raises Invalid for any other input than (1, 28, 28)."""
+        """Build the library's model; raise Invalid for any other input than (1, 28, 28)."""
         if input_shape != (1, 28, 28):
             raise Invalid(f"{self.name} is made for inputs (1, 28, 28); this data has {input_shape}")
         model = learn2learn().vision.models.OmniglotCNN
@@ -63,16 +63,16 @@ class OmniglotFc(FromLibrary, Network):
     hidden: tuple[int, ...] = setting((256, 128, 64, 64), "width of each layer", at_least=1)
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The library's model, whose weights it draws from numpy's global generator.
+        """Build the library's model, whose weights it samples from numpy's global RNG.
 
-        That generator is set from torch's for the time of the build, so that the cell's seed decides.
+        That RNG is seeded from torch's for the time of the build, so that the cell's seed decides.
         """
-        from metabench_plugins.learn2learn.chance import global_seed, torch_seed
+        from metabench_plugins.learn2learn.rng import global_seed, torch_seed
 
         model = learn2learn().vision.models.OmniglotFC
         with global_seed(torch_seed()):
-            built = model(math.prod(input_shape), outputs or 1, sizes=list(self.hidden))
-        return LibraryModel(built, outputs)
+            module = model(math.prod(input_shape), outputs or 1, sizes=list(self.hidden))
+        return LibraryModel(module, outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Cnn4(FromLibrary, Network):
     width: int = setting(64, "channels of each block", at_least=1)
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The library's model with four blocks, and a head of the width that these inputs need."""
+        """Build the library's model with four blocks, and a head of the width that these inputs need."""
         channels, height, width = _image(self.name, input_shape, smallest=16)
         embedding = self.width * (height // 16) * (width // 16)
         model = learn2learn().vision.models.CNN4(
@@ -100,8 +100,8 @@ class Cnn4(FromLibrary, Network):
 class ResNet12(FromLibrary, Network):
     """`learn2learn.vision.models.ResNet12`: the wide residual network of MetaOptNet (Lee et al. 2019).
 
-    Departure from the library's default: DropBlock and dropout are off, since they draw from torch's
-    global generator.
+    Departure from the library's default: DropBlock and dropout are off, since they sample from torch's
+    global RNG.
     """
 
     name: ClassVar[str] = "l2l-resnet12"
@@ -109,7 +109,7 @@ class ResNet12(FromLibrary, Network):
     avg_pool: bool = setting(True, "average over 5 × 5 places; off for smaller images")
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The library's model, and a head of the width that these inputs need."""
+        """Build the library's model, and a head of the width that these inputs need."""
         channels, height, width = _image(self.name, input_shape, smallest=80 if self.avg_pool else 16)
         lost = 4 if self.avg_pool else 0
         model = learn2learn().vision.models.ResNet12(
@@ -129,7 +129,7 @@ class Wrn28(FromLibrary, Network):
     name: ClassVar[str] = "l2l-wrn28"
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """The library's model, and a head of the width that these inputs need."""
+        """Build the library's model, and a head of the width that these inputs need."""
         channels, height, width = _image(self.name, input_shape, smallest=81)
         if channels != 3:
             raise Invalid(f"{self.name} is made for three channels; this data has inputs {input_shape}")

@@ -1,11 +1,11 @@
-"""The metrics that come with metabench, one module each."""
+"""The built-in metrics, one module each."""
 
 from metabench import hookimpl
 
 
 @hookimpl
 def metabench_metrics() -> list[type]:
-    """Every class of this folder; the first of a kind is that kind's own metric."""
+    """Return every metric of this folder; the first of a kind of data is its default."""
     from metabench_plugins.metrics.accuracy import Accuracy
     from metabench_plugins.metrics.mse import MeanSquaredError
     from metabench_plugins.metrics.nll import NegativeLogLikelihood

@@ -1,4 +1,4 @@
-"""Accuracy: the share of query examples whose class has the highest score."""
+"""Accuracy: the fraction of query examples whose class has the highest score."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,9 +10,9 @@ from metabench import Metric
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy(Metric):
-    """The share of a task's queries that are classified right, in 0..1.
+    """The fraction of a task's queries that are classified correctly, in 0..1.
 
-    Of equal scores the first class counts as the answer; a score that is not a number is never right.
+    Of equal scores the first class counts as the prediction; a score of NaN is never correct.
     """
 
     name: ClassVar[str] = "accuracy"
@@ -21,6 +21,6 @@ class Accuracy(Metric):
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """prediction: [T, q, ways]; target: [T, q]; returns [T], a share in 0..1."""
-        right = (prediction.argmax(-1) == target) & ~prediction.isnan().any(-1)
-        return right.float().mean(1)
+        """prediction: [T, q, ways]; target: [T, q]; returns [T], a fraction in 0..1."""
+        correct = (prediction.argmax(-1) == target) & ~prediction.isnan().any(-1)
+        return correct.float().mean(1)

@@ -1,4 +1,4 @@
-"""Negative log-likelihood: how much of its trust a classifier gave to the true class."""
+"""Negative log-likelihood: how little probability a classifier gives to the true class."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from metabench import Metric
 class NegativeLogLikelihood(Metric):
     """The mean of −log p(true class) over a task's queries, in nats; p is the softmax of the scores.
 
-    A guess that trusts all classes alike scores log(ways). It judges calibration, which accuracy cannot.
+    Equal probabilities score log(ways). It measures calibration, which accuracy does not.
     """
 
     name: ClassVar[str] = "nll"

@@ -8,10 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench.contracts import Network
-from metabench.errors import Invalid
+from metabench import Invalid, Network, setting
 from metabench.learning import Headed
-from metabench.settings import setting
 
 BLOCKS = 4
 
@@ -31,9 +29,9 @@ class Conv4(Network):
     readout: str = setting("mean", "mean over places, or all places flattened", choices=("mean", "flatten"))
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """Convolutions by Glorot's uniform rule, batch-norm scales uniform in 0..1, biases 0, normal head.
+        """Build it: convolutions by Glorot's uniform rule, batch-norm scales uniform in 0..1, biases 0.
 
-        Batch norm uses the batch's own statistics always.
+        The head is normal. Batch norm always uses the batch's own statistics.
         """
         if len(input_shape) != 3:
             raise Invalid(f"conv4 needs images (channels, height, width); this data has inputs {input_shape}")
@@ -71,5 +69,5 @@ class Mean(nn.Module):
     """The mean over an image's places: [n, channels, height, width] → [n, channels]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Average over height and width."""
         return torch.mean(x, dim=(2, 3))

@@ -8,10 +8,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from metabench.contracts import Network
-from metabench.errors import Invalid
+from metabench import Invalid, Network, setting
 from metabench.learning import Headed
-from metabench.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +22,15 @@ class Mlp(Network):
     batch_norm: bool = setting(False, "normalise each hidden layer by its batch's statistics")
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """Weights uniform as torch's `nn.Linear` draws them."""
+        """Build it, with weights uniform as torch's `nn.Linear` samples them."""
         if not self.hidden:
             raise Invalid("mlp has no hidden layer: its features would be the input; set hidden to [40, 40]")
         layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) != 1 else []
         width = math.prod(input_shape)
-        for wider in self.hidden:
-            layers.append(nn.Linear(width, wider))
+        for next_width in self.hidden:
+            layers.append(nn.Linear(width, next_width))
             if self.batch_norm:
-                layers.append(nn.BatchNorm1d(wider, track_running_stats=False))
+                layers.append(nn.BatchNorm1d(next_width, track_running_stats=False))
             layers.append(nn.ReLU())
-            width = wider
+            width = next_width
         return Headed(nn.Sequential(*layers), width, outputs)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench.contracts import Network
-from metabench.errors import Invalid
+from metabench import Invalid, Network, setting
 from metabench.learning import Headed
-from metabench.settings import setting
 
 SMALLEST = 16
 
@@ -32,7 +30,7 @@ class ResNet12(Network):
     )
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """Convolutions by He's normal rule. Batch norm uses the batch's own statistics always."""
+        """Build it, convolutions by He's normal rule; batch norm always uses the batch's own statistics."""
         if len(input_shape) != 3:
             raise Invalid(
                 f"resnet12 needs images (channels, height, width); this data has inputs {input_shape}"
@@ -41,9 +39,9 @@ class ResNet12(Network):
         if min(height, width) < SMALLEST:
             raise Invalid(f"resnet12 halves an image 4 times: {height} × {width} is too small for it")
         stages: list[nn.Module] = []
-        for wider in (self.width, self.width * 5 // 2, self.width * 5, self.width * 10):
-            stages.append(Stage(channels, wider))
-            channels = wider
+        for next_channels in (self.width, self.width * 5 // 2, self.width * 5, self.width * 10):
+            stages.append(Stage(channels, next_channels))
+            channels = next_channels
         features = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         for layer in features.modules():
             if isinstance(layer, nn.Conv2d):
@@ -64,7 +62,7 @@ class Stage(nn.Module):
         self.shortcut_norm = nn.BatchNorm2d(width, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, channels, height, width] → [n, width, height / 2, width / 2], rounded down."""
+        """Map [n, channels, height, width] to [n, width, height / 2, width / 2], rounded down."""
         y = x
         for convolution, norm in zip(self.convolutions[:2], self.norms[:2], strict=True):
             y = F.leaky_relu(norm(convolution(y)), 0.1)

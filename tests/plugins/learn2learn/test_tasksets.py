@@ -20,8 +20,8 @@ from torch.utils.data import TensorDataset
 from metabench import Batches, DataError, Facts, Invalid, Protocol, Split
 from metabench.device import Device
 from metabench.settings import make, setting
-from metabench_plugins.learn2learn.chance import global_seed
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
+from metabench_plugins.learn2learn.rng import global_seed
 from metabench_plugins.learn2learn.tasksets import TasksetDataset, class_tasks
 
 pytestmark = pytest.mark.skipif(
