@@ -15,15 +15,7 @@ from metabench.contracts import Dataset, Episodes, Examples, Network, Source
 from metabench.data import ClassIndex, TensorSource, draws
 from metabench.errors import Invalid
 from metabench.learning.networks import Headed
-from metabench.records.cell import Budget
-from metabench.records.cell import Cell
-from metabench.records.cell import Evaluation
-from metabench.records.cell import Facts
-from metabench.records.cell import Protocol
-from metabench.records.cell import SPLITS
-from metabench.records.cell import Spec
-from metabench.records.cell import Split
-from metabench.records.cell import Status
+from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Status
 from metabench.records.result import Block, Result, Scores, Training, Validation
 from metabench.settings import setting
 
