@@ -67,5 +67,5 @@ def test_out_of_memory_is_told_from_other_errors(error: Exception, is_memory: bo
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_steps_fault_no_page_in_anew_whatever_the_size_of_their_activations() -> None:
-    assert faults_of_steps("keep") < 100
-    assert faults_of_steps("as it comes") > 1000  # a page of 4 KiB, or of 64 KiB on some ARM systems
+    faults = faults_of_steps("keep")
+    assert 4 * faults < faults_of_steps("as it comes")  # some of the system's own; seen: 0 against 107,526
