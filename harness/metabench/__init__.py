@@ -92,13 +92,12 @@ __all__ = [
 
 
 def run(suite: str, **options: Any) -> "pd.DataFrame":
-    """Runs a suite (a name or a path) as `metabench run` does; returns one row per result.
+    """Run a suite (a name or a path) as `metabench run` does; return one row per result.
 
-    Results and reports are stored as the command does it; its warnings are Python's. options: those of
-    `metabench.runner.execute.run_suite`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local",
-    quiet=True.
+    Results and reports are stored as by the command; its warnings are Python's. options: those of
+    `metabench.runner.make_plan`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local", and
+    quiet=True for no progress.
     """
-    from metabench.runner.execute import run_suite
+    from metabench import api  # what it needs beyond this package is imported when something runs
 
-    frame: pd.DataFrame = run_suite(suite, **options).table.frame
-    return frame
+    return api.run(suite, **options)

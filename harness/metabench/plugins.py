@@ -4,7 +4,7 @@
     maml = registry.find("algorithm", "maml").cls
 
 A plugin that cannot be used (it fails to import, a hook of it has a wrong signature, two components
-share a name) becomes a `Problem` that names plugin, distribution and remedy; the rest works on.
+share a name) becomes a `PluginProblem` that names plugin, distribution and remedy; the rest works on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import pluggy
 
 from metabench import contracts, hookspecs
 from metabench.errors import UnknownComponent, did_you_mean
+from metabench.records.cell import COMPONENTS, Spec
+from metabench.settings import make
 
 GROUP = "metabench"
 OURS = "metabench"  # the distribution of the built-ins
@@ -32,21 +34,51 @@ OURS = "metabench"  # the distribution of the built-ins
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 """What a component may be called: its name becomes a part of file names."""
 
-KINDS: Mapping[str, type] = {
-    "algorithm": contracts.Algorithm,
-    "network": contracts.Network,
-    "dataset": contracts.Dataset,
-    "metric": contracts.Metric,
-    "backend": contracts.Backend,
-    "executor": contracts.Executor,
-    "report": contracts.Report,
+PROGRESS = f"{OURS}:progress"
+"""The key of the plugin that shows the progress of a run."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component: its name, the base class of its components, and the hook that provides them."""
+
+    name: str
+    base: type[contracts.Component]
+
+    @property
+    def plural(self) -> str:
+        """The kind as a heading, and as an argument of `metabench list`: `algorithms`."""
+        return f"{self.name}s"
+
+    @property
+    def hook(self) -> str:
+        """The hook of `metabench.hookspecs` that provides components of this kind."""
+        return f"metabench_{self.plural}"
+
+    @property
+    def in_cell(self) -> bool:
+        """Whether a cell has a component of this kind as a field, and a suite file a key for it."""
+        return self.name in COMPONENTS
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("algorithm", contracts.Algorithm),
+        Kind("network", contracts.Network),
+        Kind("dataset", contracts.Dataset),
+        Kind("metric", contracts.Metric),
+        Kind("backend", contracts.Backend),
+        Kind("executor", contracts.Executor),
+        Kind("report", contracts.Report),
+    )
 }
-"""The kinds of component and the base class of each; the hook of a kind is `metabench_<kind>s`."""
+"""Every kind of component. Registry, commands, suite reader, contract checks and documentation read it."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: its name, module and the distribution that brings it."""
+    """One entry point: its name, its module and the distribution that provides it."""
 
     name: str
     module: str
@@ -55,7 +87,7 @@ class Plugin:
 
     @property
     def key(self) -> str:
-        """What the registry calls it: distributions may use the same names for their entry points."""
+        """The plugin's name in the registry: distributions may use the same names for their entry points."""
         return f"{self.distribution}:{self.name}"
 
     def __str__(self) -> str:
@@ -83,8 +115,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something wrong with a plugin, and what puts it right."""
+class PluginProblem:
+    """Something wrong with a plugin, and what mends it."""
 
     plugin: Plugin
     what: str
@@ -96,11 +128,11 @@ class Problem:
 
 @dataclass
 class Registry:
-    """Every usable plugin by its key; the components of a kind are asked for when it is first used."""
+    """Every usable plugin by its key; components are collected when their kind is first used."""
 
     manager: pluggy.PluginManager
     plugins: dict[str, Plugin]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[PluginProblem] = field(default_factory=list)
     _entries: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
     def entries(self, kind: str) -> dict[str, Entry]:
@@ -122,48 +154,57 @@ class Registry:
             raise UnknownComponent(f"no {kind} is called {name!r}; {did_you_mean(name, entries)}")
         return entries[name]
 
+    def make(self, kind: str, spec: Spec) -> Any:
+        """Return the component of that kind, name and settings; raises RequestError for any mistake in it."""
+        return make(self.find(kind, spec.name).cls, spec.settings)
+
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
-        """The folders with suite files, each with the plugin that brings it."""
-        found = []
+        """The folders with suite files, and the plugin that provides each."""
+        folders = []
         for plugin, folder in self._call("metabench_suites"):
             if isinstance(folder, (str, os.PathLike)):
-                found.append((plugin, Path(folder)))
+                folders.append((plugin, Path(folder)))
             else:
-                self.report(Problem(plugin, f"its hook metabench_suites gives {folder!r}, not a path", _MEND))
-        return found
+                what = f"its hook metabench_suites must give paths, got {folder!r}"
+                self.report(PluginProblem(plugin, what, _MEND))
+        return folders
 
-    def report(self, problem: Problem) -> None:
-        """Adds a problem, once."""
+    def report(self, problem: PluginProblem) -> None:
+        """Add a problem, once."""
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def silence(self) -> None:
+        """Take out the plugin that shows progress."""
+        if self.manager.has_plugin(PROGRESS):
+            self.manager.unregister(name=PROGRESS)
+
     def observe(self, hook: str, **arguments: Any) -> None:
-        """Calls an observer hook of every plugin; one that raises is reported once and left out."""
+        """Call an observer hook of every plugin; one that raises is reported once and left out."""
         for impl in list(getattr(self.manager.hook, hook).get_hookimpls()):
             try:
                 impl.function(*(arguments[name] for name in impl.argnames))
             except Exception as error:
                 self.manager.unregister(name=impl.plugin_name)
-                problem = Problem(
-                    self.plugins[impl.plugin_name], f"its hook {hook} raised {_said(error)}", _MEND
-                )
+                what = f"its hook {hook} raised {describe_exception(error)}"
+                problem = PluginProblem(self.plugins[impl.plugin_name], what, _MEND)
                 self.report(problem)
                 warnings.warn(str(problem), stacklevel=2)
 
     def _collect(self, kind: str) -> dict[str, Entry]:
-        found: dict[str, Entry] = {}
-        for plugin, cls in self._call(f"metabench_{kind}s"):
-            wrong = fault(kind, cls)
-            if wrong is not None:
-                self.report(Problem(plugin, f"{kind} {cls!r} {wrong}", _MEND))
-            elif cls.name in found:
-                other = found[cls.name].plugin
-                what = f"{kind} {cls.name!r} is already brought by {other}; the first one is used"
+        entries: dict[str, Entry] = {}
+        for plugin, cls in self._call(KINDS[kind].hook):
+            violation = contract_violation(kind, cls)
+            if violation is not None:
+                self.report(PluginProblem(plugin, f"{kind} {cls!r} {violation}", _MEND))
+            elif cls.name in entries:
+                other = entries[cls.name].plugin
+                what = f"{kind} {cls.name!r} is already provided by {other}, which is used"
                 remedy = "Rename one of them, or uninstall one of the two packages."
-                self.report(Problem(plugin, what, remedy))
+                self.report(PluginProblem(plugin, what, remedy))
             else:
-                found[cls.name] = Entry(kind, cls.name, cls, plugin)
-        return found
+                entries[cls.name] = Entry(kind, cls.name, cls, plugin)
+        return entries
 
     def _call(self, hook: str) -> Iterable[tuple[Plugin, Any]]:
         # Our own plugins come first, so that an outsider cannot replace a built-in by its name.
@@ -172,26 +213,27 @@ class Registry:
         for impl in first:
             plugin = self.plugins[impl.plugin_name]
             try:
-                brought = list(impl.function())
+                provided = list(impl.function())
             except Exception as error:
-                self.report(Problem(plugin, f"its hook {hook} raised {_said(error)}", _MEND))
+                what = f"its hook {hook} raised {describe_exception(error)}"
+                self.report(PluginProblem(plugin, what, _MEND))
                 continue
-            yield from ((plugin, one) for one in brought)
+            yield from ((plugin, item) for item in provided)
 
 
 _MEND = "Repair or uninstall that package."
 
 
 def load(points: Sequence[importlib.metadata.EntryPoint] | None = None) -> Registry:
-    """A fresh registry of every installed plugin (or of the entry points given), our own first."""
+    """Return a new registry of every installed plugin (or of the entry points given), our own first."""
     manager = pluggy.PluginManager("metabench")
     manager.add_hookspecs(hookspecs)
     registry = Registry(manager, {})
     if points is None:
         points = list(importlib.metadata.entry_points(group=GROUP))
-    found = {_plugin(point): point for point in points}  # each once, however often its package is on the path
-    for plugin in sorted(found, key=lambda p: (p.distribution != OURS, p.distribution, p.name, p.module)):
-        problem = _register(registry, plugin, found[plugin])
+    by_plugin = {_plugin(point): point for point in points}  # a package may be on the path twice
+    for plugin in sorted(by_plugin, key=lambda p: (p.distribution != OURS, p.distribution, p.name, p.module)):
+        problem = _register(registry, plugin, by_plugin[plugin])
         if problem is not None:
             registry.report(problem)
     return registry
@@ -203,42 +245,53 @@ def _plugin(point: importlib.metadata.EntryPoint) -> Plugin:
     return Plugin(point.name, point.value, name, version)
 
 
-def _register(registry: Registry, plugin: Plugin, point: importlib.metadata.EntryPoint) -> Problem | None:
+def _register(
+    registry: Registry, plugin: Plugin, point: importlib.metadata.EntryPoint
+) -> PluginProblem | None:
+    """Register the plugin; return the problem that keeps it out, if there is one."""
     try:
         module = point.load()
     except Exception as error:
         remedy = f"Reinstall it (pip install --force-reinstall {plugin.distribution}) or uninstall it."
-        return Problem(plugin, f"it fails to import: {_said(error)}", remedy)
-    made_for = getattr(module, "METABENCH_CONTRACT", contracts.CONTRACT_VERSION)
-    if made_for in contracts.DEPRECATED_CONTRACTS:
-        told = f"it was made for contract {made_for!r}, which the next release no longer takes"
-        remedy = f"Upgrade {plugin.distribution}: {contracts.DEPRECATED_CONTRACTS[made_for]}."
-        registry.report(Problem(plugin, told, remedy))
-    elif made_for != contracts.CONTRACT_VERSION:
-        newer = isinstance(made_for, int) and made_for > contracts.CONTRACT_VERSION
-        remedy = "Upgrade metabench." if newer else f"Upgrade {plugin.distribution}."
-        here = f"it was made for contract {made_for!r}, this metabench has {contracts.CONTRACT_VERSION}"
-        return Problem(plugin, here, remedy)
-    wrong = _wrong_hook(module)
-    if wrong is not None:
-        return Problem(plugin, wrong, "See the hooks in metabench.hookspecs.")
+        return PluginProblem(plugin, f"it fails to import: {describe_exception(error)}", remedy)
+    version = getattr(module, "METABENCH_CONTRACT", contracts.CONTRACT_VERSION)
+    if version in contracts.DEPRECATED_CONTRACTS:
+        registry.report(_deprecated_contract(plugin, version))
+    elif version != contracts.CONTRACT_VERSION:
+        return _other_contract(plugin, version)
+    wrong_hook = _wrong_hook(module)
+    if wrong_hook is not None:
+        return PluginProblem(plugin, wrong_hook, "See the hooks in metabench.hookspecs.")
     other = registry.manager.get_name(module) or (plugin.key if plugin.key in registry.plugins else None)
     if other is not None:
         what = f"its module or its name is already that of {registry.plugins[other]}; it is left out"
-        return Problem(plugin, what, "Remove one of the two entry points.")
+        return PluginProblem(plugin, what, "Remove one of the two entry points.")
     registry.manager.register(module, name=plugin.key)
     registry.plugins[plugin.key] = plugin
     return None
 
 
+def _deprecated_contract(plugin: Plugin, version: int) -> PluginProblem:
+    what = f"it was made for contract {version!r}, which the next release no longer takes"
+    remedy = f"Upgrade {plugin.distribution}: {contracts.DEPRECATED_CONTRACTS[version]}."
+    return PluginProblem(plugin, what, remedy)
+
+
+def _other_contract(plugin: Plugin, version: Any) -> PluginProblem:
+    newer = isinstance(version, int) and version > contracts.CONTRACT_VERSION
+    what = f"it was made for contract {version!r}, this metabench has {contracts.CONTRACT_VERSION}"
+    remedy = "Upgrade metabench." if newer else f"Upgrade {plugin.distribution}."
+    return PluginProblem(plugin, what, remedy)
+
+
 def _wrong_hook(module: ModuleType) -> str | None:
-    """What is wrong with the first bad hook of a module: an unknown name, or other arguments than ours."""
+    """The first hook of a module that has an unknown name or argument, in words; None where all are good."""
     specs = {name for name in vars(hookspecs) if name.startswith("metabench_")}
     for name, function in vars(module).items():
         if getattr(function, "metabench_impl", None) is None:
             continue
         if name not in specs:
-            return f"it implements a hook {name!r} that does not exist; {did_you_mean(name, specs)}"
+            return f"it implements an unknown hook {name!r}; {did_you_mean(name, specs)}"
         allowed = list(inspect.signature(getattr(hookspecs, name)).parameters)
         extra = [a for a in inspect.signature(function).parameters if a not in allowed]
         if extra:
@@ -247,15 +300,16 @@ def _wrong_hook(module: ModuleType) -> str | None:
     return None
 
 
-def fault(kind: str, cls: Any) -> str | None:
-    """Why a class cannot be a component of this kind, or None."""
-    if not isinstance(cls, type) or not issubclass(cls, KINDS[kind]):
-        return f"is no subclass of metabench.{KINDS[kind].__name__}"
+def contract_violation(kind: str, cls: Any) -> str | None:
+    """Return why a class cannot be a component of this kind, None where it can."""
+    base = KINDS[kind].base
+    if not isinstance(cls, type) or not issubclass(cls, base):
+        return f"is no subclass of metabench.{base.__name__}"
     name = getattr(cls, "name", None)
     if not isinstance(name, str):
         return "has no `name: ClassVar[str]`"
     if not NAME.fullmatch(name):
-        return f"is called {name!r}; a name is up to 64 letters, digits and . _ + -, the first not a sign"
+        return f"must have a name of up to 64 letters, digits and . _ + -, the first not a sign, got {name!r}"
     if "__dataclass_fields__" not in cls.__dict__ and any(
         isinstance(value, dataclasses.Field) for value in vars(cls).values()
     ):
@@ -270,5 +324,6 @@ def fault(kind: str, cls: Any) -> str | None:
     return None
 
 
-def _said(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
+    """Return the type and the text of an exception."""
     return f"{type(error).__name__}: {error}"

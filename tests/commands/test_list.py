@@ -119,14 +119,14 @@ def test_list_goes_on_past_components_that_raise(odd: Shell) -> None:
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert "needs settings" in rows["choosy"]
     assert "unavailable" in rows["grumpy"]
-    assert "  asked for its state, it raised OSError: no driver" in done.stdout.splitlines()
+    assert "  its state is unknown, asking for it raised OSError: no driver" in done.stdout.splitlines()
     assert "available" in rows["cpu"]
 
 
 def test_doctor_goes_on_past_plugins_that_raise(odd: Shell) -> None:
     done = odd.run("doctor", check=1)
-    assert "grumpy: unavailable: asked for its state, it raised OSError: no driver" in done.stdout
-    assert "its hook metabench_suites gives 3, not a path" in done.stdout
+    assert "grumpy: unavailable: its state is unknown, asking for it raised OSError: no driver" in done.stdout
+    assert "its hook metabench_suites must give paths, got 3" in done.stdout
     assert "is needed: pip install" not in done.stdout
 
 

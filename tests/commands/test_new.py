@@ -103,7 +103,7 @@ def test_new_code_is_typed_and_formatted(packages: Path, tool: list[str]) -> Non
     ("arguments", "said"),
     [
         (["algoritm", "x"], "no kind of component is called 'algoritm'; did you mean 'algorithm'?"),
-        (["algorithm", "maml"], "the algorithm 'maml' is already brought by plugin 'algorithms'"),
+        (["algorithm", "maml"], "the algorithm 'maml' is already provided by plugin 'algorithms'"),
         (["algorithm", "My Method"], "'My Method' is no name"),
         (["algorithm", "quick"], "a suite is already called 'quick'"),
         (["algorithm", "x", "--folder", "full"], "full exists and is not empty"),

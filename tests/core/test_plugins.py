@@ -1,12 +1,14 @@
-"""The registry: what a good plugin brings, and what is said of a bad one."""
+"""The registry: what a good plugin provides, and how the problem of a bad one reads."""
 
+import inspect
 import sys
 from importlib.metadata import EntryPoint, PathDistribution, entry_points
 from pathlib import Path
 
 import pytest
 
-from metabench.errors import UnknownComponent
+from metabench import Cell, Spec, hookspecs
+from metabench.errors import SettingError, UnknownComponent
 from metabench.plugins import KINDS, Registry, load
 
 GOOD = """
@@ -86,7 +88,7 @@ def test_two_components_of_one_name_cite_both_plugins(
     assert registry.find("metric", "g").plugin.name == "one"
     (problem,) = registry.problems
     assert "plugin 'two'" in str(problem)
-    assert "metric 'g' is already brought by plugin 'one'" in str(problem)
+    assert "metric 'g' is already provided by plugin 'one'" in str(problem)
 
 
 def test_distributions_may_share_the_name_of_an_entry_point(
@@ -125,7 +127,7 @@ def test_entry_point_of_another_package_s_module_is_reported(tmp_path: Path) -> 
 def test_built_in_wins_over_an_outsider_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = registry_of(tmp_path, monkeypatch, a_first=GOOD.format(name="accuracy"))
     assert registry.find("metric", "accuracy").cls.__module__ == "metabench_plugins.metrics.accuracy"
-    assert "already brought" in str(registry.problems[0])
+    assert "already provided" in str(registry.problems[0])
 
 
 @pytest.mark.parametrize(
@@ -153,9 +155,12 @@ def test_hook_with_a_wrong_signature_or_name_is_reported(
         ("class M(Metric):\n    'M.'\n    def score(self, p, t): return p", "has no `name"),
         (
             "class M(Metric):\n    'M.'\n    name = '../m'\n    def score(self, p, t): return p",
-            "called '../m'",
+            "must have a name of up to 64 letters, digits and . _ + -, the first not a sign, got '../m'",
         ),
-        ("class M(Metric):\n    'M.'\n    name = ''\n    def score(self, p, t): return p", "is called ''"),
+        (
+            "class M(Metric):\n    'M.'\n    name = ''\n    def score(self, p, t): return p",
+            "the first not a sign, got ''",
+        ),
         (
             "class M(Metric):\n    'M.'\n    name = 'm'\n    k: int = setting(1, 'k')\n"
             "    def score(self, p, t): return p",
@@ -193,3 +198,37 @@ def test_observer_that_raises_is_reported_once_and_left_out(
         registry.observe("metabench_result", result=None)
     registry.observe("metabench_result", result=None)
     assert len(registry.problems) == 1
+
+
+def test_every_kind_has_its_hook_and_every_component_hook_its_kind() -> None:
+    observers = {"metabench_progress", "metabench_result", "metabench_suites"}
+    hooks = {name for name in vars(hookspecs) if name.startswith("metabench_")} - observers
+
+    assert hooks == {kind.hook for kind in KINDS.values()}
+    for kind in KINDS.values():
+        returned = inspect.signature(getattr(hookspecs, kind.hook)).return_annotation
+        assert returned == f"Sequence[type[{kind.base.__name__}]]"
+
+
+def test_kinds_of_a_cell_are_its_fields() -> None:
+    fields = Cell.__dataclass_fields__
+
+    assert {kind.name for kind in KINDS.values() if kind.in_cell} == {
+        kind for kind in KINDS if kind in fields
+    }
+
+
+def test_a_component_is_made_from_its_spec() -> None:
+    assert load().make("backend", Spec("cpu", {"threads": 2})).threads == 2
+    with pytest.raises(SettingError, match="'cpu' has no setting 'threds'; did you mean 'threads'"):
+        load().make("backend", Spec("cpu", {"threds": 2}))
+
+
+def test_silence_takes_out_progress_and_nothing_else() -> None:
+    registry = load()
+    registry.silence()
+    registry.silence()  # a second time changes nothing
+
+    assert not registry.manager.has_plugin("metabench:progress")
+    assert load().manager.has_plugin("metabench:progress")
+    assert len(registry.manager.get_plugins()) == len(load().manager.get_plugins()) - 1

@@ -88,7 +88,7 @@ def test_broken_package_is_named_with_its_remedies_and_the_rest_works(
     said = listed.stdout + listed.stderr
     for plugin, what, remedy in (
         ("absent", "No module named 'no_such_module'", "pip install --force-reinstall toy-worse"),
-        ("twin", "'toy-mean' is already brought by plugin 'toy'", "Rename one of them"),
+        ("twin", "'toy-mean' is already provided by plugin 'toy'", "Rename one of them"),
         ("wrong", "its hook metabench_networks has the argument 'folder'", "See the hooks in metabench"),
     ):
         (line,) = [line for line in said.splitlines() if f"plugin '{plugin}' (toy_worse.{plugin})" in line]

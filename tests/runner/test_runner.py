@@ -10,7 +10,7 @@ import pytest
 
 from metabench.errors import PluginError
 from metabench.plugins import load
-from metabench.runner import RunOutcome, execute, make_plan, silence
+from metabench.runner import RunOutcome, execute, make_plan
 
 SUITE = """
 name = "pair"
@@ -69,7 +69,7 @@ def ran(folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> tuple[RunOut
     (folder / "odd_executor.py").write_text(EXECUTOR)
     monkeypatch.syspath_prepend(folder)
     registry = load([*entry_points(group="metabench"), EntryPoint("odd", "odd_executor", "metabench")])
-    silence(registry)
+    registry.silence()
     plan = make_plan(
         str(folder / "pair.toml"), results=folder / "results", executor=f"odd:how={how}", registry=registry
     )

@@ -10,7 +10,7 @@ from metabench.errors import RequestError, SuiteError
 from metabench.plugins import Registry, load
 from metabench.records import Batches, Cell
 from metabench.records.axes import parse_spec, select, values_of
-from metabench.suite import Suite, installed, read
+from metabench.suite import Suite, installed_suites, read
 
 HEAD = """
 name = "s"
@@ -243,11 +243,11 @@ def test_suite_that_two_plugins_bring_is_reported(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(tmp_path)
     registry = load([*points, *entry_points(group="metabench", name="suites")])
     for _ in range(2):  # asking again reports nothing again
-        assert installed(registry)["twice"] == tmp_path / "one" / "twice.toml"
-    assert installed(registry)["quick"].parent not in (tmp_path / "one", tmp_path / "two")
+        assert installed_suites(registry)["twice"].path == tmp_path / "one" / "twice.toml"
+    assert installed_suites(registry)["quick"].path.parent not in (tmp_path / "one", tmp_path / "two")
     told = [str(problem) for problem in registry.problems]
     assert len(told) == 3
-    assert "suite 'twice' is already brought by plugin 'one'" in "\n".join(told)
+    assert "suite 'twice' is already provided by plugin 'one'" in "\n".join(told)
 
 
 def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
@@ -261,7 +261,7 @@ def test_suite_named_unlike_its_file_is_refused(suite_of: Reader) -> None:
 
 
 def test_shipped_suites_are_free_of_mistakes(registry: Registry) -> None:
-    for name, path in installed(registry).items():
+    for name, path in ((name, suite.path) for name, suite in installed_suites(registry).items()):
         if path.parent.name == "suites" and "quick" in [p.stem for p in path.parent.glob("*.toml")]:
             assert read(registry, name).cells
 

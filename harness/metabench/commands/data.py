@@ -141,11 +141,10 @@ def manifest(
     from metabench.data.manifests import make_manifest, read_manifest
     from metabench.plugins import load
     from metabench.records.cell import Protocol
-    from metabench.settings import make
 
     if check is not None:
         told = read_manifest(check)
-        made = make(load().find("dataset", told.dataset.name).cls, told.dataset.settings)
+        made = load().make("dataset", told.dataset)
         _present(made)
         from metabench.device.device import Device  # torch comes only where there is something to load
 
@@ -170,9 +169,9 @@ def manifest(
 
 def _made(name: str, given: Sequence[str]) -> Dataset:
     from metabench.plugins import load
-    from metabench.settings import make
+    from metabench.records.cell import Spec
 
-    made: Dataset = make(load().find("dataset", name).cls, _settings(given))
+    made: Dataset = load().make("dataset", Spec(name, _settings(given)))
     return made
 
 

@@ -12,7 +12,7 @@ import click
 from metabench.commands.list import state
 from metabench.device import host
 from metabench.plugins import KINDS, load
-from metabench.suite.suite import brought
+from metabench.suite import installed_suites
 
 
 @click.command(
@@ -47,7 +47,7 @@ def command() -> int:
         click.echo(f"  {entry.name}: {state(entry)}")
     for kind in KINDS:
         registry.entries(kind)  # asks every plugin, so that every problem is known
-    brought(registry)
+    installed_suites(registry)
     troubles += [str(problem) for problem in registry.problems]
     if free < 0.1:
         troubles.append("less than 100 MiB are free here: results may not fit")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+from typing import Any
+
 import click
 from tabulate import tabulate
 
 from metabench.errors import RequestError, SettingError, did_you_mean
-from metabench.plugins import KINDS, Entry, Registry, load
+from metabench.plugins import KINDS, Entry, Registry, describe_exception, load
 from metabench.settings import make
-from metabench.suite.suite import brought
+from metabench.suite import installed_suites
+
+SUITES = "suites"
 
 
 @click.command(
@@ -21,36 +27,38 @@ Examples:
 )
 @click.argument("kind", required=False)
 def command(kind: str | None) -> int:
-    """List what is installed, with the package that brings it; KIND is e.g. suites or algorithms."""
+    """List what is installed, with the package that provides it; KIND is e.g. suites or algorithms."""
     registry = load()
-    kinds = ["suites", *(f"{name}s" for name in KINDS)]
-    asked = None if kind is None else kind if kind.endswith("s") else f"{kind}s"
-    if asked is not None and asked not in kinds:
-        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(asked, kinds)}")
-    for one in [asked] if asked else kinds:
-        click.echo(
-            f"{one}\n" + (_suites(registry) if one == "suites" else _components(registry, one[:-1])) + "\n"
-        )
+    by_plural = {kind.plural: kind.name for kind in KINDS.values()}
+    known = [SUITES, *by_plural]
+    plural = None if kind is None else kind if kind.endswith("s") else f"{kind}s"
+    if plural is not None and plural not in known:
+        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(plural, known)}")
+    for heading in [plural] if plural else known:
+        table = _suites(registry) if heading == SUITES else _components(registry, by_plural[heading])
+        click.echo(f"{heading}\n{table}\n")
     for problem in registry.problems:
         click.echo(f"warning: {problem}", err=True)
     return 0
 
 
 def _suites(registry: Registry) -> str:
-    import tomllib
-
     rows = []
-    for name, (plugin, path) in sorted(brought(registry).items()):
-        try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            told = {"title": f"unreadable: {error}"}
-        package = f"{plugin.distribution} {plugin.version}"
-        rows.append([name, told.get("version", ""), told.get("title", ""), package])
+    for name, suite in sorted(installed_suites(registry).items()):
+        document = _document(suite.path)
+        package = f"{suite.plugin.distribution} {suite.plugin.version}"
+        rows.append([name, document.get("version", ""), document.get("title", ""), package])
     heads = ["name", "version", "title", "package"]
     return tabulate(
         rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[None, None, 70, None]
     )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        return {"title": f"unreadable: {error}"}
 
 
 def _components(registry: Registry, kind: str) -> str:
@@ -63,17 +71,17 @@ def _components(registry: Registry, kind: str) -> str:
     heads = ["name", "what it is", "state", "package"]
     table = tabulate(rows, heads, tablefmt="simple", maxcolwidths=[None, 60, None, None])
     # below the table, where a command to copy is never broken over two lines
-    told = [f"\nunavailable: {', '.join(names)}\n  {reason}" for reason, names in reasons.items()]
-    return "\n".join([table, *told])
+    notes = [f"\nunavailable: {', '.join(names)}\n  {reason}" for reason, names in reasons.items()]
+    return "\n".join([table, *notes])
 
 
 def first_line(cls: type) -> str:
-    """The first line of a component's help."""
+    """Return the first line of a component's help."""
     return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def state(entry: Entry) -> str:
-    """Whether a component can be used here: "available", "needs settings" or "unavailable: " and why."""
+    """Return whether a component can be used here: "available", "needs settings" or "unavailable: " why."""
     word, reason = _availability(entry)
     return f"{word}: {reason}" if reason else word
 
@@ -89,5 +97,5 @@ def _availability(entry: Entry) -> tuple[str, str]:
     except SettingError:  # it has no default for one, such as the folder of the user's images
         return "needs settings", ""
     except Exception as error:  # a plugin's own; the list goes on
-        reason = f"asked for its state, it raised {type(error).__name__}: {error}"
+        reason = f"its state is unknown, asking for it raised {describe_exception(error)}"
     return ("available", "") if reason is None else ("unavailable", str(reason))

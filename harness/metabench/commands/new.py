@@ -12,7 +12,7 @@ import click
 from metabench import CONTRACT_VERSION
 from metabench.errors import RequestError, StoreError, did_you_mean
 from metabench.plugins import KINDS, Registry, load
-from metabench.suite.suite import installed
+from metabench.suite import installed_suites
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -42,7 +42,7 @@ Examples:
 @click.argument("name")
 @click.option("--folder", metavar="FOLDER", help="Where to write it; ./metabench-NAME by default.")
 def command(kind: str, name: str, folder: str | None) -> int:
-    """Write a small package that brings the KIND called NAME and works at once.
+    """Write a small package that provides the KIND called NAME and works at once.
 
     KIND is one of algorithm, network, dataset, metric, backend, executor, report. The package holds the
     component, its test, a suite that compares it with the built-ins, and a README with what to do next.
@@ -72,8 +72,8 @@ def _check_name(registry: Registry, kind: str, name: str) -> None:
         )
     if name in registry.names(kind):
         owner = registry.find(kind, name).plugin
-        raise RequestError(f"the {kind} {name!r} is already brought by {owner}; choose another name")
-    if name in installed(registry):
+        raise RequestError(f"the {kind} {name!r} is already provided by {owner}; choose another name")
+    if name in installed_suites(registry):
         raise RequestError(
             f"a suite is already called {name!r}, as the package's own would be; choose another name"
         )

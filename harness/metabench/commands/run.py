@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from metabench.runner.execute import RESULTS, Plan, RunOutcome, execute, make_plan, report, silence
+from metabench.api import write_run_reports
+from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
 
 
 @click.command(
@@ -28,7 +29,7 @@ Examples:
 @click.option("--seeds", metavar="N[,N]", help="Training seeds instead of the suite's own, e.g. 0,1,2.")
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the suite's own.")
 @click.option("--results", default=RESULTS, show_default=True, help="Folder that results are stored in.")
-@click.option("--rerun", is_flag=True, help="Run cells again whose result stands; the old one moves aside.")
+@click.option("--rerun", is_flag=True, help="Run finished cells again; the old results move aside.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Time limit per cell, including set-up and evaluation.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, metavar="NAME[:KEY=VALUE,…]",
@@ -64,15 +65,15 @@ def command(
     for problem in (*map(str, plan.registry.problems), *plan.warnings):
         _warn(problem)
     if quiet:
-        silence(plan.registry)
+        plan.registry.silence()
     else:
         _show_plan(plan)
     if dry_run:
-        for what in plan.foreign:
-            _warn(f"{what}; a run sets the file aside")
+        for error in plan.foreign:
+            _warn(f"{error}; a run sets the file aside")
         return 0
     outcome = execute(plan, _warn)
-    paths = report(plan)
+    paths = write_run_reports(plan)
     if not quiet:
         _show_outcome(outcome, paths)
     _show_failures(outcome)
@@ -86,7 +87,7 @@ def _seeds(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no list of whole numbers; write 0,1,2", param_hint="--seeds"
+            f"must be integers with commas between them, such as 0,1,2, got {text!r}", param_hint="--seeds"
         ) from None
 
 
@@ -94,7 +95,7 @@ def _show_plan(plan: Plan) -> None:
     suite, to_run = plan.suite, plan.to_run
     click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
     for cell in plan.cells:
-        mark = "stored" if cell.digest in plan.settled else "run"
+        mark = "stored" if cell.digest in plan.finished else "run"
         click.echo(f"  {mark:>6}  {cell.id}", err=True)
     seconds = plan.expected_seconds
     expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
@@ -104,10 +105,11 @@ def _show_plan(plan: Plan) -> None:
 
 
 def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:
-    from metabench.report.content import Content
+    from metabench.report.content import Content  # numpy, which a dry run does not need
     from metabench.report.output import render
+    from metabench.results.table import Results
 
-    content = Content.of(outcome.table)
+    content = Content.of(Results.of(outcome.results))
     click.echo(render(content.sections(), content.problems))
     click.echo(f"results: {outcome.plan.store.folder}", err=True)
     click.echo("reports: " + ", ".join(map(str, paths)), err=True)

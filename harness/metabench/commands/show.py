@@ -14,7 +14,7 @@ from metabench.commands.list import state
 from metabench.errors import UnknownComponent, did_you_mean
 from metabench.plugins import KINDS, Entry, load
 from metabench.settings import Setting, describe_settings
-from metabench.suite.suite import Suite, installed, read
+from metabench.suite import Suite, installed_suites, read
 
 
 @click.command(
@@ -29,17 +29,17 @@ Examples:
 def command(name: str) -> int:
     """Explain NAME: a suite with its cells, or a component with its help and all of its settings."""
     registry = load()
-    suites = installed(registry)
+    suites = installed_suites(registry)
     if name in suites or name.endswith(".toml"):
         click.echo(_suite(read(registry, name)))
         return 0
-    found = [registry.entries(kind)[name] for kind in KINDS if name in registry.entries(kind)]
-    if not found:
+    entries = [registry.entries(kind)[name] for kind in KINDS if name in registry.entries(kind)]
+    if not entries:
         for problem in registry.problems:
             click.echo(f"warning: {problem}", err=True)
         names = [*suites, *(n for kind in KINDS for n in registry.names(kind))]
         raise UnknownComponent(f"nothing is called {name!r}; {did_you_mean(name, names)}")
-    click.echo("\n\n".join(_component(entry) for entry in found))
+    click.echo("\n\n".join(_component(entry) for entry in entries))
     return 0
 
 
@@ -52,9 +52,9 @@ def _suite(suite: Suite) -> str:
     heads = ["group", "algorithm", "network", "data set", "task", "backend", "steps", "tasks", "seed"]
     minutes = f", about {suite.minutes:g} min" if suite.minutes else ""
     title = f"suite {suite.name}, version {suite.version}: {suite.title}\n{suite.path}{minutes}\n"
-    told = [suite.description.strip(), ""] if suite.description else []
+    description = [suite.description.strip(), ""] if suite.description else []
     table = tabulate([[str(v) for v in row] for row in rows], heads, disable_numparse=True)
-    return "\n".join([title, *told, table])
+    return "\n".join([title, *description, table])
 
 
 def _component(entry: Entry) -> str:
@@ -65,20 +65,17 @@ def _component(entry: Entry) -> str:
     return "\n".join([head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table])
 
 
-def _default(one: Setting) -> str:
+def _default(setting: Setting) -> str:
     """The default as a suite file would have it, which has no word for None."""
-    if one.default is MISSING:
+    if setting.default is MISSING:
         return "required"
-    return "none" if one.default is None else json.dumps(one.default, ensure_ascii=False)
+    return "none" if setting.default is None else json.dumps(setting.default, ensure_ascii=False)
 
 
-def _bounds(one: Setting) -> str:
-    told = []
-    if one.choices is not None:
-        told.append("one of " + ", ".join(map(str, one.choices)))
-    told += [
-        f"{word} {bound:g}"
-        for word, bound in (("at least", one.at_least), ("above", one.above), ("at most", one.at_most))
-        if bound is not None
-    ]
-    return f" ({'; '.join(told)})" if told else ""
+def _bounds(setting: Setting) -> str:
+    bounds = []
+    if setting.choices is not None:
+        bounds.append("one of " + ", ".join(map(str, setting.choices)))
+    limits = {"at least": setting.at_least, "above": setting.above, "at most": setting.at_most}
+    bounds += [f"{word} {bound:g}" for word, bound in limits.items() if bound is not None]
+    return f" ({'; '.join(bounds)})" if bounds else ""

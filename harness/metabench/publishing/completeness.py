@@ -53,11 +53,11 @@ class Gaps:
 def standards(folders: Sequence[str]) -> dict[str, Standard]:
     """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
     from metabench.plugins import load
-    from metabench.suite.suite import installed, read
+    from metabench.suite.suite import installed_suites, read
 
     registry = load()
     found: dict[str, Standard] = {}
-    for name in installed(registry):
+    for name in installed_suites(registry):
         if not any(folder.rpartition("-v")[0] == name for folder in folders):
             continue
         try:

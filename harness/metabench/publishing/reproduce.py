@@ -16,7 +16,7 @@ from metabench.records.cell import Budget, Cell, Evaluation, Protocol
 from metabench.records.files import read_result
 from metabench.records.result import Result
 from metabench.results.store import Store
-from metabench.runner.execute import Plan, Warn, execute, silence
+from metabench.runner import Plan, Warn, execute
 from metabench.settings import complete, make
 from metabench.suite.suite import Suite
 from metabench.text import printable
@@ -55,7 +55,7 @@ def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None 
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
     if quiet:
-        silence(registry)
+        registry.silence()
     digest = str(old.environment.get("suite_digest", ""))
     outcome = execute(Plan(registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest), warn)
     new = outcome.results[0]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
+from metabench.records.cell import Spec
 from metabench.records.row import UnreadableFile
 from metabench.records.section import Section
 from metabench.report.content import Content
-from metabench.settings import make
 from metabench.text import markdown_text, printable
 
 if TYPE_CHECKING:
@@ -67,6 +67,6 @@ def write_reports(
 
     Raises UnknownComponent for a report that is not installed, before anything is written.
     """
-    reports = [make(registry.find("report", name).cls, (settings or {}).get(name)) for name in formats]
+    reports = [registry.make("report", Spec(name, (settings or {}).get(name, {}))) for name in formats]
     folder.mkdir(parents=True, exist_ok=True)
     return [path for report in reports for path in report.write(content, folder)]

@@ -1,13 +1,10 @@
-"""From a suite to stored results, in the parent process. No torch here."""
+"""From a suite to stored results, in the parent process. No torch here: cells run in worker processes.
 
-from metabench.runner.execute import (
-    Plan,
-    RunOutcome,
-    execute,
-    make_plan,
-    report,
-    run_suite,
-    silence,
-)
+plan = make_plan("quick")        every mistake in the request is raised here, before anything runs
+outcome = execute(plan)          exactly one result per cell, each stored as soon as it is there
+"""
 
-__all__ = ["Plan", "RunOutcome", "execute", "make_plan", "report", "run_suite", "silence"]
+from metabench.runner.execute import RunOutcome, Warn, execute
+from metabench.runner.plan import RESULTS, Plan, make_plan
+
+__all__ = ["RESULTS", "Plan", "RunOutcome", "Warn", "execute", "make_plan"]

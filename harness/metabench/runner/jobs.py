@@ -22,7 +22,6 @@ from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.outcome import result_of_job
-from metabench.settings import make
 
 POLL_SECONDS = 0.2
 
@@ -76,7 +75,7 @@ class Jobs:
 
     def _job(self, cell: Cell, folder: JobFolder) -> Job:
         entry = self.registry.find("backend", cell.backend.name)
-        backend: Backend = make(entry.cls, cell.backend.settings)
+        backend: Backend = self.registry.make("backend", cell.backend)
         worker = [sys.executable, "-m", "metabench.worker", str(folder.job.resolve())]
         try:
             argv, environment = backend.command(worker)

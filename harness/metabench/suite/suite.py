@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from metabench.errors import RequestError, SuiteError, UnknownComponent, did_you_mean
-from metabench.plugins import Plugin, Problem, Registry
+from metabench.plugins import Plugin, PluginProblem, Registry
 from metabench.records.cell import Cell, Spec, suite_folder
 from metabench.suite.reader import Reader
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite file, checked, with the cells that it stands for.
+    """A suite file, checked, and its cells.
 
-    minutes: what its author says the whole suite takes, None where the file is silent.
+    minutes: how long the whole suite takes by its author's estimate, None where the file has none.
     """
 
     name: str
@@ -56,56 +56,59 @@ def read(
     seeds: Sequence[int] | None = None,
     backend: Spec | Mapping[str, Any] | None = None,
 ) -> Suite:
-    """The suite of this name or path; `seeds` and `backend` replace what the file says.
+    """Return the suite of this name or path; `seeds` and `backend` replace what the file says.
 
     Raises SuiteError with every mistake of the file, of `seeds` and of `backend` at once.
     """
     path = find(registry, name)
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError([f"{path}: not a TOML file: {error}"]) from error
     except OSError as error:
         raise SuiteError([f"{path}: cannot be read: {error.strerror}"]) from error
     reader = Reader(registry, path)
-    cells = reader.cells(told, reader.override(seeds, backend))
+    cells = reader.cells(document, reader.override(seeds, backend))
     if reader.mistakes:
         raise SuiteError(list(reader.mistakes))
-    title, description = str(told.get("title", "")), str(told.get("description", ""))
-    return Suite(told["name"], told["version"], title, path, cells, description, told.get("minutes"))
+    title, description = (str(document.get(key, "")) for key in ("title", "description"))
+    name, version = document["name"], document["version"]
+    return Suite(name, version, title, path, cells, description, document.get("minutes"))
 
 
 def find(registry: Registry, name: str) -> Path:
-    """The file of a suite: a path, or the name of one that a plugin brings."""
+    """Return the file of a suite: a path, or the name of a suite that a plugin provides."""
     if name.endswith(".toml") or "/" in name or "\\" in name:
         if not Path(name).is_file():
             raise RequestError(f"no suite file {name!r}; `metabench list suites` shows those installed")
         return Path(name)
-    found = installed(registry)
-    if name not in found:
-        raise UnknownComponent(
-            f"no suite is called {name!r}; {did_you_mean(name, found)}, or give a path to a file"
-        )
-    return found[name]
+    suites = installed_suites(registry)
+    if name not in suites:
+        known = did_you_mean(name, suites)
+        raise UnknownComponent(f"no suite is called {name!r}; {known}, or give a path to a file")
+    return suites[name].path
 
 
-def installed(registry: Registry) -> dict[str, Path]:
-    """Every suite that plugins bring: name (of the file) → file."""
-    return {name: path for name, (_, path) in brought(registry).items()}
+@dataclass(frozen=True)
+class SuiteFile:
+    """The file of a suite, and the plugin that provides it."""
+
+    plugin: Plugin
+    path: Path
 
 
-def brought(registry: Registry) -> dict[str, tuple[Plugin, Path]]:
-    """Every suite that plugins bring: name (of the file) → its plugin and file.
+def installed_suites(registry: Registry) -> dict[str, SuiteFile]:
+    """Return every suite that plugins provide, by its name (that of the file).
 
     Where two have one name, the first is used, our own before an outsider's, and the registry has a problem.
     """
-    found: dict[str, tuple[Plugin, Path]] = {}
+    suites: dict[str, SuiteFile] = {}
     for plugin, folder in registry.suite_folders():
         for path in sorted(folder.glob("*.toml")):
-            if path.stem in found:
-                other = found[path.stem][0]
-                what = f"suite {path.stem!r} is already brought by {other}; the first one is used"
-                registry.report(Problem(plugin, what, f"Rename it, or run it by its path, {path}."))
+            if path.stem in suites:
+                what = f"suite {path.stem!r} is already provided by {suites[path.stem].plugin}, which is used"
+                remedy = f"Rename it, or run it by its path, {path}."
+                registry.report(PluginProblem(plugin, what, remedy))
             else:
-                found[path.stem] = (plugin, path)
-    return found
+                suites[path.stem] = SuiteFile(plugin, path)
+    return suites

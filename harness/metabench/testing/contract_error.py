@@ -10,7 +10,7 @@ from unittest import SkipTest
 
 from metabench.contracts import Component
 from metabench.errors import MetabenchError
-from metabench.plugins import KINDS, fault
+from metabench.plugins import KINDS, contract_violation
 from metabench.settings import make
 
 T = TypeVar("T", bound=Component)
@@ -68,8 +68,8 @@ def begin(kind: str, component: T | type[T]) -> tuple[T, Subject]:
     """
     cls = component if isinstance(component, type) else type(component)
     subject = Subject(f"{kind} {getattr(cls, 'name', cls.__name__)!r}")
-    wrong = fault(kind, cls)
-    subject.require(wrong is None, f"its class {cls.__name__} {wrong}")
+    violation = contract_violation(kind, cls)
+    subject.require(violation is None, f"its class {cls.__name__} {violation}")
     reason = cls.unavailable()
     subject.require(
         reason is None or (isinstance(reason, str) and bool(reason.strip())),
@@ -80,7 +80,6 @@ def begin(kind: str, component: T | type[T]) -> tuple[T, Subject]:
     if isinstance(component, type):
         with subject.doing("making it with its default settings"):
             component = make(component)
-    subject.require(
-        isinstance(component, KINDS[kind]), f"{component!r} is no metabench.{KINDS[kind].__name__}"
-    )
+    base = KINDS[kind].base
+    subject.require(isinstance(component, base), f"{component!r} is no metabench.{base.__name__}")
     return component, subject

@@ -13,8 +13,7 @@ from metabench.contracts import Backend
 from metabench.device.device import Device
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell, Spec
-from metabench.settings import make
+from metabench.records.cell import Cell
 from metabench.stats import Ratio, time_ratio
 from metabench.worker.cell_run import build, draw, trains
 
@@ -85,7 +84,7 @@ def pair(
     Raises RequestError where the cells have different backends, several ranks, or nothing to train.
     """
     _require_comparable(base, new)
-    backend: Backend = make(registry.find("backend", base.backend.name).cls, base.backend.settings)
+    backend: Backend = registry.make("backend", base.backend)
     with backend.open() as device, device.numerics():
         base_step, new_step = (_training_step(cell, registry, device) for cell in (base, new))
         return alternate(base_step, new_step, device.clock, pairs, block_seconds)
@@ -106,11 +105,7 @@ def _require_comparable(base: Cell, new: Cell) -> None:
 
 def _training_step(cell: Cell, registry: Registry, device: Device) -> Work:
     """The training step of a cell: sampling, learning, updating; its steps repeat once they are done."""
-
-    def make_component(kind: str, spec: Spec) -> object:
-        return make(registry.find(kind, spec.name).cls, spec.settings)
-
-    run = build(cell, make_component, device)
+    run = build(cell, registry.make, device)
     learner, parameters, steps = run.learner, run.learner.parameters(), cell.budget.steps
     steps_done = 0
 

@@ -1,0 +1,141 @@
+"""What a run will do: the cells of a suite, those that are finished, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from metabench.contracts import Dataset
+from metabench.device import host
+from metabench.errors import RequestError, StoreError
+from metabench.folders import file_digest
+from metabench.plugins import Registry, load
+from metabench.records.axes import parse_spec, select
+from metabench.records.cell import Cell, Spec
+from metabench.records.result import Result
+from metabench.results.store import Store
+from metabench.settings import complete
+from metabench.suite.suite import Suite, read
+
+RESULTS = "results/local"
+"""The folder that results go to by default."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do: the cells to run, and those whose stored result is kept.
+
+    finished: by the cell's digest, the stored results that no later run replaces. foreign: files in the
+    places of these cells' results that hold something else; running sets them aside. warnings: what else a
+    person should know before it runs.
+    """
+
+    registry: Registry
+    suite: Suite
+    store: Store
+    cells: tuple[Cell, ...]
+    finished: Mapping[str, Result]
+    executor: Spec = field(default_factory=lambda: Spec("local"))
+    timeout: float | None = None
+    rerun: bool = False
+    suite_digest: str = ""
+    foreign: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def to_run(self) -> list[Cell]:
+        """The cells that are not finished, in the suite's order."""
+        return [cell for cell in self.cells if cell.digest not in self.finished]
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """How long the cells to run should take: the suite's own figure, for their share of its cells."""
+        minutes = self.suite.minutes
+        return None if minutes is None else 60 * minutes * len(self.to_run) / len(self.suite.cells)
+
+
+def make_plan(
+    suite: str,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+    backend: str | None = None,
+    results: str | Path = RESULTS,
+    rerun: bool = False,
+    timeout: float | None = None,
+    executor: str = "local",
+    registry: Registry | None = None,
+) -> Plan:
+    """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
+
+    only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
+    group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
+    timeout: seconds a cell. Changes nothing on disk.
+    """
+    registry = registry or load()
+    executor_spec = _executor(registry, executor)
+    suite_read = read(registry, suite, seeds, parse_spec(backend) if backend else None)
+    cells = select(suite_read.cells, only, skip)
+    if not cells:
+        raise RequestError(
+            f"suite {suite_read.name!r}: --only and --skip must leave a cell, "
+            f"they leave none of {len(suite_read.cells)}"
+        )
+    _require_data(registry, cells)
+    store = Store(Path(results) / suite_read.folder)
+    finished, foreign = stored_results(store, cells)
+    finished = {} if rerun else finished
+    return Plan(
+        registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
+        file_digest(suite_read.path), tuple(map(str, foreign.values())), _made_by_other_code(finished),
+    )  # fmt: skip
+
+
+def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], dict[str, StoreError]]:
+    """Return, by digest of the cell, the finished results, and the errors of files that are no results."""
+    finished, foreign = {}, {}
+    for cell in cells:
+        try:
+            result = store.finished(cell)
+        except StoreError as error:
+            foreign[cell.digest] = error
+            continue
+        if result is not None:
+            finished[cell.digest] = replace(result, cell=cell)  # group and label as the suite says today
+    return finished, foreign
+
+
+def _executor(registry: Registry, text: str) -> Spec:
+    settings = parse_spec(text)
+    entry = registry.find("executor", settings.pop("name"))
+    reason = entry.cls.unavailable()
+    if reason is not None:
+        raise RequestError(f"executor {entry.name!r}: {reason}")
+    return Spec(entry.name, complete(entry.cls, settings))
+
+
+def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
+    reasons: dict[str, None] = {}  # each once, in order
+    for cell in cells:
+        dataset: Dataset = registry.make("dataset", cell.dataset)
+        reason = dataset.missing() if dataset.unavailable() is None else None
+        if reason is not None:
+            reasons[reason] = None
+    if reasons:
+        raise RequestError("\n".join(reasons))
+
+
+def _made_by_other_code(finished: Mapping[str, Result]) -> tuple[str, ...]:
+    """A warning where stored results come from another commit of this checkout of metabench."""
+    here = host.provenance()["git"] if finished else None
+    commits = [result.environment.get("git") for result in finished.values()]
+    others = [str(commit) for commit in commits if commit and commit != here]
+    if here is None or not others:
+        return ()
+    named = ", ".join(sorted(set(others))[:3])
+    return (
+        f"{len(others)} stored results were made by other code (git {named}; now {here}); "
+        "--rerun measures them again",
+    )
