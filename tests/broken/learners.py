@@ -52,6 +52,12 @@ class Means(ModuleLearner):
         return -(self.embed(query_x)[:, :, None] - state[:, None]).square().sum(3)
 
 
+class AssumesOrder(Means):
+    def adapt(self, support: Examples, steps: int | None = None) -> Any:
+        places = (torch.arange(support.y.shape[1]) % self.ways).expand_as(support.y)
+        return super().adapt(Examples(support.x, places))
+
+
 class AddsGradients(Means):
     def learn(self, batch: Any, step: int, total: int) -> Tensor:
         losses = self.losses(batch)
@@ -118,7 +124,8 @@ class ReadsPlaces(Means):
 class ReadsLabels(Means):
     def adapt(self, support: Examples, steps: int | None = None) -> Any:
         whole = support.y._base
-        self.seen = None if whole is None else whole[:, support.y.shape[1] :]
+        n = support.y.shape[1]
+        self.seen = whole[:, n:] if whole is not None and whole.dim() == 2 else None
         return super().adapt(support, steps)
 
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
@@ -248,7 +255,8 @@ class Counts(Means):
 LEARNERS: dict[str, type[Means]] = {
     cls.__name__: cls
     for cls in (
-        Means, AddsGradients, SumsTasks, DropsTerms, MeanLoss, NoGradient, LearnsInLearn, NeverUpdates,
+        Means, AssumesOrder, AddsGradients, SumsTasks, DropsTerms, MeanLoss, NoGradient, LearnsInLearn,
+        NeverUpdates,
         GlobalChance, MixesTasks, ReadsPlaces, ReadsLabels, RemembersLabels, HidesTransduction,
         BoastsTransduction, LeavesGradients, KeepsGraph, Drifts, NoSteps, TransposedPrediction, ForgetsState,
         ForgetsOptimizer, PicklesState, NewParameters, OtherType, StaysOnCpu,

@@ -61,6 +61,7 @@ def test_fakes_keep_the_contracts_themselves() -> None:
         ("NeverUpdates", "three updates changed no parameter"),
         ("GlobalChance", "torch's own generator"),
         ("MixesTasks", "a task's loss depends on the other tasks of its batch"),
+        ("AssumesOrder", "predictions do not change with the support set's labels"),
         ("ReadsPlaces", "a prediction depends on a query's place"),
         ("ReadsLabels", "a canary in the query labels changes predictions"),
         ("RemembersLabels", "a canary in the query labels changes predictions"),

@@ -1,7 +1,7 @@
 """The order of a task's examples: drawn for each task, so that a place tells nothing of a label.
 
 A source may lay a task's examples class by class, and a manifest describes them in that order. Whoever hands
-a task to a learner calls `shuffled` first. Draws of `shuffled` are golden: they are part of every score.
+tasks to a learner draws them with `draw_episodes`. Orders are golden, like all draws.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metabench.contracts import Episodes, Examples
+from metabench.contracts import Episodes, Examples, Source
 from metabench.data import draws
-from metabench.records.cell import Split
+from metabench.records.cell import Protocol, Split
 
 _QUERIES = 1 << 32  # queries take the words of a task's stream from here on, whatever the support's size
 
@@ -38,6 +38,13 @@ def orders(split: Split, indices: Sequence[int] | NDArray[Any], seed: int, suppo
         np.argsort(draws.words(streams, support), axis=1, kind="stable"),
         np.argsort(draws.words(streams, query, _QUERIES), axis=1, kind="stable"),
     )
+
+
+def draw_episodes(
+    source: Source, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
+) -> Episodes:
+    """The tasks of these numbers, the examples of each in an order that tells nothing."""
+    return shuffled(source.episodes(split, protocol, indices, seed), split, indices, seed)
 
 
 def shuffled(episodes: Episodes, split: Split, indices: Sequence[int], seed: int) -> Episodes:

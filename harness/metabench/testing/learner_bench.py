@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
+from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.records.cell import Batches, Facts, Protocol, Workload
 from metabench.testing.contract_error import Subject
@@ -69,11 +70,11 @@ class Bench:
         if isinstance(self.workload.train, Batches):
             return self.source.batch(self.workload.train, numbers, seed=5)
         assert self.workload.train is not None
-        return self.source.episodes("train", self.workload.train, numbers, seed=5)
+        return draw_episodes(self.source, "train", self.workload.train, numbers, seed=5)
 
     def tasks(self) -> Episodes:
         """Tasks of the test."""
-        return self.source.episodes("test", self.test, range(TASKS), seed=11)
+        return draw_episodes(self.source, "test", self.test, range(TASKS), seed=11)
 
     def learn(self, learner: Learner, batch: Any, step: int = 0) -> tuple[Tensor, list[Tensor]]:
         """The losses and a copy of each gradient; checks their shapes."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
+from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.errors import CellEnd, Invalid, MetabenchError
 from metabench.learning.losses import some_tasks
@@ -250,6 +251,25 @@ def check_labels(bench: Bench) -> None:
     )  # fmt: skip
 
 
+def check_support_labels(bench: Bench) -> None:
+    """Other labels of the same support inputs give other predictions, unless the support changes nothing.
+
+    A learner that takes the labels from the places of the support examples answers by their order.
+    """
+    learner, tasks = bench.learner(), bench.tasks()
+    bench.finish(learner)
+    x, y = tasks.support
+    relabelled = y + 1 if y.is_floating_point() else (y + 1) % bench.test.ways
+    before = bench.predict(learner, tasks)
+    with_labels = bench.predict(learner, tasks._replace(support=Examples(x, relabelled)))
+    with_inputs = bench.predict(learner, tasks._replace(support=Examples(x.roll(1, 0), y)))
+    bench.subject.require(
+        not torch.equal(before, with_labels) or torch.equal(before, with_inputs),
+        "predictions do not change with the support set's labels, though they do with its inputs: take the "
+        "classes from support.y, never from the order of the examples, which is drawn for each task",
+    )
+
+
 def check_transduction(bench: Bench) -> None:
     """Permuted queries give permuted predictions; split ones the same, unless `transductive` is True."""
     learner, tasks, subject = bench.learner(), bench.tasks(), bench.subject
@@ -355,7 +375,7 @@ def check_errors(bench: Bench) -> None:
         with subject.doing(
             "learn on tasks of more ways than the test's, which build accepted (else raise metabench.Invalid)"
         ):
-            learner.learn(bench.source.episodes("train", wider, range(TASKS), seed=5), 0, STEPS)
+            learner.learn(draw_episodes(bench.source, "train", wider, range(TASKS), seed=5), 0, STEPS)
 
 
 def check_finite_differences(bench: Bench) -> None:
@@ -392,7 +412,7 @@ def check_finite_differences(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_transduction, check_state, check_places, check_errors,
+    check_labels, check_support_labels, check_transduction, check_state, check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_transduction)
 """What batch norm can change: the rest was seen with the first network."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Metric, Network, Source
+from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.records.cell import Batches, Cell, Spec, Workload
@@ -93,7 +94,7 @@ def draw(run: CellRun, step: int) -> Episodes | Examples:
     if isinstance(cell.train, Batches):
         return run.source.batch(cell.train, numbers, cell.seed)
     assert cell.train is not None
-    return run.source.episodes("train", cell.train, numbers, cell.seed)
+    return draw_episodes(run.source, "train", cell.train, numbers, cell.seed)
 
 
 def _labelled_batches(source: Source, cell: Cell) -> Iterator[Examples]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from metabench.contracts import Source
+from metabench.data.order import draw_episodes
 from metabench.errors import Diverged
 from metabench.records.cell import Evaluation, Protocol, Split
 from metabench.records.progress import EvaluateEvent
@@ -94,7 +95,7 @@ def score_tasks(run: CellRun, split: Split, count: int, steps: int | None = None
 def _score_batch(run: CellRun, split: Split, numbers: range, steps: int | None, scored: ScoredTasks) -> None:
     """Add the scores and times of the tasks with these numbers to `scored`."""
     device = run.device
-    episodes = run.source.episodes(split, run.cell.test, numbers, run.cell.evaluation.seed)
+    episodes = draw_episodes(run.source, split, run.cell.test, numbers, run.cell.evaluation.seed)
     with torch.no_grad():
         started = device.clock()
         state = run.learner.adapt(episodes.support, steps)
@@ -116,7 +117,7 @@ def _latency_seconds(run: CellRun) -> tuple[float, ...]:
     """Seconds to adapt to single tasks, one at a time, on this rank."""
     evaluation, seconds = run.cell.evaluation, []
     for number in range(evaluation.latency_tasks):
-        episodes = run.source.episodes("test", run.cell.test, [number], evaluation.seed)
+        episodes = draw_episodes(run.source, "test", run.cell.test, [number], evaluation.seed)
         with torch.no_grad():
             started = run.device.clock()
             run.learner.adapt(episodes.support)
@@ -128,7 +129,7 @@ def _depends_on_queries(run: CellRun) -> bool | None:
     """Whether a query's prediction changes with the other queries of its task: in reverse, or in parts."""
     evaluation = run.cell.evaluation
     tasks = range(min(TRANSDUCTION_TASKS, evaluation.tasks))
-    episodes = run.source.episodes("test", run.cell.test, tasks, evaluation.seed)
+    episodes = draw_episodes(run.source, "test", run.cell.test, tasks, evaluation.seed)
     queries = episodes.query.x
     if queries.shape[1] < 2:
         return None
