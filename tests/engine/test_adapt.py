@@ -1,30 +1,29 @@
-"""The adaptation engine: orders, shards, closed forms, compilation and the treatment of queries."""
+"""Inner steps and meta-steps: orders of the derivative, closed forms, compilation, chunks."""
 
 from __future__ import annotations
 
-import copy
 import shutil
 
 import pytest
 import torch
 from torch import nn
 
-from engine.test_parity import (
+from helpers.meta_gradients import (
     ALGORITHMS,
     NETWORKS,
     RATE,
     TOLERANCE,
     episodes_of,
-    error,
     gradients_of,
     kind_of,
     learner_of,
     reference,
+    relative_error,
 )
 from metabench import Examples, Facts, Invalid, Protocol, Skip, Workload
 from metabench.device import Device
 from metabench.engine import expand_weights, inner_steps
-from metabench.learning import Headed, some_tasks
+from metabench.learning import Headed
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
 from metabench_plugins.networks.mlp import Mlp
@@ -45,14 +44,14 @@ COMPILED = [
 def test_first_order_differs_from_second_order_and_equals_its_own_loop(name: str) -> None:
     kind = kind_of(name, "conv4")
     episodes = episodes_of(kind, NETWORKS["conv4"][1])
-    found = []
+    by_order = []
     for first_order in (True, False):
         algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, first_order=first_order)  # type: ignore[call-arg]
         learner = learner_of(algorithm, "conv4", kind)
         learner.learn(episodes, 0, 10)
-        found.append(gradients_of(learner))
-        assert error(found[-1], reference(learner, algorithm, episodes)) < TOLERANCE
-    assert error(found[0], found[1]) > 1e-3
+        by_order.append(gradients_of(learner))
+        assert relative_error(by_order[-1], reference(learner, algorithm, episodes)) < TOLERANCE
+    assert relative_error(by_order[0], by_order[1]) > 1e-3
 
 
 @pytest.mark.parametrize("step", [0, 2, 5, 9])
@@ -61,47 +60,29 @@ def test_mamlpp_equals_its_plain_loop_in_each_phase_of_training(step: int) -> No
     learner = learner_of(algorithm, "conv4", "classification")
     episodes = episodes_of("classification", NETWORKS["conv4"][1])
     learner.learn(episodes, step, 10)
-    assert error(gradients_of(learner), reference(learner, algorithm, episodes, step)) < TOLERANCE
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_weighted_mean_of_the_ranks_gradients_is_the_whole_one(name: str, ranks: int) -> None:
-    kind = kind_of(name, "mlp")
-    tasks = 7
-    episodes = episodes_of(kind, NETWORKS["mlp"][1], tasks=tasks)
-    learner = learner_of(ALGORITHMS[name](inner_rate=RATE, steps=2), "mlp", kind)
-    learner.learn(episodes, 0, 10)
-    whole = gradients_of(learner)
-    summed = [torch.zeros_like(g) for g in whole]
-    for rank in range(ranks):
-        mine = slice(tasks * rank // ranks, tasks * (rank + 1) // ranks)
-        learner.learn(some_tasks(episodes, mine), 0, 10)
-        for total, part in zip(summed, gradients_of(learner), strict=True):
-            total += part * (mine.stop - mine.start) / tasks
-    assert error(summed, whole) < TOLERANCE
+    assert relative_error(gradients_of(learner), reference(learner, algorithm, episodes, step)) < TOLERANCE
 
 
 def test_linear_regression_step_equals_its_closed_form() -> None:
     """ŷ = X w, L = ‖X w − y‖² / n: w' = w − α H w + α c, so the gradient is (I − α H)ᵀ ∇L(w'; queries)."""
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     alpha, n, d = 0.05, 6, 3
-    x, y, xq, yq = (torch.randn(n, k, generator=chance, dtype=torch.float64) for k in (d, 1, d, 1))
+    x, y, xq, yq = (torch.randn(n, k, generator=generator, dtype=torch.float64) for k in (d, 1, d, 1))
     torch.manual_seed(0)
     module = Headed(nn.Identity(), d, 1).double()
     hessian = 2 / n * x.T @ x
     weight = module.head.weight[0].detach()
     with torch.no_grad():
         module.head.bias.zero_()
-    moved = weight - alpha * (hessian @ weight - 2 / n * x.T @ y[:, 0])
-    wanted = (torch.eye(d) - alpha * hessian) @ (2 / n * xq.T @ (xq @ moved - yq[:, 0]))
+    stepped = weight - alpha * (hessian @ weight - 2 / n * x.T @ y[:, 0])
+    expected = (torch.eye(d) - alpha * hessian) @ (2 / n * xq.T @ (xq @ stepped - yq[:, 0]))
 
     start = {"head.weight": expand_weights(module, 1)["head.weight"]}
-    found = inner_steps(lambda w: (x @ w["head.weight"].mT - y).square().mean((1, 2)), start, alpha, 1)
-    loss = (xq @ found["head.weight"].mT - yq).square().mean()
+    adapted = inner_steps(lambda w: (x @ w["head.weight"].mT - y).square().mean((1, 2)), start, alpha, 1)
+    loss = (xq @ adapted["head.weight"].mT - yq).square().mean()
     (gradient,) = torch.autograd.grad(loss, module.head.weight)
-    assert torch.allclose(found["head.weight"][0, 0], moved, rtol=1e-12)
-    assert torch.allclose(gradient[0], wanted, rtol=1e-12)
+    assert torch.allclose(adapted["head.weight"][0, 0], stepped, rtol=1e-12)
+    assert torch.allclose(gradient[0], expected, rtol=1e-12)
 
 
 def test_no_graph_is_kept_where_gradients_are_not_recorded() -> None:
@@ -116,32 +97,18 @@ def test_no_graph_is_kept_where_gradients_are_not_recorded() -> None:
     assert all(p.grad is None for p in learner.parameters())
 
 
-@pytest.mark.parametrize("queries", ["together", "alone"])
-@pytest.mark.parametrize("name", ["maml", "anil", "boil", "protomaml", "reptile"])
-def test_queries_alone_do_not_touch_each_other(name: str, queries: str) -> None:
-    algorithm = ALGORITHMS[name](inner_rate=RATE, queries=queries)
-    learner = learner_of(algorithm, "conv4", "classification")
-    episodes = episodes_of("classification", NETWORKS["conv4"][1])
-    with torch.no_grad():
-        state = learner.adapt(episodes.support)
-        whole = learner.predict(state, episodes.query.x)
-        first = learner.predict(state, episodes.query.x[:, :1])
-    touched = not torch.allclose(whole[:, :1], first, rtol=1e-9)
-    assert touched == learner.transductive == (queries == "together")
-
-
 @pytest.mark.skipif(shutil.which("g++") is None, reason="a C++ compiler is needed to compile on the CPU")
 @pytest.mark.parametrize(("name", "network"), COMPILED)
 @pytest.mark.timeout(1200)
 def test_compiled_meta_step_equals_the_plain_loop_and_follows_the_weights(name: str, network: str) -> None:
     kind = kind_of(name, network)
     episodes = episodes_of(kind, NETWORKS[network][1], tasks=4)
-    more = {"multi_step_share": 0.0, "first_order_share": 0.0} if name == "maml++" else {}
-    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, execution="compiled", chunk=2, **more)
+    settings = {"multi_step_share": 0.0, "first_order_share": 0.0} if name == "maml++" else {}
+    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, execution="compiled", chunk=2, **settings)
     learner = learner_of(algorithm, network, kind)
     for step in range(2):
         learner.learn(episodes, step, 10)
-        assert error(gradients_of(learner), reference(learner, algorithm, episodes)) < TOLERANCE
+        assert relative_error(gradients_of(learner), reference(learner, algorithm, episodes)) < TOLERANCE
         learner.update(step, 10)
     assert learner.path == "batched, compiled"
 
@@ -156,7 +123,7 @@ def test_a_cuda_graph_is_skipped_without_cuda() -> None:
 def test_a_captured_meta_step_equals_the_eager_one(network: str) -> None:
     facts = Facts("classification", NETWORKS[network][1])
     protocol = Protocol(3, 2, 2)
-    found = []
+    by_execution = []
     for execution in ("eager", "cuda-graph"):
         torch.manual_seed(0)
         algorithm = Maml(inner_rate=RATE, steps=2, execution=execution)
@@ -165,13 +132,13 @@ def test_a_captured_meta_step_equals_the_eager_one(network: str) -> None:
         )
         for seed in (3, 4):
             episodes = episodes_of("classification", NETWORKS[network][1], seed=seed)
-            moved = type(episodes)(
+            on_device = type(episodes)(
                 *(Examples(*(t.cuda() for t in part)) for part in episodes[:2]),
                 *(t.cuda() for t in episodes[2:]),
             )
-            learner.learn(moved, 0, 10)
-        found.append(gradients_of(learner))
-    assert error(found[1], found[0]) < TOLERANCE
+            learner.learn(on_device, 0, 10)
+        by_execution.append(gradients_of(learner))
+    assert relative_error(by_execution[1], by_execution[0]) < TOLERANCE
 
 
 def test_other_ways_in_training_are_refused() -> None:
@@ -186,29 +153,14 @@ def test_no_network_is_refused() -> None:
         Maml().build(workload, None, Device())
 
 
-def test_state_returns_with_the_optimizer() -> None:
-    episodes = episodes_of("classification", NETWORKS["conv4"][1])
-    learner = learner_of(Maml(inner_rate=RATE), "conv4", "classification")
-    for step in range(2):
-        learner.learn(episodes, step, 10)
-        learner.update(step, 10)
-    kept = copy.deepcopy(learner.state_dict())  # as the loop keeps the best state
-    other = learner_of(Maml(inner_rate=RATE), "conv4", "classification")
-    other.load_state_dict(kept)
-    for one in (learner, other):
-        one.learn(episodes, 2, 10)
-        one.update(2, 10)
-    assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), other.parameters(), strict=True))
-
-
 def test_chunks_on_the_cpu_hold_about_fifty_images() -> None:
     from metabench.engine.adapt import tasks_at_once
 
-    for shots, wanted in ((1, 8), (5, 2)):
+    for shots, expected in ((1, 8), (5, 2)):
         n = 5 * shots
         examples = Examples(torch.zeros(32, n, 1, 28, 28), torch.zeros(32, n))
         episodes = type(episodes_of("classification", (1,)))(
             examples, examples, torch.zeros(32, 5), torch.arange(32)
         )
         lifted = learner_of(Maml(), "conv4", "classification").network
-        assert tasks_at_once(episodes, lifted) == wanted
+        assert tasks_at_once(episodes, lifted) == expected

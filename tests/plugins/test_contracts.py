@@ -27,18 +27,43 @@ REGISTRY = load()
 
 LEARNERS: Mapping[str, Mapping[str, Any]] = {
     # `.grad` is by design not the derivative of the losses that `learn` returns
-    "reptile": {"exact_gradient": False},  # the way to where a task's training ended
+    "reptile": {"exact_gradient": False},  # the displacement to where a task's training ended
     "imaml": {"exact_gradient": False},  # by the implicit function theorem, at an optimum that is not reached
     "maml++": {"exact_gradient": False},  # begins at first order
     "metalstm": {"exact_gradient": False},  # drops the gradients of its inputs, as the paper does
     # a solver that stops early
     "l2l-metaoptnet": {"tolerance": 1e-5, "exact_gradient": False},
 }
-VARIANTS = [
+VARIANTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
     ("maml", {"first_order": True}, {"exact_gradient": False}),
-    ("maml", {"queries": "alone", "steps": 2}, {}),
-    ("maml++", {"first_order_share": 0.0, "steps": 2}, {}),
+    ("maml", {"queries": "alone", "steps": 2, "chunk": 2}, {}),
+    ("anil", {"queries": "alone"}, {}),
+    ("boil", {"queries": "alone"}, {}),
+    ("metasgd", {"queries": "alone"}, {}),
+    ("protomaml", {"queries": "alone"}, {}),
+    ("reptile", {"queries": "alone", "mini_batch": 2}, {}),
+    ("imaml", {"queries": "alone"}, {}),
+    ("metalstm", {"queries": "alone", "chunk": 2}, {}),
+    ("maml++", {"queries": "alone"}, {}),
+    ("maml++", {"first_order_share": 0.0}, {"exact_gradient": True}),
+    ("protonet", {"queries": "joined", "halve_every": 1}, {}),
     ("protonet", {"queries": "alone", "train_ways": 5}, {}),
+    ("matchingnet", {"queries": "joined", "context": True, "reads": 2}, {}),
+    ("matchingnet", {"queries": "alone", "context": True, "reads": 2}, {}),
+    ("relationnet", {"queries": "joined"}, {}),
+    ("relationnet", {"queries": "alone"}, {}),
+    ("r2d2", {"queries": "joined"}, {}),
+    ("r2d2", {"queries": "alone"}, {}),
+    ("cnp", {"queries": "joined"}, {}),
+    ("cnp", {"queries": "alone"}, {}),
+    ("simpleshot", {"queries": "alone", "transform": "UN"}, {}),
+    ("baseline", {"queries": "alone"}, {}),
+    ("baseline++", {"queries": "alone"}, {}),
+    ("scratch", {"queries": "alone"}, {}),
+    ("nearest-neighbour", {"distance": "cosine"}, {}),
+    ("l2l-maml", {"first_order": True}, {"exact_gradient": False}),
+    ("l2l-gbml", {"transform": "kronecker"}, {}),
+    ("l2l-protonet", {"distance": "cosine"}, {}),
 ]
 SMALL: Mapping[str, Mapping[str, Any]] = {  # settings that save time
     "conv4": {"width": 4}, "resnet12": {"width": 4},
@@ -59,11 +84,12 @@ def test_learner_keeps_its_contract(name: str) -> None:
     check_learner(algorithm, **LEARNERS.get(name, {}))
 
 
-@pytest.mark.parametrize(("name", "settings", "how"), VARIANTS)
+@pytest.mark.parametrize(("name", "settings", "options"), VARIANTS)
 def test_learner_keeps_its_contract_in_other_settings(
-    name: str, settings: dict[str, Any], how: dict[str, Any]
+    name: str, settings: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    check_learner(make(REGISTRY.find("algorithm", name).cls, settings), **how)
+    algorithm = make(REGISTRY.find("algorithm", name).cls, {**SMALL.get(name, {}), **settings})
+    check_learner(algorithm, **{**LEARNERS.get(name, {}), **options})
 
 
 @pytest.mark.parametrize(

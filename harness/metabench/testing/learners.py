@@ -414,5 +414,5 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
     check_labels, check_support_labels, check_transduction, check_state, check_places, check_errors,
 )  # fmt: skip
-WITH_BATCH_NORM = (check_single_tasks, check_transduction)
+WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
 """What batch norm can change: the rest was seen with the first network."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.problems import WAYS, WIDTH, blobs, built
+from helpers.problems import POINT_WAYS, POINT_WIDTH, points, points_learner
 from helpers.reference_loop import imaml_gradient, tasks_of
 from metabench.engine.implicit import conjugate_gradient
 from metabench_plugins.algorithms.imaml import Imaml
@@ -13,46 +13,46 @@ from metabench_plugins.networks.mlp import Mlp
 
 
 def test_conjugate_gradient_solves_each_tasks_own_system() -> None:
-    chance = torch.Generator().manual_seed(0)
-    root = torch.randn(3, 5, 5, generator=chance, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(3, 5, 5, generator=generator, dtype=torch.float64)
     matrix = root @ root.mT + torch.eye(5)
-    b = torch.randn(3, 5, generator=chance, dtype=torch.float64)
+    b = torch.randn(3, 5, generator=generator, dtype=torch.float64)
 
     def times(v: list[torch.Tensor]) -> list[torch.Tensor]:
         whole = (matrix @ torch.cat([v[0], v[1]], 1)[..., None])[..., 0]
         return [whole[:, :2], whole[:, 2:]]
 
-    found = torch.cat(conjugate_gradient(times, [b[:, :2], b[:, 2:]], 8), 1)
-    assert torch.allclose(found, torch.linalg.solve(matrix, b), rtol=1e-8)
+    solution = torch.cat(conjugate_gradient(times, [b[:, :2], b[:, 2:]], 8), 1)
+    assert torch.allclose(solution, torch.linalg.solve(matrix, b), rtol=1e-8)
 
 
 def test_conjugate_gradient_ends_before_a_system_that_is_almost_singular() -> None:
     b = torch.tensor([[0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     matrix = torch.tensor([2.0, 1e-9], dtype=torch.float64)
 
-    (found,) = conjugate_gradient(lambda v: [matrix * v[0]], [b], 8)
+    (solution,) = conjugate_gradient(lambda v: [matrix * v[0]], [b], 8)
 
-    assert torch.equal(found[0], b[0])
-    assert found.abs().max() < 10
+    assert torch.equal(solution[0], b[0])
+    assert solution.abs().max() < 10
 
 
 def test_enough_solver_steps_give_the_exact_implicit_gradient() -> None:
     imaml = Imaml(inner_rate=0.1, steps=3, solver_steps=60, proximal=2.0, damping=0.0)
-    learner = built(imaml, network=Mlp(hidden=(3,)), dtype=torch.float64)
-    episodes = blobs(2, 0, torch.float64)
+    learner = points_learner(imaml, network=Mlp(hidden=(3,)), dtype=torch.float64)
+    episodes = points(2, 0, torch.float64)
     learner.learn(episodes, 0, 1)
     module = learner.network.module
     exact = [imaml_gradient(module, task, 0.1, 3, 2.0, 0.0, None) for task in tasks_of(episodes)]
     for name, parameter in module.named_parameters():
-        wanted = torch.stack([one[name] for one in exact]).mean(0)
-        assert torch.allclose(parameter.grad, wanted, rtol=1e-7, atol=1e-10)
-    assert sum(p.numel() for p in module.parameters()) == WIDTH * 3 + 3 + 3 * WAYS + WAYS
+        expected = torch.stack([gradient[name] for gradient in exact]).mean(0)
+        assert torch.allclose(parameter.grad, expected, rtol=1e-7, atol=1e-10)
+    assert sum(p.numel() for p in module.parameters()) == POINT_WIDTH * 3 + 3 + 3 * POINT_WAYS + POINT_WAYS
 
 
 def test_the_pull_keeps_weights_near_the_start() -> None:
-    support = blobs(4, 0).support
-    start = built(Imaml()).network.module.head.weight.detach()
-    learners = [built(Imaml(proximal=p, steps=20, inner_rate=0.02)) for p in (0.01, 10.0)]
+    support = points(4, 0).support
+    start = points_learner(Imaml()).network.module.head.weight.detach()
+    learners = [points_learner(Imaml(proximal=p, steps=20, inner_rate=0.02)) for p in (0.01, 10.0)]
     with torch.no_grad():
         ends = [learner.adapt(support).weights["head.weight"] for learner in learners]
     far, near = (float((end - start).norm()) for end in ends)

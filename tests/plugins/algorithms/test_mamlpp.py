@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.problems import built, query_error, sinusoids, trained
+from helpers.problems import meta_train, query_error, sinusoids, sinusoids_learner
 from metabench_plugins.algorithms.mamlpp import MamlPlusPlus, multi_step_weights
 
 
@@ -19,16 +19,16 @@ def test_weights_of_the_steps_move_to_the_last_one() -> None:
 
 
 def test_learns_sinusoids_and_a_rate_per_layer_and_step() -> None:
-    learner = built(MamlPlusPlus(inner_rate=0.01, steps=3, rate=3e-3), "regression")
+    learner = sinusoids_learner(MamlPlusPlus(inner_rate=0.01, steps=3, rate=3e-3))
     floor = query_error(learner)
-    trained(learner, 300)
+    meta_train(learner, sinusoids, 300)
     assert query_error(learner) < 0.6 * floor
     assert learner.rates.shape == (3, 6)
     assert float(learner.rates.detach().std()) > 1e-4
 
 
 def test_the_outer_rate_falls_along_a_cosine() -> None:
-    learner = built(MamlPlusPlus(rate=1e-2, final_rate=1e-4), "regression")
+    learner = sinusoids_learner(MamlPlusPlus(rate=1e-2, final_rate=1e-4))
     rates = []
     for step in range(5):
         learner.learn(sinusoids(2, step), step, 5)
@@ -40,6 +40,6 @@ def test_the_outer_rate_falls_along_a_cosine() -> None:
 
 
 def test_phases_change_when_the_annealing_does() -> None:
-    learner = built(MamlPlusPlus(multi_step_share=0.2, first_order_share=0.5), "regression")
-    told = [learner.phase(step, 10) for step in range(10)]
-    assert told == [None, None, *["first order"] * 3, *["second order"] * 5]
+    learner = sinusoids_learner(MamlPlusPlus(multi_step_share=0.2, first_order_share=0.5))
+    phases = [learner.phase(step, 10) for step in range(10)]
+    assert phases == [None, None, *["first order"] * 3, *["second order"] * 5]

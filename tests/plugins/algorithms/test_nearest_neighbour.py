@@ -1,20 +1,16 @@
-"""Nearest neighbour: answers by hand, both kinds of task, and queries that do not see each other."""
+"""Nearest neighbour: predictions by hand, for both kinds of task."""
 
 import pytest
 import torch
 
-from helpers.hidden_signal import (
+from helpers.problems import (
     FLOAT64,
+    TEST,
     Buried,
-    assert_adapting_changes_nothing,
-    assert_reads_support_labels_only,
-    assert_transduction_is_as_claimed,
     build,
 )
 from metabench import Examples, Facts, Invalid, Protocol
 from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
-
-TEST = Protocol(5, 2, 3)
 
 
 def test_a_query_gets_the_class_of_the_nearest_example() -> None:
@@ -38,7 +34,7 @@ def test_cosine_ignores_length() -> None:
     assert scores.argmax(2).tolist() == [[0]]
 
 
-def test_regression_answers_with_the_nearest_target() -> None:
+def test_regression_predicts_the_nearest_target() -> None:
     x = torch.tensor([[[0.0], [1.0], [2.0]]])
     support = Examples(x, torch.tensor([[[5.0, 50.0], [6.0, 60.0], [7.0, 70.0]]]))
     learner = build(NearestNeighbour(), None, Protocol(1, 3, 2), facts=Facts("regression", (1,), outputs=2))
@@ -48,18 +44,7 @@ def test_regression_answers_with_the_nearest_target() -> None:
     assert values.tolist() == [[[5.0, 50.0], [7.0, 70.0]]]
 
 
-@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
-def test_queries_do_not_see_each_other_and_labels_come_from_the_support(distance: str) -> None:
-    learner = build(NearestNeighbour(distance=distance), None, TEST, device=FLOAT64)
-    batch = Buried(FLOAT64).episodes("test", TEST, range(3), seed=0)
-
-    assert not learner.transductive
-    assert_transduction_is_as_claimed(learner, batch)
-    assert_adapting_changes_nothing(learner, batch)
-    assert_reads_support_labels_only(learner, batch)
-
-
-def test_it_trains_nothing_and_says_so() -> None:
+def test_training_is_refused() -> None:
     learner = build(NearestNeighbour(), None, TEST, device=FLOAT64)
     batch = Buried(FLOAT64).episodes("train", TEST, range(2), seed=0)
 

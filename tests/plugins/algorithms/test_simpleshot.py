@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from helpers.hidden_signal import (
+from helpers.problems import (
     EASY,
     FACTS,
     FLOAT64,
@@ -12,11 +12,6 @@ from helpers.hidden_signal import (
     TEST,
     Buried,
     accuracy,
-    assert_adapting_changes_nothing,
-    assert_reads_support_labels_only,
-    assert_restores,
-    assert_shards_add_up,
-    assert_transduction_is_as_claimed,
     build,
     builder_of,
     micro_batches,
@@ -40,11 +35,11 @@ def test_it_trains_on_labelled_examples_of_all_classes() -> None:
         F.cross_entropy(learner.classifier(features(x)), y) for x, y in zip(batch.x, batch.y, strict=True)
     ])  # fmt: skip
     torch.testing.assert_close(losses, plain.detach(), rtol=0, atol=1e-12)
-    for parameter, wanted in zip(parameters, torch.autograd.grad(plain.mean(), parameters), strict=True):
-        torch.testing.assert_close(parameter.grad, wanted, rtol=0, atol=1e-12)
+    for parameter, gradient in zip(parameters, torch.autograd.grad(plain.mean(), parameters), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-12)
 
 
-def test_it_answers_with_the_nearest_mean_of_centred_unit_features() -> None:
+def test_it_predicts_the_nearest_mean_of_centred_unit_features() -> None:
     learner = learner_of(SimpleShot())
     source = Buried(FLOAT64)
     learner.finish(micro_batches(source))
@@ -55,8 +50,8 @@ def test_it_answers_with_the_nearest_mean_of_centred_unit_features() -> None:
         scores = learner.predict(learner.adapt(batch.support), batch.query.x)
         for task in range(2):
             s, q = (
-                F.normalize(features(one) - learner.centre)
-                for one in (batch.support.x[task], batch.query.x[task])
+                F.normalize(features(x) - learner.centre)
+                for x in (batch.support.x[task], batch.query.x[task])
             )
             means = torch.stack([s[batch.support.y[task] == k].mean(0) for k in range(5)])
             torch.testing.assert_close(scores[task], -(torch.cdist(q, means) ** 2))
@@ -70,25 +65,25 @@ def test_the_centre_is_the_mean_feature_of_meta_train() -> None:
 
     learner.finish(micro_batches(source))
 
-    some = micro_batches(source)
+    batches = micro_batches(source)
     with torch.no_grad():
-        wanted = torch.cat([features(next(some).x) for _ in range(3)]).mean(0)
-    torch.testing.assert_close(learner.centre, wanted)
+        expected = torch.cat([features(next(batches).x) for _ in range(3)]).mean(0)
+    torch.testing.assert_close(learner.centre, expected)
     assert "centre" in learner.state_dict()
 
 
 def test_transforms_differ() -> None:
     source = Buried(FLOAT64)
     batch = source.episodes("test", TEST, range(2), seed=0)
-    found = []
+    predictions = []
     for transform in ("UN", "L2N", "CL2N"):
         learner = learner_of(SimpleShot(transform=transform))
         learner.finish(micro_batches(source))
         with torch.no_grad():
-            found.append(learner.predict(learner.adapt(batch.support), batch.query.x))
+            predictions.append(learner.predict(learner.adapt(batch.support), batch.query.x))
 
-    assert not torch.allclose(found[0], found[1])
-    assert not torch.allclose(found[1], found[2])
+    assert not torch.allclose(predictions[0], predictions[1])
+    assert not torch.allclose(predictions[1], predictions[2])
 
 
 def test_endlessly_many_classes_are_refused_with_the_reason() -> None:
@@ -96,26 +91,6 @@ def test_endlessly_many_classes_are_refused_with_the_reason() -> None:
 
     with pytest.raises(Invalid, match="this data set has endlessly many; it needs a finite number"):
         build(SimpleShot(), NORMED, TEST, facts=endless)
-
-
-@pytest.mark.parametrize("queries", ["together", "alone"])
-def test_the_claims_about_queries_hold(queries: str) -> None:
-    learner = learner_of(SimpleShot(queries=queries))
-    batch = Buried(FLOAT64).episodes("test", TEST, range(3), seed=0)
-
-    assert_transduction_is_as_claimed(learner, batch)
-    assert_adapting_changes_nothing(learner, batch)
-    assert_reads_support_labels_only(learner, batch)
-
-
-def test_any_number_of_ranks_computes_the_same() -> None:
-    batch = Buried(FLOAT64).batch(Batches(96, 16), range(6), seed=0)
-
-    assert_shards_add_up(learner_of(SimpleShot()), batch)
-
-
-def test_training_goes_on_from_a_saved_state_as_before() -> None:
-    assert_restores(learner_of(SimpleShot()), Buried(FLOAT64).batch(Batches(32, 16), range(2), seed=0))
 
 
 def test_it_learns() -> None:

@@ -153,21 +153,6 @@ def test_every_algorithm_learns(cls: type[Algorithm], settings: Mapping[str, Any
     assert all(p.grad is not None for p in learner.parameters())
 
 
-@needs_library
-@pytest.mark.parametrize(("cls", "settings"), ALGORITHMS)
-def test_adapting_and_predicting_change_nothing(cls: type[Algorithm], settings: Mapping[str, Any]) -> None:
-    batch = episodes()
-    learner = make(cls, settings).build(workload(), make(networks.OmniglotFc, SMALL), Device())
-    before = {name: value.clone() for name, value in learner.state_dict()["module"].items()}
-    predicted = []
-    for _ in range(2):
-        with torch.no_grad():
-            predicted.append(learner.predict(learner.adapt(batch.support), batch.query.x))
-    assert torch.equal(*predicted)
-    assert all(p.grad is None for p in learner.parameters())
-    assert all(torch.equal(before[n], value) for n, value in learner.state_dict()["module"].items())
-
-
 def slopes(learner: Any, batch: Episodes, width: float) -> tuple[float, float]:
     """The loss's slope along a random direction: by the learner's gradient, and by a finite difference."""
     learner.learn(batch, 0, 1)

@@ -137,7 +137,7 @@ def test_splits_that_share_a_class_are_refused() -> None:
 
 def test_a_task_of_another_splits_class_is_refused() -> None:
     tasks = source(leak=True)
-    with pytest.raises(DataError, match="none of that split's"):
+    with pytest.raises(DataError, match="is not in that split"):
         tasks.episodes("test", PROTOCOL, range(20), seed=0)
 
 
