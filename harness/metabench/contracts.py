@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metabench.records.job import Job, Outcome
     from metabench.records.row import Row, UnreadableFile
     from metabench.records.section import Section
+    from metabench.records.summary import Summary
 
 CONTRACT_VERSION = 2
 """Raised when a change breaks older plugins; a plugin states the one it was made for, METABENCH_CONTRACT."""
@@ -256,7 +257,7 @@ class ReportContent(typing.Protocol):
         """One flat row per result."""
 
     @property
-    def summaries(self) -> Sequence[Mapping[str, Any]]:
+    def summaries(self) -> Sequence[Summary]:
         """One summary per configuration and machine over its seeds, of scored results only."""
 
     @property

@@ -14,6 +14,7 @@ A component is a frozen dataclass; each field made with `setting` is one of its 
 
 import dataclasses
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from contextlib import suppress
 from dataclasses import MISSING, dataclass, field
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from metabench.errors import SettingError, did_you_mean
+from metabench.errors import RequestError, SettingError, did_you_mean
 
 T = TypeVar("T")
 REQUIRED: Any = MISSING
@@ -177,3 +178,29 @@ def _type_text(declared: Any) -> str:
         return f"list of {_type_text(get_args(declared)[0])}"
     names: dict[Any, str] = {str: "string", type(None): "none", Any: "value"}
     return names.get(declared) or str(getattr(declared, "__name__", declared))
+
+
+def parse_spec(text: str) -> dict[str, Any]:
+    """Return `cpu:threads=2,affinity=[0,1]` from the command line as the table that a suite would have.
+
+    Raises RequestError where a part is no setting.
+    """
+    name, _, rest = text.partition(":")
+    table: dict[str, Any] = {"name": name}
+    parts = [part for part in rest.split(",") if part]
+    while parts:
+        key, equals, value = parts.pop(0).partition("=")
+        if not equals:
+            raise RequestError(f"{text!r}: {key!r} is no setting; write NAME:setting=value,setting=value")
+        while value.startswith(("[", '"')) and not _is_toml(value) and parts:
+            value += f",{parts.pop(0)}"  # a comma inside of a list or a text
+        table[key] = tomllib.loads(f"value = {value}")["value"] if _is_toml(value) else value
+    return table
+
+
+def _is_toml(value: str) -> bool:
+    try:
+        tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return False
+    return True

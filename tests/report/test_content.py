@@ -121,14 +121,14 @@ def test_an_unwatched_training_is_labelled_budget_limited_and_no_training_is_not
     unwatched = replace(result, training=replace(result.training, validations=()))
     table = content_of([unwatched, untrained(made_cell("floor", steps=0), 0.4)])
 
-    assert cell_of(table, "a")["limited_why"] == "no validation curve"
+    assert cell_of(table, "a")["limited_reason"] == "no validation curve"
     assert not cell_of(table, "floor")["budget_limited"]
 
 
 def test_a_result_below_its_published_reference_is_labelled_and_told() -> None:
     table = content_of([made_result(made_cell("maml", dataset="omniglot"), 0.90)])
 
-    assert cell_of(table, "maml")["limited_why"] == "below every published reference"
+    assert cell_of(table, "maml")["limited_reason"] == "below every published reference"
     text = shown(table)
     assert "98.7 ± 0.4 % (paper: MAML (quoted by Betty and FSL-Mate)): differs by -8" in text
 
@@ -176,10 +176,10 @@ def test_a_target_that_was_reached_does_not_stand_for_a_flat_curve() -> None:
     enough = made_result(made_cell("c", target=0.6))
     table = content_of([reached, missed, enough])
 
-    assert cell_of(table, "a")["limited_why"] == "validation still moving"
-    assert cell_of(content_of([ended]), "a")["limited_why"] == "ended at its target"
-    assert cell_of(table, "b")["limited_why"] == "target not reached"
-    assert cell_of(table, "c")["limited_why"] == ""
+    assert cell_of(table, "a")["limited_reason"] == "validation still moving"
+    assert cell_of(content_of([ended]), "a")["limited_reason"] == "ended at its target"
+    assert cell_of(table, "b")["limited_reason"] == "target not reached"
+    assert cell_of(table, "c")["limited_reason"] == ""
 
 
 def test_the_name_of_a_gpu_is_part_of_the_hardware() -> None:

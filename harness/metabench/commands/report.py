@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metabench.errors import RequestError
-from metabench.results.rows import AXES
+from metabench.records.axes import AXES
 from metabench.text import printable
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str
     `csv,plots:formats=svg,pdf,…`: what follows a colon are settings of the last name, as for
     `run --backend`; a value that is a list has commas too.
     """
-    from metabench.records.axes import parse_spec
-    from metabench.settings import describe_settings
+    from metabench.settings import describe_settings, parse_spec
 
     found: dict[str, dict[str, Any]] = {}
     for text in formats:

@@ -23,6 +23,7 @@ from metabench.records.cell import Status, digest_of
 from metabench.records.files import read_result
 from metabench.records.result import SCHEMA, Result, Training
 from metabench.records.schema import stored
+from metabench.records.summary import Summary
 from metabench.records.upgrade import upgrade
 from metabench.report.scaling import agree
 from metabench.report.summary import Summaries
@@ -246,15 +247,15 @@ def _together(results: Mapping[Path, Result]) -> Iterator[Finding]:
             yield Finding(str(line["files"][0]), check, what, serious=False)
 
 
-def _labels(line: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _labels(line: Summary) -> Iterator[tuple[str, str]]:
     """What a reader of a table will see, or has to know, of a cell."""
     if line["budget_limited"]:
-        yield "trained enough", f"will be labelled budget-limited: {line['limited_why']}"
+        yield "trained enough", f"will be labelled budget-limited: {line['limited_reason']}"
     if line["unstable"]:
         yield "times", "will be labelled unstable"
-    if line["remarks"]:
-        more = f" (and {len(line['remarks']) - 1} more)" if len(line["remarks"]) > 1 else ""
-        yield "times", f"the machine was disturbed: {line['remarks'][0]}{more}"
+    if line["warnings"]:
+        more = f" (and {len(line['warnings']) - 1} more)" if len(line["warnings"]) > 1 else ""
+        yield "times", f"the machine was disturbed: {line['warnings'][0]}{more}"
     settings = json.loads(line["backend_settings"])
     for name, what in (("oversubscribe", "more threads than cores"), ("share", "ranks that share a GPU")):
         if settings.get(name) is True:
@@ -320,13 +321,13 @@ def _protocol_key(result: Result) -> Any:
     return (dataset, cell.test, cell.evaluation.tasks, cell.evaluation.seed)
 
 
-def _parity(table: Results, summaries: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+def _parity(table: Results, summaries: Sequence[Summary]) -> Iterator[Finding]:
     """The same work on several backends must give the same scores, weak scaling aside.
 
     A difference that is shown (Holm over all of them) and is not within the margin is an error. Where too
     few tasks or seeds show neither equality nor a difference, a table withholds the speed-up.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Summary]] = {}
     for line in summaries:
         groups.setdefault(line["work"], []).append(line)
     pairs = [(lines[0], line) for lines in groups.values() for line in lines[1:]]

@@ -29,6 +29,9 @@ from metabench.records.progress import (
     event_from_json,
 )
 from metabench.records.result import SCHEMA, Block, Result, Scores, Training, Validation
+from metabench.records.row import Row, UnreadableFile
+from metabench.records.section import Column, Section
+from metabench.records.summary import Reference, Summary
 
 __all__ = [
     "COMPONENTS",
@@ -38,6 +41,7 @@ __all__ = [
     "Block",
     "Budget",
     "Cell",
+    "Column",
     "EndEvent",
     "EvaluateEvent",
     "Evaluation",
@@ -48,15 +52,20 @@ __all__ = [
     "JobFolder",
     "Outcome",
     "Protocol",
+    "Reference",
     "Result",
+    "Row",
     "Scores",
+    "Section",
     "SetupEvent",
     "Spec",
     "Split",
     "StartEvent",
     "Status",
+    "Summary",
     "TrainEvent",
     "Training",
+    "UnreadableFile",
     "Validation",
     "ValidationEvent",
     "Workload",

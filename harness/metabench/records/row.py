@@ -1,11 +1,186 @@
-"""One result as one flat row, and a file that gave none."""
+"""One result as one flat row of plain JSON values, and a file that gave none.
+
+The annotations below are the list of a row's fields: what is cached, which kinds of value are checked, and
+what a summary over seeds takes over or averages. A new figure is an annotation here and its value in
+`results.rows`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict
 
-Row = dict[str, Any]
+Series = Literal["", "scaling", "weak-scaling", "throughput"]
+"""What series over hardware or sizes a cell belongs to; "" for cells that a ranking shows."""
+
+
+class CellFields(TypedDict):
+    """What a cell states, but for its seed.
+
+    `method`, `network`, `dataset` and `backend` name settings where these tell components of a suite apart;
+    `…_name` is the plain name, `…_settings` the settings as JSON. The last five are keys that are equal for
+    cells which differ in nothing but what stands beside them, and their seed.
+    """
+
+    suite: str
+    version: int
+    group: str
+    series: Series
+    method: str
+    method_name: str
+    algorithm: str
+    algorithm_settings: str
+    label: str
+    network: str
+    network_name: str
+    network_settings: str
+    dataset: str
+    dataset_name: str
+    dataset_settings: str
+    ways: int
+    shots: int
+    queries: int
+    train: str
+    steps: int
+    step_tasks: int
+    budget_seconds: float
+    target: float | None
+    backend: str
+    backend_name: str
+    backend_settings: str
+    ranks: int
+    threads: int | None
+    evaluation_seed: int
+    plugin: str
+    configuration: str
+    match: str  # plugins
+    work: str  # backend
+    weak_work: str  # backend, tasks of a step
+    size_work: str  # ways and shots
+
+
+class MachineFields(TypedDict):
+    """Where a result was measured."""
+
+    machine: str
+    hardware: str
+    device: str
+    cores: int | None
+
+
+class LearnerFields(TypedDict):
+    """What was trained, and what its scores are."""
+
+    path: str
+    parameters: int
+    metric: str
+    unit: str
+    higher_is_better: bool
+    manifest: str | None
+    state: str | None
+
+
+class Shared(CellFields, MachineFields, LearnerFields):
+    """What a summary takes over from its rows, which have it in common."""
+
+
+class Averages(TypedDict):
+    """Figures that a summary averages over its seeds; None where nothing was measured."""
+
+    setup_seconds: float | None
+    training_seconds: float | None
+    validation_seconds: float | None
+    evaluation_seconds: float | None
+    adapt_seconds: float | None
+    step_seconds: float | None
+    tasks_per_second: float | None
+    communication_share: float | None
+    sampling_share: float | None
+    latency_p50: float | None
+    latency_p95: float | None
+    wall_seconds: float | None
+
+
+class Peaks(TypedDict):
+    """Figures of which a summary takes the largest over its seeds."""
+
+    memory_host: float | None
+    memory_device: float | None
+
+
+class SeedFields(TypedDict):
+    """What a cell states beside its configuration."""
+
+    seed: int
+    evaluation_tasks: int
+    expected: list[str]
+    cell: str
+    digest: str
+
+
+class OutcomeFields(TypedDict):
+    """How the cell ended, when, and made by what."""
+
+    status: str
+    reason: str
+    log_tail: list[str]
+    notes: list[str]
+    python: str
+    torch: str
+    git: str
+    date: str
+    started: str
+    command: str
+    file: str
+
+
+class TrainingFields(TypedDict):
+    """How training went; `flat`: whether validation stopped moving."""
+
+    trained_steps: int | None
+    flat: bool | None
+    validations: list[list[float]]  # step, seconds of training, mean score
+    best_step: int | None
+    target_step: int | None
+    target_seconds: float | None
+    ended_by: str
+    loss: float | None
+
+
+class MeasureFields(TypedDict):
+    """Figures of one run that no mean over seeds is taken of as they are."""
+
+    setup: dict[str, float]
+    step_spread: float | None  # standard deviation over blocks
+    blocks: int
+    warmup_seconds: float | None
+    unstable: bool | None
+    energy: dict[str, float]
+    training_energy: dict[str, float]
+    target_energy: dict[str, float]
+    cost: dict[str, float]
+
+
+class ScoreFields(TypedDict):
+    """The scores over the test tasks; curve: mean score by number of adaptation steps."""
+
+    mean: float | None
+    spread: float | None  # standard deviation over tasks
+    half_width: float | None
+    count: int
+    transductive: bool | None
+    transductive_found: bool | None
+    curve: dict[str, float]
+
+
+class Row(Shared, Averages, Peaks, SeedFields, OutcomeFields, TrainingFields, MeasureFields, ScoreFields):
+    """One result, flat."""
+
+
+FIELDS = tuple(Row.__annotations__)
+SHARED = tuple(Shared.__annotations__)
+AVERAGES = tuple(Averages.__annotations__)
+PEAKS = tuple(Peaks.__annotations__)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Column:
     """
 
     header: str
-    show: Callable[[Record], str]
+    show: Callable[[Any], str]
     right: bool = False
     quiet: bool = False
     key: str = ""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from metabench.records.cell import Status, task_text
-from metabench.records.section import Column, Record, Section
+from metabench.records.row import Row
+from metabench.records.section import Column, Section
 from metabench.report.columns import METHOD_COLUMNS, MIB, number, text
 from metabench.report.summary import Summaries
 from metabench.text import ABSENT
@@ -18,12 +19,33 @@ NOTE = (
 )
 
 
+class CapacityLine(TypedDict):
+    """What one work fits in memory; sizes are [ways, shots]; fits_images: examples of a task of that size."""
+
+    suite: str
+    version: int
+    dataset: str
+    method: str
+    network: str
+    backend_name: str
+    queries: int
+    machine: str
+    limit_gib: float | None
+    fits: list[int] | None
+    fits_images: int | None
+    fits_bytes: float | None
+    fails: list[int] | None
+    fails_images: int | None
+    tasks_per_step: int
+    seeds: int
+
+
 def capacity(source: Summaries) -> Section:
     """Return per work without its ways and shots: memory limit, largest size that ran, first that did not.
 
     Results belong here where their backend states a limit (`memory_gib`), or where one ran out of memory.
     """
-    series: dict[tuple[str, str], list[Record]] = {}
+    series: dict[tuple[str, str], list[Row]] = {}
     for row in source.results.rows:
         if row["status"] in (Status.OK, Status.OUT_OF_MEMORY):
             series.setdefault((row["size_work"], row["machine"]), []).append(row)
@@ -32,9 +54,9 @@ def capacity(source: Summaries) -> Section:
         *(column for column in METHOD_COLUMNS if column.header != "task"),
         text("backend_name", "backend", quiet=True),
         number("limit_gib", "limit GiB"),
-        Column("largest that fits", lambda line: _size_text(line["fits"]), key="fits_images"),
+        Column("largest that fits", _fits, key="fits_images"),
         number("fits_bytes", "its peak MiB", scale=1 / MIB),
-        Column("first that does not", lambda line: _size_text(line["fails"]), key="fails_images"),
+        Column("first that does not", _fails, key="fails_images"),
         text("queries", "queries", quiet=True, right=True),
         text("tasks_per_step", "tasks/step", quiet=True, right=True),
         text("seeds", "seeds", quiet=True, right=True),
@@ -43,20 +65,20 @@ def capacity(source: Summaries) -> Section:
     return Section("capacity", "Largest task that fits in memory", lines, columns, [NOTE])
 
 
-def _belongs(rows: Sequence[Record]) -> bool:
+def _belongs(rows: Sequence[Row]) -> bool:
     """Return whether rows of one work are a series over sizes whose memory is limited."""
     if len({(row["ways"], row["shots"]) for row in rows}) < 2:
         return False
     return _limit(rows[0]) is not None or any(row["status"] != Status.OK for row in rows)
 
 
-def _limit(row: Record) -> float | None:
+def _limit(row: Row) -> float | None:
     limit = json.loads(row["backend_settings"]).get("memory_gib")
     return limit if isinstance(limit, (int, float)) and not isinstance(limit, bool) and limit > 0 else None
 
 
-def _line(rows: Sequence[Record]) -> dict[str, Any]:
-    sizes: dict[tuple[int, int], list[Record]] = {}
+def _line(rows: Sequence[Row]) -> CapacityLine:
+    sizes: dict[tuple[int, int], list[Row]] = {}
     for row in sorted(rows, key=_images):
         sizes.setdefault((row["ways"], row["shots"]), []).append(row)
     failing = [seeds for seeds in sizes.values() if any(row["status"] != Status.OK for row in seeds)]
@@ -69,8 +91,15 @@ def _line(rows: Sequence[Record]) -> dict[str, Any]:
     fits = fitting[-1] if fitting else None
     peaks = [row["memory_device"] or row["memory_host"] for row in fits or ()]
     first = rows[0]
-    names = ("suite", "version", "dataset", "method", "network", "backend_name", "queries", "machine")
-    return {name: first[name] for name in names} | {
+    return {
+        "suite": first["suite"],
+        "version": first["version"],
+        "dataset": first["dataset"],
+        "method": first["method"],
+        "network": first["network"],
+        "backend_name": first["backend_name"],
+        "queries": first["queries"],
+        "machine": first["machine"],
         "limit_gib": _limit(first),
         "fits": _size(fits),
         "fits_images": _images(fits[0]) if fits else None,
@@ -82,12 +111,20 @@ def _line(rows: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _images(row: Record) -> int:
-    return int(row["ways"] * (row["shots"] + row["queries"]))
+def _images(row: Row) -> int:
+    return row["ways"] * (row["shots"] + row["queries"])
 
 
-def _size(rows: Sequence[Record] | None) -> list[int] | None:
+def _size(rows: Sequence[Row] | None) -> list[int] | None:
     return [rows[0]["ways"], rows[0]["shots"]] if rows else None
+
+
+def _fits(line: CapacityLine) -> str:
+    return _size_text(line["fits"])
+
+
+def _fails(line: CapacityLine) -> str:
+    return _size_text(line["fails"])
 
 
 def _size_text(size: Sequence[int] | None) -> str:

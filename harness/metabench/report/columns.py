@@ -1,23 +1,27 @@
-"""Columns that tables share."""
+"""Columns that tables share, and what they say of labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metabench.records.axes import unit_of_work
 from metabench.records.cell import task_text
+from metabench.records.row import CellFields, Shared
 from metabench.records.section import Column, Record
-from metabench.results.rows import unit_of_work
+from metabench.records.summary import Labels, Summary
 from metabench.text import ABSENT, score_text, significant
 
 MIB = 2**20
 GIB = 2**30
 
 
-def text(key: str, header: str, *, quiet: bool = False, right: bool = False) -> Column:
-    """A column that shows a value as it is."""
+def text(
+    key: str, header: str, *, quiet: bool = False, right: bool = False, optional: bool = False
+) -> Column:
+    """Return a column that shows a value as it is; optional: a line may lack it."""
 
     def show(record: Record) -> str:
-        value = record.get(key)
+        value = record.get(key) if optional else record[key]
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return ABSENT if value is None or value == "" else str(value)
@@ -25,80 +29,105 @@ def text(key: str, header: str, *, quiet: bool = False, right: bool = False) -> 
     return Column(header, show, right=right, quiet=quiet, key=key)
 
 
-def number(key: str, header: str, *, scale: float = 1.0, digits: int = 3, quiet: bool = False) -> Column:
-    """A column that shows a figure with so many significant digits."""
+def number(
+    key: str,
+    header: str,
+    *,
+    scale: float = 1.0,
+    digits: int = 3,
+    quiet: bool = False,
+    optional: bool = False,
+) -> Column:
+    """Return a column that shows a figure with `digits` significant digits; optional: a line may lack it."""
 
     def show(record: Record) -> str:
-        value = record.get(key)
+        value = record.get(key) if optional else record[key]
         return ABSENT if value is None else significant(value * scale, digits)
 
     return Column(header, show, right=True, quiet=quiet, key=key)
 
 
-def mean_and_deviation(key: str, by: str, header: str, *, scale: float = 1.0) -> Column:
-    """A column that shows a figure ± another one, its standard deviation, as far as that is there."""
+def mean_and_deviation(key: str, deviation: str, header: str, *, scale: float = 1.0) -> Column:
+    """Return a column that shows a figure ± its standard deviation, as far as that is known."""
 
     def show(record: Record) -> str:
-        value, around = record.get(key), record.get(by)
+        value, around = record[key], record[deviation]
         if value is None:
             return ABSENT
-        told = significant(value * scale)
-        return told if around is None else f"{told} ± {significant(around * scale, 2)}"
+        shown = significant(value * scale)
+        return shown if around is None else f"{shown} ± {significant(around * scale, 2)}"
 
     return Column(header, show, right=True, key=key)
 
 
-def speed() -> Column:
-    """Tasks a second, or the labelled examples of supervised training."""
-
-    def show(record: Record) -> str:
-        if record["tasks_per_second"] is None:
-            return ABSENT
-        unit = unit_of_work(record)
-        return significant(record["tasks_per_second"]) + (f" {unit}/s" if unit != "tasks" else "")
-
-    return Column("tasks/s", show, right=True, key="tasks_per_second")
+def speed(summary: Summary) -> str:
+    """Return tasks a second, or the labelled examples of supervised training."""
+    if summary["tasks_per_second"] is None:
+        return ABSENT
+    unit = unit_of_work(summary["train"])
+    return significant(summary["tasks_per_second"]) + (f" {unit}/s" if unit != "tasks" else "")
 
 
-def score(record: Record) -> str:
+def score(summary: Summary) -> str:
     """Return the mean score with half its interval."""
-    return score_text(record["mean"], record["half_width"], record["unit"])
+    return score_text(summary["mean"], summary["half_width"], summary["unit"])
 
 
-def standing_notes(cells: Sequence[Record]) -> list[str]:
-    """How many of these cells are transductive, unstable or budget-limited; the lines say which."""
-    if not cells:
+def standing_notes(lines: Sequence[Labels]) -> list[str]:
+    """Return how many of these lines are transductive, budget-limited or unstable; the lines say which."""
+    if not lines:
         return []
-    marks = {"transductive": "Transductive", "budget_limited": "Budget-limited", "unstable": "Unstable times"}
-    notes = []
-    for name, title in marks.items():
-        count = sum(bool(cell[name]) for cell in cells)
-        which = "none" if not count else "all" if count == len(cells) else f"{count} of {len(cells)} rows"
-        notes.append(f"{title}: {which}.")
-    return [" ".join(notes)]
+    counts = {
+        "Transductive": sum(line["transductive"] for line in lines),
+        "Budget-limited": sum(line["budget_limited"] for line in lines),
+        "Unstable times": sum(line["unstable"] for line in lines),
+    }
+    return [" ".join(f"{title}: {_how_many(count, len(lines))}." for title, count in counts.items())]
 
 
-PROTOCOL = ("suite", "version", "dataset", "ways", "shots", "metric")
-"""What rows of a table share where they can be ranked together."""
+def _how_many(count: int, of: int) -> str:
+    return "none" if not count else "all" if count == of else f"{count} of {of} rows"
 
-SUITE = Column("suite", lambda r: f"{r['suite']} v{r['version']}", quiet=True)
-STEPS = Column(
-    "steps", lambda r: str(r["steps"]) if r["train"] else ABSENT, right=True, quiet=True, key="steps"
-)
+
+def task(line: CellFields) -> str:
+    """Return the test protocol in words: "5-way 1-shot"."""
+    return task_text(line["ways"], line["shots"])
+
+
+def protocol(line: Shared) -> tuple[object, ...]:
+    """Return what lines of a table share where they can be ranked together."""
+    return (
+        line["suite"], line["version"], line["dataset"], line["ways"], line["shots"], line["metric"],
+    )  # fmt: skip
+
+
+def _suite(line: CellFields) -> str:
+    return f"{line['suite']} v{line['version']}"
+
+
+def _steps(line: CellFields) -> str:
+    return str(line["steps"]) if line["train"] else ABSENT
+
+
+def _backend(line: CellFields) -> str:
+    return line["backend"] + (f" × {line['ranks']}" if line["ranks"] > 1 else "")
+
+
+SUITE = Column("suite", _suite, quiet=True)
+SPEED = Column("tasks/s", speed, right=True, key="tasks_per_second")
+STEPS = Column("steps", _steps, right=True, quiet=True, key="steps")
 METHOD_COLUMNS: Sequence[Column] = (
     SUITE,
     text("dataset", "data set", quiet=True),
-    Column("task", lambda r: task_text(r["ways"], r["shots"]), quiet=True),
+    Column("task", task, quiet=True),
     text("method", "method"),
     text("network", "network", quiet=True),
 )
-"""What every table says first of a cell."""
+"""What every table says first of a line."""
 
 AXIS_COLUMNS: Sequence[Column] = (
     *METHOD_COLUMNS,
-    Column(
-        "backend", lambda r: f"{r['backend']}" + (f" × {r['ranks']}" if r["ranks"] > 1 else ""), quiet=True
-    ),
+    Column("backend", _backend, quiet=True),
     text("train", "meta-train", quiet=True),
     text("plugin", "plugin", quiet=True),
 )

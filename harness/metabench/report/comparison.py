@@ -1,4 +1,4 @@
-"""Two sets of results, cell by cell: is the new one better, worse, or can no difference be shown?
+"""Compare two sets of results: is each new cell better, worse, or can no difference be shown?
 
 Scores are compared over the same test tasks and seeds, times only on one machine. Versions of plugins
 may differ: that is what a comparison is mostly for.
@@ -6,17 +6,18 @@ may differ: that is what a comparison is mostly for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metabench import stats
-from metabench.errors import RequestError
-from metabench.records.cell import Status
+from metabench.records.row import Row, Shared
 from metabench.records.section import Column, Section
 from metabench.report.columns import AXIS_COLUMNS, text
+from metabench.report.pairs import Pair, by_seed, pairs
+from metabench.report.summary import shared_fields
 from metabench.results.table import Results
 from metabench.text import ABSENT, printable, significant
 
@@ -54,25 +55,49 @@ class Comparison:
     regressed: tuple[str, ...]
 
 
+class ComparisonLine(Shared):
+    """One cell on both sides: new - base with its interval, new / base of its step time, and the verdicts.
+
+    size: what a drop of the score is a part of; reason: why the cell counts as regressed, empty if not.
+    """
+
+    cell: str
+    base_score: str
+    new_score: str
+    verdict: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    detectable: float | None
+    size: float
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    time_verdict: str
+    regressed: bool
+    reason: str
+    seeds: int
+    tasks: int
+    left_out: list[str]
+
+
 def compare(
     base: Results, new: Results, thresholds: Thresholds | None = None, alternated: Alternated | None = None
 ) -> Comparison:
-    """Every cell of `base` and `new`, paired; a cell that `new` lost or no longer completes has regressed.
+    """Return every cell of both sides; one that `new` lost or no longer completes has regressed.
 
     Two single results are paired whatever their cells are. alternated: their step times, measured side by
     side, which replace those that the results hold. Raises RequestError where the two sides have a suite in
     different versions, which measure different things.
     """
     limits = thresholds or Thresholds()
-    single = len(base) == len(new) == 1
-    if not single:
-        _require_common_versions(base, new)
-    pairs = [([0], [0])] if single else _pairs(base, new)
-    lines = [_line(base, new, ours, theirs) for ours, theirs in pairs]
+    paired = pairs(base, new)
+    lines = [_line(pair) for pair in paired]
     if alternated is not None:
         ratio = alternated.ratio
-        lines[0] |= {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
-    _estimate(lines)
+        _set_ratio(lines[0], ratio.ratio, ratio.low, ratio.high)
+    _estimate(paired, lines)
     _judge(lines, limits)
     columns = [
         *AXIS_COLUMNS,
@@ -85,40 +110,12 @@ def compare(
         text("time_verdict", "time"),
         text("seeds", "seeds", quiet=True, right=True),
         text("tasks", "test tasks", quiet=True, right=True),
-        Column("regression", lambda r: "yes" if r["regressed"] else ABSENT),
+        Column("regression", _regression),
     ]
     left_out = [file for line in lines for file in line["left_out"]]
     notes = [*_notes(limits, alternated), *_left_out_notes(left_out)]
-    regressed = tuple(f"{line['cell']}: {line['why']}" for line in lines if line["regressed"])
+    regressed = tuple(f"{line['cell']}: {line['reason']}" for line in lines if line["regressed"])
     return Comparison(Section("comparison", "Comparison", lines, columns, notes), regressed)
-
-
-def _require_common_versions(base: Results, new: Results) -> None:
-    """Raises RequestError where a suite of both sides has no version in common."""
-    ours, theirs = _versions(base), _versions(new)
-    apart = [
-        f"{name} is version {_listed(ours[name])} in the base results, "
-        f"{_listed(theirs[name])} in the new ones"
-        for name in sorted(set(ours) & set(theirs))
-        if not ours[name] & theirs[name]
-    ]
-    if apart:
-        raise RequestError(
-            f"{printable('; '.join(apart))}: versions of a suite measure different things, so their cells "
-            "cannot be paired; run the same version on both sides"
-        )
-
-
-def _versions(table: Results) -> dict[str, set[int]]:
-    """The versions of each suite among the results."""
-    versions: dict[str, set[int]] = {}
-    for row in table.rows:
-        versions.setdefault(row["suite"], set()).add(row["version"])
-    return versions
-
-
-def _listed(versions: set[int]) -> str:
-    return " and ".join(map(str, sorted(versions)))
 
 
 def _notes(limits: Thresholds, alternated: Alternated | None) -> list[str]:
@@ -150,147 +147,115 @@ def _left_out_notes(files: Sequence[str], most: int = 5) -> list[str]:
     return [f"Left out, a second result of its cell and seed (another machine or version): {listed}{more}."]
 
 
-def _pairs(base: Results, new: Results) -> list[tuple[list[int], list[int]]]:
-    """Positions of the results of each cell in both tables, over seeds."""
-    groups: dict[str, tuple[list[int], list[int]]] = {}
-    for side, table in enumerate((base, new)):
-        for i, row in enumerate(table.rows):
-            groups.setdefault(row["match"], ([], []))[side].append(i)
-    return list(groups.values())
-
-
-def _line(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
-    told = dict(new.rows[theirs[0]] if theirs else base.rows[ours[0]])
-    told |= {
-        "base_score": _score(base, ours), "new_score": _score(new, theirs), "verdict": "", "difference": None,
-        "low": None, "high": None, "p": None, "ratio": None, "ratio_low": None, "ratio_high": None,
-        "time_verdict": "", "regressed": False, "why": "", "seeds": 0, "tasks": 0, "scores": None,
-        "detectable": None, "left_out": [],
+def _line(pair: Pair) -> ComparisonLine:
+    """Return the line of a cell; differences and verdicts of its scores are filled in over all lines."""
+    line: ComparisonLine = {
+        **shared_fields(pair.first), "cell": pair.first["cell"],
+        "base_score": _score(pair.base, pair.base_positions),
+        "new_score": _score(pair.new, pair.new_positions),
+        "verdict": "", "difference": None, "low": None, "high": None, "p": None, "detectable": None,
+        "size": 1.0, "ratio": None, "ratio_low": None, "ratio_high": None, "time_verdict": "",
+        "regressed": False, "reason": "", "seeds": 0, "tasks": 0, "left_out": [],
     }  # fmt: skip
-    a, b = _by_seed(base, ours), _by_seed(new, theirs)
-    if len(ours) == len(theirs) == len(a) == len(b) == 1:  # two single results, of whatever seeds
-        a, b = dict.fromkeys([0], *a.values()), dict.fromkeys([0], *b.values())
-    lost = sorted(set(a) - set(b))
-    if not ours:
-        return told | {"verdict": "only in new"}
-    if lost:
-        status = next((new.rows[i]["status"] for i in theirs if new.rows[i]["seed"] in lost), "absent")
-        told |= {"verdict": f"{status} in new", "regressed": True, "why": f"{status} in the new results"}
-        return told
-    both = {seed: _one_of_each(base, new, a[seed], b[seed]) for seed in sorted(set(a) & set(b))}
-    if not both:
-        return told | {"verdict": "no scores in base"}
-    told["seeds"] = len(both)
-    told["left_out"] = [
-        str(table.rows[i]["file"])
-        for side, (table, found) in enumerate(((base, a), (new, b)))
-        for seed, chosen in both.items()
-        for i in found[seed]
-        if i != chosen[side]
-    ]
-    ours, theirs = [one for one, _ in both.values()], [one for _, one in both.values()]
-    told |= {"base_score": _score(base, ours), "new_score": _score(new, theirs)}
-    return told | _scores(base, new, ours, theirs)
+    if not pair.base_positions:
+        line["verdict"] = "only in new"
+    elif pair.lost:
+        line["verdict"] = f"{pair.lost} in new"
+        _regress(line, f"{pair.lost} in the new results")
+    elif not pair.matched:
+        line["verdict"] = "no scores in base"
+    else:
+        _compare_times(pair, line)
+        line["seeds"], line["left_out"] = len(pair.matched), pair.left_out
+        line["base_score"] = _score(pair.base, [i for i, _ in pair.matched])
+        line["new_score"] = _score(pair.new, [i for _, i in pair.matched])
+        if len({(row["manifest"], row["count"]) for rows in _rows(pair) for row in rows}) > 1:
+            line["verdict"] = "other test tasks"
+    return line
 
 
-def _one_of_each(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> tuple[int, int]:
-    """The latest results of a seed that one machine made, or the latest of either side."""
-    pairs = [(a, b) for a in ours for b in theirs]
-    return max(
-        pairs,
-        key=lambda p: (
-            base.rows[p[0]]["machine"] == new.rows[p[1]]["machine"],
-            base.rows[p[0]]["started"],
-            new.rows[p[1]]["started"],
-        ),
-    )
+def _rows(pair: Pair) -> tuple[list[Row], list[Row]]:
+    """Return the matched rows of base and new."""
+    return [pair.base.rows[i] for i, _ in pair.matched], [pair.new.rows[i] for _, i in pair.matched]
 
 
-def _scores(base: Results, new: Results, ours: Sequence[int], theirs: Sequence[int]) -> dict[str, Any]:
-    told = _times([base.rows[i] for i in ours], [new.rows[i] for i in theirs])
-    rows = [base.rows[i] for i in ours] + [new.rows[i] for i in theirs]
-    if len({(row["manifest"], row["count"]) for row in rows}) > 1:
-        return told | {"verdict": "other test tasks"}
-    before = np.stack([base.scores[i] for i in ours])
-    after = np.stack([new.scores[i] for i in theirs])
-    share = rows[0]["unit"] == "share"
-    return told | {
-        "size": 1.0 if share else abs(float(before.mean())),
-        "kind": "share" if share else (rows[0]["metric"], rows[0]["dataset"], rows[0]["dataset_settings"]),
-        "tasks": before.shape[1],
-        "scores": (after, before),
-    }
-
-
-def _estimate(lines: Sequence[dict[str, Any]]) -> None:
-    """Fills in the differences; lines of one unit lend each other their spread between seeds."""
-    kinds: dict[Any, list[dict[str, Any]]] = {}
-    for line in lines:
-        if line["scores"] is not None:
-            kinds.setdefault(line["kind"], []).append(line)
-    count = sum(len(each) for each in kinds.values())
-    for each in kinds.values():
-        for line, found in zip(each, stats.differences([line["scores"] for line in each]), strict=True):
-            half = float(found.half_width())
-            line["difference"] = float(found.mean)
-            line |= {"low": line["difference"] - half, "high": line["difference"] + half}
-            line |= {"p": float(found.p_value()), "detectable": float(found.detectable(LEVEL / count))}
-    for line in lines:
-        line.pop("kind", None)
-        del line["scores"]
-
-
-def _times(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _compare_times(pair: Pair, line: ComparisonLine) -> None:
+    """Fill in the ratio of step times, which only one machine can show."""
+    ours, theirs = _rows(pair)
     if len({row["machine"] for row in (*ours, *theirs)}) > 1:
-        return {"time_verdict": "other machine"}
-    pairs = [(a["step_seconds"], b["step_seconds"]) for a, b in zip(ours, theirs, strict=True)]
-    pairs = [(a, b) for a, b in pairs if a and b]
-    if not pairs:
-        return {}
-    found = stats.time_ratio([b for _, b in pairs], [a for a, _ in pairs])
-    low, high = min(found.low, found.ratio / RUN_SPREAD), max(found.high, found.ratio * RUN_SPREAD)
-    if len(pairs) < 2:
-        low, high = found.ratio / RUN_SPREAD, found.ratio * RUN_SPREAD
-    return {"ratio": found.ratio, "ratio_low": low, "ratio_high": high}
+        line["time_verdict"] = "other machine"
+        return
+    seconds = [(a["step_seconds"], b["step_seconds"]) for a, b in zip(ours, theirs, strict=True)]
+    timed = [(before, after) for before, after in seconds if before and after]
+    if not timed:
+        return
+    measured = stats.time_ratio([after for _, after in timed], [before for before, _ in timed])
+    low, high = measured.ratio / RUN_SPREAD, measured.ratio * RUN_SPREAD
+    if len(timed) > 1:
+        low, high = min(measured.low, low), max(measured.high, high)
+    _set_ratio(line, measured.ratio, low, high)
 
 
-def _judge(lines: Sequence[dict[str, Any]], limits: Thresholds) -> None:
-    """Fills in verdicts and regressions, corrected over all lines that were tested."""
-    tested = [line for line in lines if line["p"] is not None]
-    for line, p in zip(tested, stats.holm([line["p"] for line in tested]), strict=True):
-        better = (line["difference"] > 0) == line["higher_is_better"]
-        line["verdict"] = ("better" if better else "worse") if p <= LEVEL else "no difference shown"
-        if line["verdict"] == "worse" and abs(line["difference"]) > limits.drop * line["size"]:
-            line |= {"regressed": True, "why": f"score worse: {_difference_text(line)}"}
-    for line in lines:
-        if line["ratio"] is None:
+def _set_ratio(line: ComparisonLine, ratio: float, low: float, high: float) -> None:
+    line["ratio"], line["ratio_low"], line["ratio_high"] = ratio, low, high
+
+
+def _regress(line: ComparisonLine, reason: str) -> None:
+    """Mark the cell as regressed, for one more reason."""
+    line["regressed"] = True
+    line["reason"] = f"{line['reason']}; {reason}" if line["reason"] else reason
+
+
+def _estimate(paired: Sequence[Pair], lines: Sequence[ComparisonLine]) -> None:
+    """Fill in the differences; lines of one unit lend each other their spread between seeds."""
+    kinds: dict[object, list[tuple[ComparisonLine, NDArray[np.float64], NDArray[np.float64]]]] = {}
+    for pair, line in zip(paired, lines, strict=True):
+        if line["verdict"] or not pair.matched:
             continue
-        shown = "slower" if line["ratio_low"] > 1 else "faster" if line["ratio_high"] < 1 else None
-        line["time_verdict"] = shown or "no difference shown"
-        if line["time_verdict"] == "slower" and line["ratio"] > 1 + limits.slowdown:
-            why = f"slower: {_ratio_text(line)}"
-            line |= {"regressed": True, "why": "; ".join(filter(None, [line["why"], why]))}
+        before = np.stack([pair.base.scores[i] for i, _ in pair.matched])
+        after = np.stack([pair.new.scores[i] for _, i in pair.matched])
+        share = line["unit"] == "share"
+        line["tasks"], line["size"] = before.shape[1], 1.0 if share else abs(float(before.mean()))
+        kind = "share" if share else (line["metric"], line["dataset"], line["dataset_settings"])
+        kinds.setdefault(kind, []).append((line, after, before))
+    count = sum(len(members) for members in kinds.values())
+    for members in kinds.values():
+        estimates = stats.differences([(after, before) for _, after, before in members])
+        for (line, _, _), estimate in zip(members, estimates, strict=True):
+            mean, half = float(estimate.mean), float(estimate.half_width())
+            line["difference"], line["low"], line["high"] = mean, mean - half, mean + half
+            line["p"] = float(estimate.p_value())
+            line["detectable"] = float(estimate.detectable(LEVEL / count))
 
 
-def _by_seed(table: Results, positions: Sequence[int]) -> dict[int, list[int]]:
-    """The scored results of each seed: several where other machines or versions made the cell too."""
-    found: dict[int, list[int]] = {}
-    for i in positions:
-        if table.rows[i]["status"] == Status.OK and table.rows[i]["count"]:
-            found.setdefault(table.rows[i]["seed"], []).append(i)
-    return found
+def _judge(lines: Sequence[ComparisonLine], limits: Thresholds) -> None:
+    """Fill in verdicts and regressions, corrected over all lines that were tested."""
+    tested = [(line, p) for line in lines if (p := line["p"]) is not None]
+    for (line, _), p in zip(tested, stats.holm([p for _, p in tested]), strict=True):
+        difference = line["difference"] or 0.0
+        better = (difference > 0) == line["higher_is_better"]
+        line["verdict"] = ("better" if better else "worse") if p <= LEVEL else "no difference shown"
+        if line["verdict"] == "worse" and abs(difference) > limits.drop * line["size"]:
+            _regress(line, f"score worse: {_difference_text(line)}")
+    for line in lines:
+        ratio, low, high = line["ratio"], line["ratio_low"], line["ratio_high"]
+        if ratio is None or low is None or high is None:
+            continue
+        line["time_verdict"] = "slower" if low > 1 else "faster" if high < 1 else "no difference shown"
+        if low > 1 and ratio > 1 + limits.slowdown:
+            _regress(line, f"slower: {_ratio_text(line)}")
 
 
-def _score(table: Results, positions: Sequence[int]) -> str:
-    scored = [i for each in _by_seed(table, positions).values() for i in each]
+def _score(results: Results, positions: Sequence[int]) -> str:
+    scored = [i for of_seed in by_seed(results, positions).values() for i in of_seed]
     if not scored:
-        return ", ".join(sorted({table.rows[i]["status"] for i in positions})) or ABSENT
-    mean = sum(table.rows[i]["mean"] for i in scored) / len(scored)
-    return f"{mean * 100:.2f} %" if table.rows[scored[0]]["unit"] == "share" else significant(mean, 4)
+        return ", ".join(sorted({results.rows[i]["status"] for i in positions})) or ABSENT
+    mean = sum(float(results.scores[i].mean()) for i in scored) / len(scored)
+    return f"{mean * 100:.2f} %" if results.rows[scored[0]]["unit"] == "share" else significant(mean, 4)
 
 
-def _difference_text(line: Mapping[str, Any]) -> str:
-    if line["difference"] is None:
+def _difference_text(line: ComparisonLine) -> str:
+    if line["difference"] is None or line["low"] is None or line["high"] is None:
         return ABSENT
     half = (line["high"] - line["low"]) / 2
     if line["unit"] == "share":
@@ -298,15 +263,20 @@ def _difference_text(line: Mapping[str, Any]) -> str:
     return f"{line['difference']:+.4g} ± {half:.2g}"
 
 
-def _detectable_text(line: Mapping[str, Any]) -> str:
-    if line["verdict"] != "no difference shown" or not np.isfinite(line["detectable"]):
+def _detectable_text(line: ComparisonLine) -> str:
+    detectable = line["detectable"]
+    if line["verdict"] != "no difference shown" or detectable is None or not np.isfinite(detectable):
         return ABSENT
     if line["unit"] == "share":
-        return f"{line['detectable'] * 100:.2f} points"
-    return significant(line["detectable"], 2)
+        return f"{detectable * 100:.2f} points"
+    return significant(detectable, 2)
 
 
-def _ratio_text(line: Mapping[str, Any]) -> str:
+def _ratio_text(line: ComparisonLine) -> str:
     if line["ratio"] is None:
         return ABSENT
     return f"{line['ratio']:.2f} × ({line['ratio_low']:.2f}–{line['ratio_high']:.2f})"
+
+
+def _regression(line: ComparisonLine) -> str:
+    return "yes" if line["regressed"] else ABSENT

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.row import Row, UnreadableFile
 from metabench.records.section import Section
+from metabench.records.summary import Summary
 from metabench.report.capacity import capacity
 from metabench.report.cost import cost
 from metabench.report.failures import failures
@@ -69,12 +70,12 @@ class Content:
         return self.source.results.rows
 
     @property
-    def summaries(self) -> list[dict[str, Any]]:
+    def summaries(self) -> list[Summary]:
         """One summary per configuration and machine over its seeds, of scored results only."""
         return self.source.summaries
 
     @property
-    def ranked(self) -> Sequence[Mapping[str, Any]]:
+    def ranked(self) -> Sequence[Summary]:
         """The summaries that belong in a ranking: all but series over hardware or sizes, if there are any."""
         return self.source.ranked
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metabench.records.cell import Status
-from metabench.records.section import Column, Record, Section
+from metabench.records.row import Row
+from metabench.records.section import Column, Section
 from metabench.report.columns import SUITE, text
 from metabench.report.summary import Summaries
 from metabench.text import ABSENT, brief
@@ -16,15 +17,21 @@ def failures(source: Summaries) -> Section:
         SUITE,
         text("cell", "cell"),
         Column("status", _status, key="status"),
-        Column("reason", lambda row: brief(row["reason"]) or ABSENT, key="reason"),
+        Column("reason", _reason, key="reason"),
         text("machine", "machine", quiet=True),
-        Column(
-            "last line", lambda row: brief(row["log_tail"][-1]) if row["log_tail"] else ABSENT, quiet=True
-        ),
+        Column("last line", _last_line, quiet=True),
     ]
     return Section("failures", "Not measured", rows, columns)
 
 
-def _status(row: Record) -> str:
+def _status(row: Row) -> str:
     expected = " (expected)" if row["status"] in row["expected"] else ""
     return f"{row['status']}{expected}"
+
+
+def _reason(row: Row) -> str:
+    return brief(row["reason"]) or ABSENT
+
+
+def _last_line(row: Row) -> str:
+    return brief(row["log_tail"][-1]) if row["log_tail"] else ABSENT

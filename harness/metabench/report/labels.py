@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from metabench.records.section import Record
-from metabench.report.references import Reference
+from metabench.records.summary import Labels, Reference
 from metabench.text import ABSENT, brief
 
 TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
@@ -19,19 +18,19 @@ TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
 """Whether predictions depend on the other queries: what the algorithm claims, and what the check found."""
 
 
-def flags(record: Record) -> str:
+def flags(line: Labels) -> str:
     """Return the labels of a summary, in words."""
-    return "; ".join(_flags(record)) or ABSENT
+    return "; ".join(_flags(line)) or ABSENT
 
 
-def labels(record: Record) -> str:
+def labels(line: Labels) -> str:
     """Return the labels of a summary and the first warning of its times."""
-    return "; ".join([*_flags(record), *_warnings(record)]) or ABSENT
+    return "; ".join([*_flags(line), *_warnings(line)]) or ABSENT
 
 
-def reference_text(record: Record) -> str:
+def reference_text(references: Sequence[Reference], mean: float) -> str:
     """Return the published counterparts of a score, each with whether it agrees."""
-    return "; ".join(f"{ref}: {verdict(ref, record['mean'])}" for ref in record["references"]) or ABSENT
+    return "; ".join(f"{reference}: {verdict(reference, mean)}" for reference in references) or ABSENT
 
 
 def verdict(reference: Reference, mean: float) -> str:
@@ -41,20 +40,20 @@ def verdict(reference: Reference, mean: float) -> str:
     return f"differs by {(mean - reference.accuracy) * 100:+.1f}"
 
 
-def _flags(record: Record) -> list[str]:
-    words = [record["transduction"]] if record["transduction"] else []
-    if record["budget_limited"]:
-        words.append(f"budget-limited ({record['limited_why']})")
-    if record["unstable"]:
+def _flags(line: Labels) -> list[str]:
+    words = [line["transduction"]] if line["transduction"] else []
+    if line["budget_limited"]:
+        words.append(f"budget-limited ({line['limited_reason']})")
+    if line["unstable"]:
         words.append("unstable times")
-    if record["ended"]:
-        words.append(f"{record['ended']} more not measured")
+    if line["unmeasured"]:
+        words.append(f"{line['unmeasured']} more not measured")
     return words
 
 
-def _warnings(record: Record) -> list[str]:
+def _warnings(line: Labels) -> list[str]:
     """Return the first warning cut short; CSV and JSON have all of them."""
-    warnings = record["remarks"]
+    warnings = line["warnings"]
     if not warnings:
         return []
     more = f" (+{len(warnings) - 1} more)" if len(warnings) > 1 else ""

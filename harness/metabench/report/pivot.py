@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from metabench.errors import RequestError, did_you_mean
-from metabench.records.section import Column, Record, Section
+from metabench.records.axes import AXES
+from metabench.records.section import Column, Section
+from metabench.records.summary import Summary
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
@@ -18,7 +20,6 @@ from metabench.report.columns import (
     text,
 )
 from metabench.report.summary import Summaries
-from metabench.results.rows import AXES
 
 MARKS = "t: transductive. b: budget-limited. u: unstable times."
 
@@ -32,7 +33,7 @@ class GridRow:
 
     texts: tuple[str, ...]
     name: Any
-    summaries: dict[Any, Record]
+    summaries: dict[Any, Summary]
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Grid:
 
 
 def grid(
-    summaries: Sequence[Record],
-    down: Callable[[Record], Any],
-    across: Callable[[Record], Any],
+    summaries: Sequence[Summary],
+    down: Callable[[Summary], Any],
+    across: Callable[[Summary], Any],
     axes: Sequence[str] = (),
 ) -> Grid:
     """Return summaries by two of their values; axes: what these are called, where they are axes of results.
@@ -56,7 +57,7 @@ def grid(
     summaries of one place differ in it. Columns in which all are the same are kept: they are quiet.
     """
     columns = _apart(summaries, down, across, axes)
-    rows: dict[tuple[Any, ...], dict[Any, Record]] = {}
+    rows: dict[tuple[Any, ...], dict[Any, Summary]] = {}
     for summary in summaries:
         texts, number = tuple(column.show(summary) for column in columns), 0
         while across(summary) in rows.setdefault((texts, down(summary), number), {}):
@@ -67,15 +68,15 @@ def grid(
 
 
 def _apart(
-    summaries: Sequence[Record],
-    down: Callable[[Record], Any],
-    across: Callable[[Record], Any],
+    summaries: Sequence[Summary],
+    down: Callable[[Summary], Any],
+    across: Callable[[Summary], Any],
     axes: Sequence[str],
 ) -> list[Column]:
     """Return the columns that tell rows apart."""
     always = [*([text("version", "version", quiet=True)] if "suite" in axes else [SUITE]), *COUNT_COLUMNS]
     always += [text(name, name, quiet=True) for name in ("metric", "machine") if name not in axes]
-    places: dict[tuple[Any, ...], list[Record]] = {}
+    places: dict[tuple[Any, ...], list[Summary]] = {}
     for summary in summaries:
         key = (down(summary), across(summary), *(column.show(summary) for column in always))
         places.setdefault(key, []).append(summary)
@@ -96,7 +97,7 @@ def pivot(source: Summaries, down: str, across: str) -> Section:
         if axis not in PIVOTS:
             raise RequestError(f"{axis!r} is not an axis to pivot by; {did_you_mean(axis, PIVOTS)}")
     summaries = source.ranked
-    layout = grid(summaries, lambda s: s[down], lambda s: s[across], (down, across))
+    layout = grid(summaries, _value_of(down), _value_of(across), (down, across))
     apart = [column for column in layout.columns if column.header not in (down, across)]
     records = [
         {column.header: shown for column, shown in zip(layout.columns, row.texts, strict=True)}
@@ -107,18 +108,28 @@ def pivot(source: Summaries, down: str, across: str) -> Section:
     columns = [
         *(text(column.header, column.header, quiet=True, right=column.right) for column in apart),
         text(down, down),
-        *(text(f"at {head}", f"{across} {head}", right=True) for head in layout.heads),
+        *(text(f"at {head}", f"{across} {head}", right=True, optional=True) for head in layout.heads),
     ]
     notes = [f"± is half a 95 % interval. {MARKS}", *standing_notes(summaries)]
     return Section("pivot", f"Score by {down} and {across}", records, columns, notes)
 
 
-def marks(summary: Record) -> str:
+def _value_of(axis: str) -> Callable[[Summary], object]:
+    """Return what reads an axis whose name is known only when the program runs."""
+
+    def read(summary: Summary) -> object:
+        fields: Mapping[str, object] = summary
+        return fields[axis]
+
+    return read
+
+
+def marks(summary: Summary) -> str:
     """Return the labels of a summary as letters; MARKS says what they mean."""
-    letters = {"t": "transductive", "b": "budget_limited", "u": "unstable"}
-    return "".join(letter for letter, name in letters.items() if summary[name])
+    letters = {"t": summary["transductive"], "b": summary["budget_limited"], "u": summary["unstable"]}
+    return "".join(letter for letter, applies in letters.items() if applies)
 
 
-def marked(summary: Record) -> str:
+def marked(summary: Summary) -> str:
     """Return a score with the letters of its labels."""
     return score(summary) + (f" [{marks(summary)}]" if marks(summary) else "")

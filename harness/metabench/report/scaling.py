@@ -1,31 +1,32 @@
-"""Scaling over ranks: speed-up of the same work, told only where the accuracies agree.
+"""The tables of scaling: speed-up of the same work over ranks or by a change of device, where scores agree.
 
 Strong scaling keeps the meta-batch: the results must be the same, so the parity gate is an equivalence
 test over the same test tasks. Weak scaling keeps the tasks per rank, changes the meta-batch and so the
-training, and tells throughput only.
+training, and shows throughput only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 from metabench import stats
 from metabench.device.host import WITH_GPUS
 from metabench.records.section import Column, Section
+from metabench.records.summary import Summary
 from metabench.report.columns import (
     COUNT_COLUMNS,
     METHOD_COLUMNS,
+    SPEED,
     STEPS,
     mean_and_deviation,
     score,
-    speed,
     standing_notes,
     text,
 )
 from metabench.report.labels import labels
-from metabench.report.summary import Summaries, is_weak
+from metabench.report.summary import Summaries
 from metabench.results.table import Results
 from metabench.text import ABSENT
 
@@ -35,17 +36,51 @@ BLOCKS = (
 )
 
 
+class Layout(TypedDict):
+    """How ranks computed; crowded: why they were in each other's way, empty where they were not."""
+
+    precision: str
+    deterministic: bool
+    crowded: str
+
+
+class Gain(TypedDict):
+    """Speed-up against a baseline with its interval; parity: whether the scores agree."""
+
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    efficiency: float | None
+    parity: str
+
+
+class PlacedSummary(Summary, Layout):
+    """A summary and how its ranks computed."""
+
+
+class ScalingLine(PlacedSummary, Gain):
+    """A summary of a series against the baseline of that series."""
+
+
+class WeakLine(PlacedSummary):
+    """A summary of a weak series; ratio: of its throughput and that of one rank."""
+
+    tasks_per_rank: float
+    ratio: float | None
+
+
 def strong(source: Summaries) -> Section:
-    """Speed-up, efficiency and share of communication over ranks, for every work run on several of them."""
-    lines = []
-    for series in _series(source, "work"):
-        base = _baseline(series)
-        for line in series:
-            lines.append(line | _against(source.results, line, base))
-    lines = [line for line in lines if not is_weak(line["group"])]
+    """Return speed-up, efficiency and share of communication of every work run on several rank counts."""
+    lines = [
+        _against(source.results, line, base)
+        for series in _series(source.summaries, lambda summary: summary["work"])
+        for base in (_baseline(series),)
+        for line in series
+        if line["series"] != "weak-scaling"
+    ]
     columns = [
         *_axes(),
-        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
+        mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
         Column("speed-up", _speedup, right=True, key="speedup"),
         Column("efficiency", _efficiency, right=True, key="efficiency"),
         Column("communication", _communication, right=True, key="communication_share"),
@@ -64,24 +99,18 @@ def strong(source: Summaries) -> Section:
 
 
 def weak(source: Summaries) -> Section:
-    """Throughput over ranks where each rank has the same number of tasks."""
-    lines = []
-    for series in _series(source, "weak_work"):
-        series = [line for line in series if is_weak(line["group"])]
-        per_rank = {line["step_tasks"] / line["ranks"] for line in series}
-        if len({line["ranks"] for line in series}) < 2 or len(per_rank) != 1:
-            continue
-        base = _baseline(series)
-        for line in series:
-            one = base["tasks_per_second"] if base is not None else None
-            fair = one and line["tasks_per_second"] and not line["crowded"]
-            ratio = line["tasks_per_second"] / one if fair else None
-            lines.append(line | _step(line) | {"tasks_per_rank": next(iter(per_rank)), "ratio": ratio})
+    """Return throughput over ranks where each rank has the same number of tasks."""
+    members = [summary for summary in source.summaries if summary["series"] == "weak-scaling"]
+    lines = [
+        line
+        for series in _series(members, lambda summary: summary["weak_work"])
+        for line in _weak_lines(series)
+    ]
     columns = [
         *_axes(),
         text("tasks_per_rank", "tasks/rank", quiet=True, right=True),
-        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
-        speed(),
+        mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
+        SPEED,
         Column("against 1 rank", _ratio, right=True, key="ratio"),
         Column("communication", _communication, right=True, key="communication_share"),
         Column("notes", _notes, quiet=True),
@@ -91,24 +120,22 @@ def weak(source: Summaries) -> Section:
 
 
 def devices(source: Summaries) -> Section:
-    """Speed-up of the same work by a change of device, each used by one rank of one machine."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in source.summaries:
-        if line["ranks"] == 1 and line["device"]:
-            host = line["machine"].partition(WITH_GPUS)[0]  # the name of a GPU's machine ends with the GPU's
-            groups.setdefault((line["work"], host), []).append(line | _layout(line))
+    """Return the speed-up of the same work by a change of device, each used by one rank of one machine."""
+    groups: dict[tuple[str, str], list[PlacedSummary]] = {}
+    for summary in source.summaries:
+        if summary["ranks"] == 1 and summary["device"]:
+            host = summary["machine"].partition(WITH_GPUS)[0]  # a machine's name ends with that of its GPU
+            groups.setdefault((summary["work"], host), []).append(_placed(summary))
     lines = []
     for series in groups.values():
         if len({line["device"] for line in series}) > 1:
             base = next((line for line in series if line["device"] == "cpu"), series[0])
-            lines += [
-                line | _against(source.results, line, base)
-                for line in sorted(series, key=lambda one: one is not base)
-            ]
+            others = [line for line in series if line is not base]
+            lines += [_against(source.results, line, base) for line in (base, *others)]
     columns = [
         *_axes(),
         text("device", "device"),
-        mean_and_deviation("step_ms", "step_ms_spread", "step ms"),
+        mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
         Column("speed-up", _speedup, right=True, key="speedup"),
         Column("score", score, right=True, key="mean"),
         text("parity", "parity"),
@@ -118,122 +145,123 @@ def devices(source: Summaries) -> Section:
     return Section("devices", "Change of device", lines, columns, [note, BLOCKS, *standing_notes(lines)])
 
 
-def agree(table: Results, first: Sequence[int], second: Sequence[int]) -> bool | None:
-    """Whether two cells score equally on the same tasks; None where they met different tasks."""
-    a, b = table.score_matrix(first), table.score_matrix(second)
-    here, there = table.rows[first[0]], table.rows[second[0]]
+def agree(results: Results, first: Sequence[int], second: Sequence[int]) -> bool | None:
+    """Return whether the rows at two groups of positions score equally; None where their tasks differ."""
+    a, b = results.score_matrix(first), results.score_matrix(second)
+    here, there = results.rows[first[0]], results.rows[second[0]]
     if a is None or b is None or here["manifest"] != there["manifest"] or a.shape[1] != b.shape[1]:
         return None
     return stats.equal_scores(a, b, share=here["unit"] == "share")
 
 
-def _series(source: Summaries, key: str) -> list[list[dict[str, Any]]]:
-    """Cells of one work, machine, threads per rank and numerics, over at least two rank counts."""
-    coarse: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in source.summaries:
-        coarse.setdefault((line[key], line["machine"], line["threads"]), []).append(line)
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for where, lines in coarse.items():
-        if len({line["ranks"] for line in lines}) > 1:
-            for line in (line | _layout(line) for line in lines):
-                groups.setdefault((*where, line["precision"], line["deterministic"]), []).append(line)
-    several = [each for each in groups.values() if len({line["ranks"] for line in each}) > 1]
-    return [sorted(each, key=lambda line: line["ranks"]) for each in several]
+def _series(summaries: Sequence[Summary], work: Callable[[Summary], str]) -> list[list[PlacedSummary]]:
+    """Return summaries of one work, machine, threads per rank and numerics, over at least two rank counts."""
+    by_work: dict[tuple[object, ...], list[Summary]] = {}
+    for summary in summaries:
+        by_work.setdefault((work(summary), summary["machine"], summary["threads"]), []).append(summary)
+    series: dict[tuple[object, ...], list[PlacedSummary]] = {}
+    for key, members in by_work.items():
+        if len({summary["ranks"] for summary in members}) > 1:
+            for line in map(_placed, members):
+                series.setdefault((*key, line["precision"], line["deterministic"]), []).append(line)
+    several = [lines for lines in series.values() if len({line["ranks"] for line in lines}) > 1]
+    return [sorted(lines, key=lambda line: line["ranks"]) for lines in several]
 
 
-def _layout(line: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cell computed, and why its ranks were in each other's way (empty where they were not)."""
-    told = json.loads(line["backend_settings"])
-    nodes, threads, cores = told.get("nnodes"), line["threads"], line["cores"]
-    here = line["ranks"] / nodes if isinstance(nodes, int) and nodes > 0 else line["ranks"]
-    crowded = ""
-    if told.get("share") is True and line["ranks"] > 1:
-        crowded = "ranks share GPUs and talk over gloo"
-    elif line["ranks"] > 1 and threads and cores and here * threads > cores:
-        crowded = f"{line['ranks']} ranks on {cores} cores"
+def _placed(summary: Summary) -> PlacedSummary:
+    """Return the summary with how its ranks computed, as its backend's settings state it."""
+    settings = json.loads(summary["backend_settings"])
     return {
-        "precision": str(told.get("precision", "")),
-        "deterministic": bool(told.get("deterministic", False)),
-        "crowded": crowded,
+        **summary,
+        "precision": str(settings.get("precision", "")),
+        "deterministic": bool(settings.get("deterministic", False)),
+        "crowded": _crowded(summary, settings.get("share") is True, settings.get("nnodes")),
     }
 
 
-def _baseline(series: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The cell of one rank that the others are measured against: of the same family of backends."""
-    ones = [line for line in series if line["ranks"] == 1]
+def _crowded(summary: Summary, share: bool, nodes: object) -> str:
+    ranks, threads, cores = summary["ranks"], summary["threads"], summary["cores"]
+    per_node = ranks / nodes if isinstance(nodes, int) and nodes > 0 else ranks
+    if share and ranks > 1:
+        return "ranks share GPUs and talk over gloo"
+    if ranks > 1 and threads and cores and per_node * threads > cores:
+        return f"{ranks} ranks on {cores} cores"
+    return ""
+
+
+def _baseline(series: Sequence[PlacedSummary]) -> PlacedSummary | None:
+    """Return the summary of one rank that the others are measured against: of their family of backends."""
+    single = [line for line in series if line["ranks"] == 1]
     families = {line["backend_name"] for line in series if line["ranks"] > 1}
-    close = [
+    related = [
         line
-        for line in ones
-        if any(
-            name == line["backend_name"] or name.startswith(f"{line['backend_name']}-") for name in families
-        )
+        for line in single
+        if any(f"{family}-".startswith(f"{line['backend_name']}-") for family in families)
     ]
-    return next(iter(close or ones), None)
+    return next(iter(related or single), None)
 
 
-def _step(line: Mapping[str, Any]) -> dict[str, Any]:
-    step, around = line["step_seconds"], line["step_spread"]
-    return {
-        "step_ms": None if step is None else step * 1000,
-        "step_ms_spread": None if around is None else around * 1000,
-    }
-
-
-def _against(table: Results, line: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:
-    told: dict[str, Any] = _step(line) | {
+def _against(results: Results, line: PlacedSummary, base: PlacedSummary | None) -> ScalingLine:
+    """Return the line with its speed-up, where it can be fairly stated."""
+    gain: Gain = {
         "speedup": None, "speedup_low": None, "speedup_high": None, "efficiency": None,
         "parity": "no 1-rank result",
     }  # fmt: skip
     if base is None:
-        return told
+        return {**line, **gain}
     if line is base:
-        return told | {"speedup": 1.0, "efficiency": 1.0, "parity": "baseline"}
-    equal = agree(table, line["positions"], base["positions"])
-    told["parity"] = {True: "agrees", False: "not shown", None: "other tasks"}[equal]
-    if equal and not line["crowded"] and line["step_seconds"] and base["step_seconds"]:
-        told["speedup"], told["speedup_low"], told["speedup_high"] = _time_ratio(base, line)
-        told["efficiency"] = told["speedup"] / line["ranks"]
-    return told
+        return {**line, **gain, "speedup": 1.0, "efficiency": 1.0, "parity": "baseline"}
+    equal = agree(results, line["positions"], base["positions"])
+    gain["parity"] = {True: "agrees", False: "not shown", None: "other tasks"}[equal]
+    step, base_step = line["step_seconds"], base["step_seconds"]
+    if equal and not line["crowded"] and step and base_step:
+        spreads, blocks = (base["step_spread"], line["step_spread"]), (base["blocks"], line["blocks"])
+        ratio, gain["speedup_low"], gain["speedup_high"] = stats.welch_ratio(base_step, step, spreads, blocks)
+        gain["speedup"], gain["efficiency"] = ratio, ratio / line["ranks"]
+    return {**line, **gain}
 
 
-def _time_ratio(
-    line: Mapping[str, Any], other: Mapping[str, Any]
-) -> tuple[float, float | None, float | None]:
-    """Step time of `line` over that of `other` with its 95 % interval, from the spread of their blocks."""
-    return stats.welch_ratio(
-        line["step_seconds"],
-        other["step_seconds"],
-        (line["step_spread"], other["step_spread"]),
-        (line["blocks"], other["blocks"]),
-    )
+def _weak_lines(series: Sequence[PlacedSummary]) -> list[WeakLine]:
+    """Return the lines of a series, none where its ranks have different numbers of tasks."""
+    per_rank = {line["step_tasks"] / line["ranks"] for line in series}
+    if len(per_rank) != 1:
+        return []
+    (tasks,) = per_rank
+    base = _baseline(series)
+    base_speed = base["tasks_per_second"] if base else None
+    lines: list[WeakLine] = []
+    for line in series:
+        speed = line["tasks_per_second"]
+        ratio = speed / base_speed if base_speed and speed and not line["crowded"] else None
+        lines.append({**line, "tasks_per_rank": tasks, "ratio": ratio})
+    return lines
 
 
-def _speedup(record: Any) -> str:
-    if record["speedup"] is None:
+def _speedup(line: ScalingLine) -> str:
+    if line["speedup"] is None:
         return ABSENT
-    told = f"{record['speedup']:.2f} ×"
-    if record["speedup_low"] is None:
-        return told
-    return f"{told} ({record['speedup_low']:.2f}–{record['speedup_high']:.2f})"
+    shown = f"{line['speedup']:.2f} ×"
+    if line["speedup_low"] is None:
+        return shown
+    return f"{shown} ({line['speedup_low']:.2f}–{line['speedup_high']:.2f})"
 
 
-def _efficiency(record: Any) -> str:
-    return ABSENT if record["efficiency"] is None else f"{record['efficiency']:.0%}"
+def _efficiency(line: ScalingLine) -> str:
+    return ABSENT if line["efficiency"] is None else f"{line['efficiency']:.0%}"
 
 
-def _ratio(record: Any) -> str:
-    return ABSENT if record["ratio"] is None else f"{record['ratio']:.2f} ×"
+def _ratio(line: WeakLine) -> str:
+    return ABSENT if line["ratio"] is None else f"{line['ratio']:.2f} ×"
 
 
-def _communication(record: Any) -> str:
-    share = record["communication_share"]
-    return ABSENT if share is None or record["ranks"] == 1 else f"{share:.0%}"
+def _communication(line: Summary) -> str:
+    share = line["communication_share"]
+    return ABSENT if share is None or line["ranks"] == 1 else f"{share:.0%}"
 
 
-def _notes(record: Any) -> str:
-    crowded = f"{record['crowded']}: no speed-up" if record["crowded"] else ""
-    return "; ".join(part for part in (crowded, labels(record)) if part not in ("", ABSENT)) or ABSENT
+def _notes(line: PlacedSummary) -> str:
+    crowded = f"{line['crowded']}: no speed-up" if line["crowded"] else ""
+    return "; ".join(part for part in (crowded, labels(line)) if part not in ("", ABSENT)) or ABSENT
 
 
 def _axes() -> Sequence[Column]:

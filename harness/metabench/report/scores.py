@@ -7,15 +7,16 @@ from statistics import median
 from typing import Any
 
 from metabench import stats
-from metabench.records.cell import task_text
-from metabench.records.section import Column, Record, Section
+from metabench.records.section import Column, Section
+from metabench.records.summary import Summary
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
-    PROTOCOL,
     STEPS,
+    protocol,
     score,
     standing_notes,
+    task,
     text,
 )
 from metabench.report.labels import flags, reference_text
@@ -37,19 +38,23 @@ def scores(source: Summaries) -> Section:
         *COUNT_COLUMNS,
         STEPS,
         text("machine", "machine", quiet=True),
-        Column("published", reference_text, quiet=True),
+        Column("published", _published, quiet=True),
         Column("notes", flags, quiet=True),
     ]
     return Section("scores", "Scores", ranked, columns, _notes(ranked) if ranked else ())
 
 
-def best_first(summary: Record) -> tuple[Any, ...]:
+def _published(summary: Summary) -> str:
+    return reference_text(summary["references"], summary["mean"])
+
+
+def best_first(summary: Summary) -> tuple[Any, ...]:
     """Return the key that orders summaries by what they solve, and then by their scores."""
     best = -summary["mean"] if summary["higher_is_better"] else summary["mean"]
-    return (*(summary[name] for name in PROTOCOL), best)
+    return (*protocol(summary), best)
 
 
-def _notes(summaries: Sequence[Record]) -> list[str]:
+def _notes(summaries: Sequence[Summary]) -> list[str]:
     notes = [*standing_notes(summaries), _interval_note(summaries)]
     notes += _tier_notes(summaries)
     notes += _variance_notes(summaries)
@@ -58,7 +63,7 @@ def _notes(summaries: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _interval_note(summaries: Sequence[Record]) -> str:
+def _interval_note(summaries: Sequence[Summary]) -> str:
     several = "over crossed seeds and tasks (Satterthwaite)"
     single = "over the tasks, which says nothing of other seeds"
     kinds = {summary["seeds"] > 1 for summary in summaries}
@@ -69,27 +74,29 @@ def _interval_note(summaries: Sequence[Record]) -> str:
     return f"± is half a 95 % interval {over}."
 
 
-def _tier_notes(summaries: Sequence[Record]) -> list[str]:
+def _tier_notes(summaries: Sequence[Summary]) -> list[str]:
     by_protocol = {
-        tuple(summary[name] for name in PROTOCOL): summary
+        protocol(summary): f"{_points(summary['detectable'], summary['unit'])} ({_solved(summary)})"
         for summary in summaries
         if summary["detectable"] is not None
     }
     if not by_protocol:
         return []
-    least = ", ".join(
-        f"{_points(s['detectable'], s['unit'])} ({s['dataset']} {task_text(s['ways'], s['shots'])})"
-        for s in list(by_protocol.values())[:MOST_DIFFERENCES]
-    )
+    least = ", ".join(list(by_protocol.values())[:MOST_DIFFERENCES])
     return [f"{stats.TIER_RULE}. Smallest difference that would have been found with 80 % chance: {least}."]
 
 
-def _variance_notes(summaries: Sequence[Record]) -> list[str]:
-    shares = [(s["seed_share"], s["task_share"]) for s in summaries if s["seed_share"] is not None]
-    if not shares:
+def _solved(summary: Summary) -> str:
+    return f"{summary['dataset']} {task(summary)}"
+
+
+def _variance_notes(summaries: Sequence[Summary]) -> list[str]:
+    of_seeds = [s["seed_share"] for s in summaries if s["seed_share"] is not None]
+    of_tasks = [s["task_share"] for s in summaries if s["task_share"] is not None]
+    if not of_seeds:
         return []
-    seed, task = (median(values) for values in zip(*shares, strict=True))
-    return [f"Variance of a score, median: {seed:.1%} seed, {task:.1%} task, rest {1 - seed - task:.1%}."]
+    seed, tasks = median(of_seeds), median(of_tasks)
+    return [f"Variance of a score, median: {seed:.1%} seed, {tasks:.1%} task, rest {1 - seed - tasks:.1%}."]
 
 
 def _points(difference: float, unit: str) -> str:

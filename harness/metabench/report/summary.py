@@ -1,8 +1,4 @@
-"""One row per cell and machine over its seeds: interval, tier, times, and whether it was trained enough.
-
-The `group` of a cell says which table of the suite it belongs to. Any name will do; the beginnings SCALING
-and THROUGHPUT, and WEAK in a name, have the meaning that stands beside them here.
-"""
+"""Summaries over seeds: interval, tier, times, and whether a configuration was trained enough."""
 
 from __future__ import annotations
 
@@ -10,43 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metabench import stats
 from metabench.records.cell import Status
-from metabench.records.row import Row
+from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, Peaks, Row, Shared
+from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
 from metabench.report.labels import TRANSDUCTION
 from metabench.report.references import published
 from metabench.results.table import Results
-
-SCALING = "scaling"
-"""Groups that begin so are series over hardware: they have tables of their own and no place in a ranking."""
-
-THROUGHPUT = "throughput"
-"""Groups that begin so are series over sizes, in which nothing is learned: no place in a ranking either."""
-
-WEAK = "weak"
-"""Groups of scaling with this in their name keep the tasks per rank; the others keep the meta-batch."""
-
-CARRIED = (
-    "suite", "version", "group", "method", "algorithm", "algorithm_name", "algorithm_settings", "label",
-    "network", "network_name", "network_settings", "dataset", "dataset_name", "dataset_settings", "ways",
-    "shots", "queries", "train", "steps", "step_tasks", "target", "backend", "backend_name",
-    "backend_settings", "ranks", "threads", "metric", "unit", "higher_is_better", "manifest", "machine",
-    "hardware", "device", "cores", "plugin", "configuration", "match", "work", "weak_work", "path",
-    "parameters", "state", "evaluation_seed",
-)  # fmt: skip
-AVERAGED = (
-    "setup_seconds", "training_seconds", "validation_seconds", "evaluation_seconds", "adapt_seconds",
-    "step_seconds", "tasks_per_second", "communication_share", "sampling_share", "latency_p50",
-    "latency_p95", "wall_seconds",
-)  # fmt: skip
-BOARD = ("suite", "version", "dataset", "ways", "shots", "queries", "metric", "manifest")
-"""What cells must share for their scores to be compared task by task."""
-
-LARGEST = ("memory_host", "memory_device")
 
 
 @dataclass(frozen=True)
@@ -60,169 +31,192 @@ class Summaries:
     price_per_hour: float | None = None
 
     @cached_property
-    def summaries(self) -> list[dict[str, Any]]:
+    def summaries(self) -> list[Summary]:
         """One summary per configuration and machine with a scored result, in the order of the results."""
         return _summarize(self.results)
 
     @property
-    def ranked(self) -> Sequence[Mapping[str, Any]]:
-        """The summaries of no scaling or throughput series, or all if there are no others."""
+    def ranked(self) -> Sequence[Summary]:
+        """The summaries of no series over hardware or sizes, or all if there are no others."""
         return ranked(self.summaries)
 
 
-def ranked(summaries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return the summaries of no scaling or throughput series, or all if there are no others."""
-    return [summary for summary in summaries if not is_series(summary["group"])] or summaries
+def ranked(summaries: Sequence[Summary]) -> Sequence[Summary]:
+    """Return the summaries of no series over hardware or sizes, or all if there are no others."""
+    return [summary for summary in summaries if not summary["series"]] or summaries
 
 
-def _summarize(table: Results) -> list[dict[str, Any]]:
+def shared_fields(row: Row) -> Shared:
+    """Return the fields that the rows of a summary have in common."""
+    fields: Mapping[str, object] = row
+    return cast(Shared, {name: fields[name] for name in SHARED})
+
+
+def _summarize(results: Results) -> list[Summary]:
     groups: dict[tuple[str, str], list[int]] = {}
-    ended: dict[str, int] = {}
-    for i, row in enumerate(table.rows):
+    unmeasured: dict[str, int] = {}
+    for i, row in enumerate(results.rows):
         if row["status"] == Status.OK and row["mean"] is not None:
             groups.setdefault((row["configuration"], row["machine"]), []).append(i)
         else:
-            ended[row["configuration"]] = ended.get(row["configuration"], 0) + 1
-    estimates = _estimates(table, list(groups.values()))
-    lines = [
-        _line([table.rows[i] for i in each], each, estimates[k], ended.get(configuration, 0))
-        for k, ((configuration, _), each) in enumerate(groups.items())
+            unmeasured[row["configuration"]] = unmeasured.get(row["configuration"], 0) + 1
+    estimates = _estimates(results, list(groups.values()))
+    summaries = [
+        _summary(results, positions, estimate, unmeasured.get(configuration, 0))
+        for ((configuration, _), positions), estimate in zip(groups.items(), estimates, strict=True)
     ]
-    _rank(table, lines)
-    return lines
+    _rank(results, summaries)
+    return summaries
 
 
-def is_series(group: str) -> bool:
-    """Whether cells of this group are a series over hardware or size, and no part of a ranking."""
-    return group.startswith((SCALING, THROUGHPUT))
-
-
-def is_weak(group: str) -> bool:
-    """Whether cells of this group are a series of weak scaling."""
-    return WEAK in group
-
-
-def _estimates(table: Results, groups: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Mean, half width and variance shares of every group; groups of one shape are computed at once."""
-    found: list[dict[str, Any]] = [{}] * len(groups)
-    by_shape: dict[tuple[int, int], list[tuple[int, Any]]] = {}
-    for k, positions in enumerate(groups):
-        scores = table.score_matrix(positions)
-        if scores is None:  # other tasks in each seed: only the seeds' means can be compared
-            scores = np.array([[table.rows[i]["mean"]] for i in positions]).T
-        by_shape.setdefault(scores.shape, []).append((k, scores))
-    for shape, members in by_shape.items():
-        each = stats.estimate(np.stack([scores for _, scores in members]))
-        half = each.half_width()
-        for at, (k, _) in enumerate(members):
-            found[k] = {
-                "mean": float(each.mean[at]),
-                "half_width": _known(half[at]),
-                "seed_share": _known(each.seed_share[at]) if shape[0] > 1 else None,
-                "task_share": _known(each.task_share[at]) if shape[0] > 1 else None,
-            }
-    return found
-
-
-def _line(
-    seeds: Sequence[Row], positions: Sequence[int], estimate: Mapping[str, Any], ended: int
-) -> dict[str, Any]:
-    first = seeds[0]
-    line: dict[str, Any] = {name: first.get(name) for name in CARRIED}
-    for name in AVERAGED:
-        values = [row[name] for row in seeds if row[name] is not None]
-        line[name] = sum(values) / len(values) if values else None
-    line |= _spreads(seeds)
-    for name in LARGEST:
-        values = [row[name] for row in seeds if row[name] is not None]
-        line[name] = max(values) if values else None
-    line |= estimate
-    references = published(first)
-    limited = budget_limited_reason(seeds, references)
-    return line | {
-        "seeds": len(seeds),
-        "seed_list": sorted(row["seed"] for row in seeds),
-        "ended": ended,
-        "tasks": min(row["count"] for row in seeds),
-        "date": max(row["date"] for row in seeds),
-        "positions": list(positions),
-        **_transduction(seeds),
-        "unstable": any(bool(row["unstable"]) for row in seeds),
-        "budget_limited": bool(limited),
-        "limited_why": limited,
+def _summary(results: Results, positions: list[int], scored: Scored, unmeasured: int) -> Summary:
+    """Return the summary of these rows; its place in a ranking is filled in by `_rank`."""
+    rows = [results.rows[i] for i in positions]
+    references = published(rows[0])
+    return {
+        **shared_fields(rows[0]),
+        **_means(rows),
+        **_peaks(rows),
+        **_deviations(rows),
+        **scored,
+        **_labels(rows, references, unmeasured),
+        **_seeds(rows, positions),
         "references": references,
-        "remarks": sorted({note for row in seeds for note in row["notes"]}),
-        "files": [row["file"] for row in seeds],
     }
 
 
-def _spreads(seeds: Sequence[Row]) -> dict[str, Any]:
-    """The spread of training time over seeds, and of step times over the blocks of all seeds."""
-    seconds = [row["training_seconds"] for row in seeds if row["training_seconds"] is not None]
-    steps = [row["step_spread"] for row in seeds if row["step_spread"] is not None]
+def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored]:
+    """Return the scores of every group; groups of one shape are computed at once."""
+    by_shape: dict[tuple[int, ...], list[tuple[int, NDArray[np.float64]]]] = {}
+    for number, positions in enumerate(groups):
+        scores = results.score_matrix(positions)
+        if scores is None:  # other tasks in each seed: only the seeds' means can be compared
+            scores = np.array([[results.scores[i].mean()] for i in positions]).T
+        by_shape.setdefault(scores.shape, []).append((number, scores))
+    estimates: dict[int, Scored] = {}
+    for shape, members in by_shape.items():
+        estimate = stats.estimate(np.stack([scores for _, scores in members]))
+        half = estimate.half_width()
+        for at, (number, _) in enumerate(members):
+            estimates[number] = {
+                "mean": float(estimate.mean[at]),
+                "half_width": _finite(half[at]),
+                "seed_share": _finite(estimate.seed_share[at]) if shape[0] > 1 else None,
+                "task_share": _finite(estimate.task_share[at]) if shape[0] > 1 else None,
+                "rank": None,
+                "rivals": 0,
+                "detectable": None,
+                "references": (),
+            }
+    return [estimates[number] for number in range(len(groups))]
+
+
+def _means(rows: Sequence[Row]) -> Averages:
+    columns: Sequence[Mapping[str, Any]] = rows
+    values = {name: [row[name] for row in columns if row[name] is not None] for name in AVERAGES}
+    return cast(Averages, {name: sum(v) / len(v) if v else None for name, v in values.items()})
+
+
+def _peaks(rows: Sequence[Row]) -> Peaks:
+    columns: Sequence[Mapping[str, Any]] = rows
+    values = {name: [row[name] for row in columns if row[name] is not None] for name in PEAKS}
+    return cast(Peaks, {name: max(v, default=None) for name, v in values.items()})
+
+
+def _deviations(rows: Sequence[Row]) -> Deviations:
+    seconds = [row["training_seconds"] for row in rows if row["training_seconds"] is not None]
+    steps = [row["step_spread"] for row in rows if row["step_spread"] is not None]
     return {
         "training_spread": _deviation(seconds) if len(seconds) > 1 else None,
-        "step_spread": fmean(one * one for one in steps) ** 0.5 if steps else None,
-        "blocks": sum(row["blocks"] for row in seeds),
+        "step_spread": fmean(spread * spread for spread in steps) ** 0.5 if steps else None,
+        "blocks": sum(row["blocks"] for row in rows),
     }
 
 
 def _deviation(values: Sequence[float]) -> float:
-    """The standard deviation; `statistics.stdev` is exact, and too slow for thousands of cells."""
+    """Return the standard deviation; `statistics.stdev` is exact, and too slow for thousands of summaries."""
     mean = fmean(values)
     return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
-def _transduction(seeds: Sequence[Row]) -> dict[str, Any]:
-    claimed = any(bool(row["transductive"]) for row in seeds)
-    checks = {row["transductive_found"] for row in seeds} - {None}
+def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: int) -> Labels:
+    claimed = any(bool(row["transductive"]) for row in rows)
+    checks = {row["transductive_found"] for row in rows} - {None}
     found = True in checks if checks else None
-    return {"transductive": claimed or bool(found), "transduction": TRANSDUCTION[claimed, found]}
+    reason = budget_limited_reason(rows, references)
+    return {
+        "transductive": claimed or bool(found),
+        "transduction": TRANSDUCTION[claimed, found],
+        "unstable": any(bool(row["unstable"]) for row in rows),
+        "budget_limited": bool(reason),
+        "limited_reason": reason,
+        "unmeasured": unmeasured,
+        "warnings": sorted({note for row in rows for note in row["notes"]}),
+    }
 
 
-def _known(value: Any) -> float | None:
+def _seeds(rows: Sequence[Row], positions: list[int]) -> Seeds:
+    return {
+        "seeds": len(rows),
+        "seed_list": sorted(row["seed"] for row in rows),
+        "tasks": min(row["count"] for row in rows),
+        "date": max(row["date"] for row in rows),
+        "positions": positions,
+        "files": [row["file"] for row in rows],
+    }
+
+
+def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def budget_limited_reason(seeds: Sequence[Row], references: Sequence[Any]) -> str:
-    """Why a trained cell counts as budget-limited, empty where it was trained enough or never trained.
+def budget_limited_reason(rows: Sequence[Row], references: Sequence[Reference]) -> str:
+    """Return why a trained configuration is budget-limited; empty if it was trained enough or never trained.
 
     Trained enough: the validation curve is flat over its last quarter in every seed, and every value that
     is stated is reached: the suite's target in every seed, one of the published counterparts. Where
     neither is stated, the flatness alone decides.
     """
-    first = seeds[0]
+    first = rows[0]
     if not first["steps"] or not first["train"]:
         return ""
-    if not all(row["validations"] for row in seeds):
+    if not all(row["validations"] for row in rows):
         return "no validation curve"
-    if first["target"] is not None and not all(row["target_step"] is not None for row in seeds):
+    if first["target"] is not None and not all(row["target_step"] is not None for row in rows):
         return "target not reached"
-    if any(row["ended_by"] == "target" and not row["flat"] for row in seeds):
+    if any(row["ended_by"] == "target" and not row["flat"] for row in rows):
         return "ended at its target"
-    if not all(row["flat"] for row in seeds):
+    if not all(row["flat"] for row in rows):
         return "validation still moving"
     if references:
-        mean = float(np.mean([row["mean"] for row in seeds]))
-        if mean < min(r.accuracy - r.tolerance for r in references):
+        mean = fmean(row["mean"] for row in rows if row["mean"] is not None)
+        if mean < min(reference.accuracy - reference.tolerance for reference in references):
             return "below every published reference"
     return ""
 
 
-def _rank(table: Results, lines: list[dict[str, Any]]) -> None:
-    """Adds `rank`, `rivals` and `detectable` among lines whose scores are of the same tasks."""
-    boards: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for line in lines:
-        boards.setdefault((is_series(line["group"]), *(line[name] for name in BOARD)), []).append(line)
+def _rank(results: Results, summaries: Sequence[Summary]) -> None:
+    """Fill in `rank`, `rivals` and `detectable` among summaries whose scores are of the same tasks."""
+    boards: dict[tuple[object, ...], list[Summary]] = {}
+    for summary in summaries:
+        boards.setdefault(_board(summary), []).append(summary)
     for board in boards.values():
-        scores = [table.score_matrix(line["positions"]) for line in board]
-        told = [(line, one) for line, one in zip(board, scores, strict=True) if one is not None]
-        shapes = {one.shape[1] for _, one in told}
-        if len(shapes) != 1 or shapes == {1}:
-            told = []
-        ranking = stats.tiers([one for _, one in told], bool(board[0]["higher_is_better"]))
-        for line in board:
-            line |= {"rank": None, "rivals": len(told), "detectable": None}
-        for (line, _), rank in zip(told, ranking.ranks, strict=True):
-            line["rank"] = rank
-            line["detectable"] = _known(ranking.detectable)
+        matrices = [results.score_matrix(summary["positions"]) for summary in board]
+        pairs = [(s, scores) for s, scores in zip(board, matrices, strict=True) if scores is not None]
+        widths = {scores.shape[1] for _, scores in pairs}
+        if len(widths) != 1 or widths == {1}:
+            pairs = []
+        ranking = stats.tiers([scores for _, scores in pairs], board[0]["higher_is_better"])
+        for summary in board:
+            summary["rivals"] = len(pairs)
+        for (summary, _), rank in zip(pairs, ranking.ranks, strict=True):
+            summary["rank"] = rank
+            summary["detectable"] = _finite(ranking.detectable)
+
+
+def _board(summary: Summary) -> tuple[object, ...]:
+    """Return what summaries must share for their scores to be compared task by task."""
+    return (
+        bool(summary["series"]), summary["suite"], summary["version"], summary["dataset"], summary["ways"],
+        summary["shots"], summary["queries"], summary["metric"], summary["manifest"],
+    )  # fmt: skip

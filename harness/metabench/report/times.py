@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import TypedDict
 
 from metabench import stats
 from metabench.records.cell import Status
-from metabench.records.section import Column, Record, Section
+from metabench.records.row import MachineFields, Row, Shared
+from metabench.records.section import Column, Section
+from metabench.records.summary import Labels, Summary
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
     MIB,
-    PROTOCOL,
+    SPEED,
     mean_and_deviation,
     number,
-    speed,
+    protocol,
     standing_notes,
     text,
 )
 from metabench.report.labels import labels
-from metabench.report.summary import Summaries
+from metabench.report.summary import Summaries, shared_fields
 from metabench.text import ABSENT
 
 SEVERAL_MACHINES = "Several machines: compare times only between rows of one machine."
@@ -35,7 +37,7 @@ def wall_time(source: Summaries) -> Section:
         number("setup_seconds", "set-up s"),
         mean_and_deviation("training_seconds", "training_spread", "training s"),
         mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
-        speed(),
+        SPEED,
         number("adapt_seconds", "adaptation ms/task", scale=1000),
         number("evaluation_seconds", "evaluation s"),
         number("latency_p50", "latency p50 ms", scale=1000, quiet=True),
@@ -59,7 +61,7 @@ def time_to_target(source: Summaries) -> Section:
 
     MLPerf's rule: a run that failed or ran out of memory never reached it; one that was skipped was no run.
     """
-    runs: dict[tuple[str, str], list[Record]] = {}
+    runs: dict[tuple[str, str], list[Row]] = {}
     for row in source.results.rows:
         if row["target"] is not None and Status(row["status"]).measured:
             runs.setdefault((row["configuration"], row["machine"]), []).append(row)
@@ -71,11 +73,11 @@ def time_to_target(source: Summaries) -> Section:
         text("metric", "metric", quiet=True),
         number("seconds", "training s to target"),
         mean_and_deviation("seconds_mean", "seconds_spread", "seeds that reached it, s"),
-        Column("reached", lambda line: f"{line['reached']} of {line['seeds']}", right=True, key="reached"),
+        Column("reached", _reached, right=True, key="reached"),
         text("rule", "runs"),
         text("tasks", "test tasks", quiet=True, right=True),
         text("machine", "machine", quiet=True),
-        Column("notes", lambda line: labels(line) if line["tasks"] else ABSENT, quiet=True),
+        Column("notes", _notes, quiet=True),
     ]
     notes = [
         "At least 3 seeds; from 5 on the fastest and the slowest are dropped; two misses give no time. A run "
@@ -85,28 +87,70 @@ def time_to_target(source: Summaries) -> Section:
     return Section("time-to-target", "Time to target", lines, columns, notes)
 
 
-def _target_line(rows: Sequence[Record], summary: Record | None) -> Mapping[str, Any]:
+class TargetFields(TypedDict):
+    """How soon runs reached the target; tasks: None where no run was scored."""
+
+    seconds: float | None
+    rule: str
+    seeds: int
+    reached: int
+    seconds_mean: float | None
+    seconds_spread: float | None
+    tasks: int | None
+
+
+class TargetLine(Shared, Labels, TargetFields):
+    """A configuration on one machine, scored or not, and how soon it reached the target."""
+
+
+UNSCORED: Labels = {
+    "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
+    "limited_reason": "", "unmeasured": 0, "warnings": [],
+}  # fmt: skip
+
+
+def _target_line(rows: Sequence[Row], summary: Summary | None) -> TargetLine:
     """Return the line of one configuration on one machine; summary: that of its scored runs, if any."""
     time = stats.time_to_target([row["target_seconds"] for row in rows])
     reached = [row["target_seconds"] for row in rows if row["target_seconds"] is not None]
-    names = ("tasks", "transduction", "budget_limited", "limited_why", "unstable", "remarks")
     return {
-        **rows[0],
-        **{name: summary[name] if summary else None for name in names},
-        "ended": 0,
+        **shared_fields(rows[0]),
+        **(_labels(summary) if summary else UNSCORED),
         "seconds": time.seconds,
         "rule": time.note,
         "seeds": len(rows),
         "reached": len(reached),
         "seconds_mean": fmean(reached) if reached else None,
         "seconds_spread": stdev(reached) if len(reached) > 1 else None,
+        "tasks": summary["tasks"] if summary else None,
     }
 
 
-def _soonest(line: Record) -> tuple[Any, ...]:
+def _labels(summary: Summary) -> Labels:
+    """Return the labels of the scored runs; the table counts unmeasured ones itself."""
+    return {
+        "transductive": summary["transductive"],
+        "transduction": summary["transduction"],
+        "unstable": summary["unstable"],
+        "budget_limited": summary["budget_limited"],
+        "limited_reason": summary["limited_reason"],
+        "unmeasured": 0,
+        "warnings": summary["warnings"],
+    }
+
+
+def _soonest(line: TargetLine) -> tuple[object, ...]:
     never = line["seconds"] is None
-    return (*(line[name] for name in PROTOCOL), line["target"], never, line["seconds"] or -line["reached"])
+    return (*protocol(line), line["target"], never, line["seconds"] or -line["reached"])
 
 
-def _machine_notes(lines: Sequence[Record]) -> list[str]:
+def _reached(line: TargetLine) -> str:
+    return f"{line['reached']} of {line['seeds']}"
+
+
+def _notes(line: TargetLine) -> str:
+    return labels(line) if line["tasks"] else ABSENT
+
+
+def _machine_notes(lines: Sequence[MachineFields]) -> list[str]:
     return [SEVERAL_MACHINES] if len({line["machine"] for line in lines}) > 1 else []

@@ -12,9 +12,10 @@ import gc
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
 from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
-from metabench.records.row import Row, UnreadableFile
-from metabench.results.rows import KEYS, ROW_VERSION, row_of
+from metabench.records.row import FIELDS, Row, UnreadableFile
+from metabench.results.rows import ROW_VERSION, row_of
 
 SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
@@ -190,7 +191,9 @@ class _Cache:
                         scores.append(np.frombuffer(blob, dtype=np.float64))
         except sqlite3.Error:
             return {}
-        rows = [dict(zip(KEYS, values, strict=True)) for values in json.loads(f"[{','.join(texts)}]")]
+        rows = [
+            cast(Row, dict(zip(FIELDS, values, strict=True))) for values in json.loads(f"[{','.join(texts)}]")
+        ]
         return dict(zip(kept, zip(rows, scores, strict=True), strict=True))
 
     def keep(self, fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]]) -> None:
@@ -207,4 +210,5 @@ class _Cache:
 
 def _packed(row: Row) -> str:
     """The row without its keys, which are the same for all: half the text, read in half the time."""
-    return json.dumps([row[key] for key in KEYS], separators=(",", ":"))
+    values: Mapping[str, object] = row
+    return json.dumps([values[name] for name in FIELDS], separators=(",", ":"))

@@ -12,22 +12,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metabench.errors import RequestError, did_you_mean
-from metabench.records.axes import values_of
+from metabench.records.axes import AXES, matching
 from metabench.records.files import read_result
 from metabench.records.result import Result
 from metabench.records.row import Row, UnreadableFile
 from metabench.results import cache as index
 from metabench.results import rows
-from metabench.results.rows import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NAMES: Sequence[
+    tuple[
+        Literal["method", "network", "dataset", "backend"],
+        Literal["method_name", "network_name", "dataset_name", "backend_name"],
+        Literal["algorithm_settings", "network_settings", "dataset_settings", "backend_settings"],
+    ]
+] = (
+    ("method", "method_name", "algorithm_settings"),
+    ("network", "network_name", "network_settings"),
+    ("dataset", "dataset_name", "dataset_settings"),
+    ("backend", "backend_name", "backend_settings"),
+)
+"""Fields of a row: the name of a component that is shown, its plain name, and its settings."""
 
 
 @dataclass
@@ -82,13 +95,10 @@ class Results:
 
         Raises RequestError for an axis that does not exist, or a value that no row has.
         """
-        wanted = [self._condition(text) for text in only]
-        unwanted = [self._condition(text) for text in skip]
+        if not only and not skip:
+            return self._picked(range(len(self.rows)))
         return self._picked(
-            i
-            for i, row in enumerate(self.rows)
-            if all(str(row[axis]) in values for axis, values in wanted)
-            and not any(str(row[axis]) in values for axis, values in unwanted)
+            matching(len(self.rows), AXES, self._axis, only, skip, "result", plain=self._plain_axis)
         )
 
     def suite(self, name: str, version: int) -> Results:
@@ -113,23 +123,16 @@ class Results:
     def _picked(self, positions: Iterable[int]) -> Results:
         kept = list(positions)
         return Results(
-            [dict(self.rows[i]) for i in kept], [self.scores[i] for i in kept], list(self.problems)
+            [self.rows[i].copy() for i in kept], [self.scores[i] for i in kept], list(self.problems)
         )
 
-    def _condition(self, text: str) -> tuple[str, set[str]]:
-        axis, equals, values = text.partition("=")
-        if not equals or axis not in AXES:
-            raise RequestError(f"{text!r} is not axis=value; {did_you_mean(axis, AXES)}")
-        there = {str(row[axis]) for row in self.rows}
-        plain: dict[str, set[str]] = {}
-        for row in self.rows:
-            plain.setdefault(str(_plain_name(row, axis)), set()).add(str(row[axis]))
-        asked: set[str] = set()
-        for value in values_of(values, there):
-            if value not in there and value not in plain:
-                raise RequestError(f"no result has {axis} {value!r}; {did_you_mean(value, there)}")
-            asked |= {value} if value in there else plain[value]
-        return axis, asked
+    def _axis(self, axis: str) -> list[str]:
+        return [str(_field(row, axis)) for row in self.rows]
+
+    def _plain_axis(self, axis: str) -> list[str]:
+        """Return the values of an axis without the settings that tell rows apart."""
+        plain = next((plain for shown, plain, _ in NAMES if shown == axis), axis)
+        return [str(_field(row, plain)) for row in self.rows]
 
     def _drop_copies(self) -> None:
         """Keep one of several results of one cell on one machine, and state where they disagree."""
@@ -154,11 +157,10 @@ class Results:
         return same_status and np.array_equal(self.scores[first], self.scores[second])
 
 
-def _plain_name(row: Row, axis: str) -> Any:
-    """Return the value of an axis without the settings that tell rows apart."""
-    if axis == "method":
-        return row["label"] or row["algorithm"]
-    return row[f"{axis}_name"] if axis in ("network", "dataset", "backend") else row[axis]
+def _field(row: Row, name: str) -> object:
+    """Return a field of a row by a name that is known only when the program runs."""
+    fields: Mapping[str, object] = row
+    return fields[name]
 
 
 def _name(table_rows: Sequence[Row]) -> None:
@@ -166,20 +168,14 @@ def _name(table_rows: Sequence[Row]) -> None:
 
     A component keeps its plain name; settings are added where two of that name differ in a suite.
     """
-    for row in table_rows:
-        for kind in ("network", "dataset", "backend"):
-            row.setdefault(f"{kind}_name", row[kind])
-        row["method"] = row["label"] or row["algorithm"]
-    for kind in ("method", "network", "dataset", "backend"):
-        plain, settings = ("method", "algorithm_settings") if kind == "method" else (
-            f"{kind}_name", f"{kind}_settings")  # fmt: skip
-        groups: dict[tuple[Any, ...], dict[str, None]] = {}
+    for shown, plain, settings in NAMES:
+        variants: dict[tuple[str, int, str], dict[str, None]] = {}
         for row in table_rows:
-            groups.setdefault((row["suite"], row["version"], row[plain]), {})[row[settings]] = None
-        texts = {key: _differences(list(variants)) for key, variants in groups.items()}
+            variants.setdefault((row["suite"], row["version"], row[plain]), {})[row[settings]] = None
+        texts = {key: _differences(list(different)) for key, different in variants.items()}
         for row in table_rows:
             more = texts[row["suite"], row["version"], row[plain]][row[settings]]
-            row[kind] = f"{row[plain]} ({more})" if more else row[plain]
+            row[shown] = f"{row[plain]} ({more})" if more else row[plain]
 
 
 def _differences(variants: Sequence[str]) -> Mapping[str, str]:

@@ -11,11 +11,11 @@ from metabench.device import host
 from metabench.errors import RequestError, StoreError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load
-from metabench.records.axes import parse_spec, select
+from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.result import Result
 from metabench.results.store import Store
-from metabench.settings import complete
+from metabench.settings import complete, parse_spec
 from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"

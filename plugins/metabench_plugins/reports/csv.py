@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from metabench import Report, ReportContent
 from metabench.report import reference_text
 
-LEFT_OUT = ("positions",)
+LEFT_OUT = "positions"
+"""A field that means nothing outside of the running program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,31 +19,33 @@ class Csv(Report):
     name: ClassVar[str] = "csv"
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes results.csv, and <table>.csv for every table that is shown and has a line."""
-        paths = [write_csv(content.rows, folder / "results.csv")]
-        paths += [write_csv(s.records, folder / f"{s.name}.csv") for s in content.sections() if s]
-        return paths
+        """Write results.csv, and <table>.csv for every table that is shown and has a line."""
+        tables = [(table.name, table.records) for table in content.sections() if table]
+        named: list[tuple[str, Sequence[Mapping[str, Any]]]] = [("results", content.rows), *tables]
+        return [write_csv(records, folder / f"{name}.csv") for name, records in named]
 
 
 def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Writes records as CSV; text that a spreadsheet would run as a formula is made plain."""
+    """Write records as CSV; text that a spreadsheet would run as a formula is made plain."""
     import pandas as pd  # here, so that `metabench list` does not wait for it
 
-    frame = pd.DataFrame([_told(record) for record in records])
-    kept = frame.drop(columns=[name for name in LEFT_OUT if name in frame])
-    kept.map(_inert).to_csv(path, index=False, lineterminator="\n")
+    frame = pd.DataFrame([_flat(record) for record in records])
+    frame.map(_inert).to_csv(path, index=False, lineterminator="\n")
     return path
 
 
-def _told(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record with its published counterparts (value, source, verdict) in words."""
-    if "references" not in record:
-        return record
-    return {**record, "references": reference_text(record) if record["references"] else ""}
+def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record with its published counterparts (value, source, verdict) in words."""
+    flat = {name: value for name, value in record.items() if name != LEFT_OUT}
+    if flat.get("references"):
+        flat["references"] = reference_text(record["references"], record["mean"])
+    elif "references" in flat:
+        flat["references"] = ""
+    return flat
 
 
 def _inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula, made plain by a leading apostrophe."""
+    """Return text that a spreadsheet would run as a formula with an apostrophe before it."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value

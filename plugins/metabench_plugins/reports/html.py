@@ -37,11 +37,11 @@ class Html(Report):
     name: ClassVar[str] = "html"
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes report.html."""
+        """Write report.html."""
         parts = [HEAD, *(_section(section) for section in content.sections())]
         if content.problems:
-            told = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in content.problems)
-            parts.append(f"<h2>Passed over</h2>\n<ul>{told}</ul>")
+            listed = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in content.problems)
+            parts.append(f"<h2>Passed over</h2>\n<ul>{listed}</ul>")
         path = folder / "report.html"
         path.write_text("\n".join(parts) + "\n", encoding="utf-8")
         return [path]
@@ -51,11 +51,11 @@ def _section(section: Section) -> str:
     columns, lines, notes = section.shown()
     align = ["right" if column.right else "left" for column in columns]
     body = tabulate(
-        [[printable(cell) for cell in line] for line in lines],
+        [[printable(text) for text in line] for line in lines],
         [column.header for column in columns],
         tablefmt="html",  # escapes every cell
         disable_numparse=True,
         colalign=align if lines else None,
     )
-    told = "\n".join(f"<p>{escape(printable(note))}</p>" for note in notes)
-    return f"<h2>{escape(section.title)}</h2>\n<div>{body}</div>\n{told}"
+    paragraphs = "\n".join(f"<p>{escape(printable(note))}</p>" for note in notes)
+    return f"<h2>{escape(section.title)}</h2>\n<div>{body}</div>\n{paragraphs}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from metabench import Report, ReportContent
 from metabench.report import verdict
+from metabench_plugins.reports.csv import LEFT_OUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,30 +19,35 @@ class Json(Report):
     name: ClassVar[str] = "json"
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes report.json; what is missing or no finite number is null."""
-        told = {
+        """Write report.json; what is missing or no finite number is null."""
+        document = {
             "tables": [
-                {"name": s.name, "title": s.title, "notes": list(s.shown()[2]), "rows": s.records}
-                for s in content.sections()
+                {
+                    "name": table.name,
+                    "title": table.title,
+                    "notes": table.shown()[2],
+                    "rows": table.records,
+                }
+                for table in content.sections()
             ],
             "results": content.rows,
             "passed_over": [{"file": p.file, "what": p.what} for p in content.problems],
         }
         path = folder / "report.json"
-        path.write_text(json.dumps(_plain(told), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(_plain(document), indent=1) + "\n", encoding="utf-8")
         return [path]
 
 
 def _plain(value: Any) -> Any:
-    """The value in JSON's own types."""
+    """Return the value in JSON's own types."""
     if isinstance(value, dict):
         return {
-            str(k): _references(value) if k == "references" else _plain(v)
-            for k, v in value.items()
-            if k != "positions"
+            str(name): _references(value) if name == "references" else _plain(member)
+            for name, member in value.items()
+            if name != LEFT_OUT
         }
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_plain(member) for member in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -50,9 +56,14 @@ def _plain(value: Any) -> Any:
 
 
 def _references(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The published counterparts of a record, each with its source and whether the score agrees."""
+    """Return the published counterparts of a record, each with its source and whether the score agrees."""
     return [
-        {"accuracy": one.accuracy, "half_width": one.half_width, "kind": one.kind, "source": one.source,
-         "verdict": verdict(one, record["mean"])}
-        for one in record["references"]
-    ]  # fmt: skip
+        {
+            "accuracy": reference.accuracy,
+            "half_width": reference.half_width,
+            "kind": reference.kind,
+            "source": reference.source,
+            "verdict": verdict(reference, record["mean"]),
+        }
+        for reference in record["references"]
+    ]

@@ -1,16 +1,14 @@
 """The report as LaTeX tables (booktabs), to be pasted into a paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 from metabench import Report, ReportContent
-from metabench.records.cell import task_text
-from metabench.report import MARKS, Section, grid, marks, score
+from metabench.records import Summary
+from metabench.report import MARKS, Section, grid, marks, score, task
 from metabench.text import ABSENT, printable
-
-Record = Mapping[str, Any]
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
@@ -26,81 +24,82 @@ class Latex(Report):
     name: ClassVar[str] = "latex"
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes report.tex, one `table` environment per table; it needs \\usepackage{booktabs}."""
+        """Write report.tex, one `table` environment per table; it needs \\usepackage{booktabs}."""
         parts = ["% \\usepackage{booktabs}"]
         parts += [
-            _scores(section) if section and section.name == "scores" else _section(section)
-            for section in content.sections()
+            _scores(table) if table and table.name == "scores" else _section(table)
+            for table in content.sections()
         ]
         path = folder / "report.tex"
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
         return [path]
 
 
-def _scores(section: Section) -> str:
-    """Methods down, tasks across, the best tier in bold; what differs between lines tells them apart."""
-    laid = grid(section.records, _method, _task)
+def _scores(table: Section) -> str:
+    """Return the scores with methods down and tasks across; what differs between lines tells them apart."""
+    summaries = cast(Sequence[Summary], table.records)  # whose columns are made for summaries
+    layout = grid(summaries, _method, _task)
     kept = [
         n
-        for n, column in enumerate(laid.columns)
-        if column.header != "network" and len({row.texts[n] for row in laid.rows}) > 1
+        for n, column in enumerate(layout.columns)
+        if column.header != "network" and len({row.texts[n] for row in layout.rows}) > 1
     ]
     body = [
         [
             *(escaped(row.texts[n]) for n in kept),
-            escaped(row.name),
-            *(_score(row.summaries[task]) if task in row.summaries else "--" for task in laid.heads),
+            escaped(str(row.name)),
+            *(_score(row.summaries[head]) if head in row.summaries else "--" for head in layout.heads),
         ]
-        for row in laid.rows
+        for row in layout.rows
     ]
-    apart = {laid.columns[n].header for n in kept}
+    shown = {layout.columns[n].header for n in kept}
     notes = [
-        *section.shown()[2],
-        *_differing(section, {*apart, "data set", "task", "network", "notes"}),
+        *table.shown()[2],
+        *_differing(table, summaries, {*shown, "data set", "task", "network", "notes"}),
         f"Bold: the best tier. {MARKS}",
     ]
-    headers = [*(laid.columns[n].header for n in kept), "method", *laid.heads]
-    right = [*(laid.columns[n].right for n in kept), False, *(True for _ in laid.heads)]
+    headers = [*(layout.columns[n].header for n in kept), "method", *map(str, layout.heads)]
+    right = [*(layout.columns[n].right for n in kept), False, *(True for _ in layout.heads)]
     return _environment("scores", notes, headers, body, right)
 
 
-def _score(cell: Record) -> str:
-    bold = cell["rank"] == 1 and cell["rivals"] > 1
-    told = escaped(score(cell))
-    letters = marks(cell)
-    return (rf"\textbf{{{told}}}" if bold else told) + (f"$^{{{letters}}}$" if letters else "")
+def _score(summary: Summary) -> str:
+    bold = summary["rank"] == 1 and summary["rivals"] > 1
+    text = escaped(score(summary))
+    letters = marks(summary)
+    return (rf"\textbf{{{text}}}" if bold else text) + (f"$^{{{letters}}}$" if letters else "")
 
 
-def _differing(section: Section, known: set[str]) -> list[str]:
-    """What a column of the table of scores says of each cell, where the layout leaves no place for it."""
+def _differing(table: Section, summaries: Sequence[Summary], known: set[str]) -> list[str]:
+    """Return what a column of the table says of each line, where the layout leaves no place for it."""
     notes = []
-    for column in section.columns:
+    for column in table.columns:
         if not column.quiet or column.header in known:
             continue
-        texts: dict[str, dict[str, None]] = {}  # of every method, where its tasks do not differ
-        methods = [(_method(record), column.show(record)) for record in section.records]
-        alone = len({name for name, _ in methods}) == len(set(methods))
-        for record, (name, told) in zip(section.records, methods, strict=True):
-            texts.setdefault(told, {})[name if alone else f"{name} on {_task(record)}"] = None
-        if len(texts) > 1:
-            parts = [f"{told} for {', '.join(cells)}" for told, cells in texts.items() if told != ABSENT]
+        lines: dict[str, dict[str, None]] = {}  # by text; by method alone, where its tasks do not differ
+        methods = [(_method(summary), column.show(summary)) for summary in summaries]
+        by_method = len({name for name, _ in methods}) == len(set(methods))
+        for summary, (name, text) in zip(summaries, methods, strict=True):
+            lines.setdefault(text, {})[name if by_method else f"{name} on {_task(summary)}"] = None
+        if len(lines) > 1:
+            parts = [f"{text} for {', '.join(names)}" for text, names in lines.items() if text != ABSENT]
             notes.append(f"{column.header}: {'; '.join(parts)}.")
     return notes
 
 
-def _method(cell: Record) -> str:
-    return f"{cell['method']} ({cell['network']})" if cell["network"] else str(cell["method"])
+def _method(summary: Summary) -> str:
+    return f"{summary['method']} ({summary['network']})" if summary["network"] else summary["method"]
 
 
-def _task(cell: Record) -> str:
-    return f"{cell['dataset']} {task_text(cell['ways'], cell['shots'])}"
+def _task(summary: Summary) -> str:
+    return f"{summary['dataset']} {task(summary)}"
 
 
 def _section(section: Section) -> str:
     columns, lines, notes = section.shown()
-    body = [[escaped(cell) for cell in line] for line in lines]
-    return _environment(section.name, [f"{section.title}.", *notes], [c.header for c in columns], body,
-                        [c.right for c in columns])  # fmt: skip
+    body = [[escaped(text) for text in line] for line in lines]
+    headers, right = [column.header for column in columns], [column.right for column in columns]
+    return _environment(section.name, [f"{section.title}.", *notes], headers, body, right)
 
 
 def _environment(
@@ -110,7 +109,7 @@ def _environment(
     body: Sequence[Sequence[str]],
     right: Sequence[bool],
 ) -> str:
-    align = "".join("r" if one else "l" for one in right)
+    align = "".join("r" if flush_right else "l" for flush_right in right)
     head = " & ".join(escaped(header) for header in headers)
     rows = [" & ".join(line) + r" \\" for line in body]
     return "\n".join([
@@ -121,5 +120,5 @@ def _environment(
 
 
 def escaped(value: str) -> str:
-    """Untrusted text as LaTeX shows it, never as a command."""
+    """Return untrusted text as LaTeX shows it literally, never as a command."""
     return "".join(ESCAPES.get(c, c) for c in printable(value).replace("\n", " ")) or escaped(ABSENT)

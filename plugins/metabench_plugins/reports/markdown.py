@@ -16,7 +16,7 @@ class Markdown(Report):
     name: ClassVar[str] = "markdown"
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes report.md."""
+        """Write report.md."""
         parts = ["# Results", *(plain(section, "github") for section in content.sections())]
         if content.problems:
             parts.append("## Passed over")

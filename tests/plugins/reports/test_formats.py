@@ -23,7 +23,7 @@ from helpers.results import made_board, made_cell, made_result
 from helpers.shell import ROOT
 from metabench import Result
 from metabench.plugins import Registry, load
-from metabench.records.cell import Status
+from metabench.records import Status, Summary
 from metabench.report.output import render, write_reports
 from metabench_plugins.reports import plots
 
@@ -259,14 +259,13 @@ def test_pictures_of_times_are_one_per_machine(registry: Registry, tmp_path: Pat
 
 
 def test_every_ring_of_the_pareto_front_is_around_a_point() -> None:
-    cells = [
-        {"training_seconds": 1.0 + n, "mean": n / 100, "half_width": 0.0, "unit": "share", "machine": "x",
-         "higher_is_better": True, "method": f"m{n}", "metric": "accuracy"}
-        for n in range(20)
-    ]  # fmt: skip
+    (summary,) = content_of([made_result()]).summaries
+    summaries: list[Summary] = [
+        {**summary, "training_seconds": 1.0 + n, "mean": n / 100, "method": f"m{n}"} for n in range(20)
+    ]
     axes = matplotlib.figure.Figure().subplots()
 
-    assert plots._against_time(content_of([]), cells, axes)
+    assert plots._against_time(summaries, axes)
 
     points = {(bar[0].get_xdata()[0], bar[0].get_ydata()[0]) for bar in axes.containers}
     rings = {tuple(ring) for ring in axes.collections[-1].get_offsets().tolist()}

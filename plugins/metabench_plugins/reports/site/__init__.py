@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from importlib.resources import as_file, files
@@ -14,18 +14,29 @@ from typing import Any, ClassVar
 
 from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError
-from metabench.records.cell import Status, task_text
-from metabench.report import SEVERAL_MACHINES, Section, best_first, flags, ranked, reference_text, speed
-from metabench.text import printable, score_text
+from metabench.records import Row, Status, Summary
+from metabench.report import (
+    MIB,
+    SEVERAL_MACHINES,
+    Section,
+    best_first,
+    flags,
+    ranked,
+    reference_text,
+    speed,
+    task,
+)
+from metabench.text import ABSENT, printable, score_text
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
-
-Record = Mapping[str, Any]
 
 BENEATH = ("time-to-target", "scaling", "weak-scaling", "devices", "capacity", "cost")
 """The tables beneath the leaderboard of a suite."""
 
 MOST_LINES = 200  # of a plain table on a page
+
+Cells = Mapping[str, Any]
+"""A row of a leaderboard as the page's script reads it: value by field of COLUMNS."""
 
 COLUMNS: Sequence[tuple[str, str, str, str]] = (
     # field, title, kind, help
@@ -74,15 +85,15 @@ class Site(Report):
         return None
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
-        """Writes index.html, a page per suite, failures.html, rules.html and what they link to."""
+        """Write index.html, a page per suite, failures.html, rules.html and what they link to."""
         reason = self.unavailable()
         if reason is not None:
             raise RequestError(reason)
         names = sorted({(row["suite"], row["version"]) for row in content.rows})
-        each = max(self.pictures // len(names), 1) if names and self.pictures else 0
+        plots = max(self.pictures // len(names), 1) if names and self.pictures else 0
         root = _root(content)
-        suites = [_suite(content.of_suite(s, v), s, v, folder, each, root) for s, v in names]
-        failures = [_shown(row) for row in content.rows if row["status"] != Status.OK]
+        suites = [_suite(content.of_suite(*name), *name, folder, plots, root) for name in names]
+        failures = [_failure(row) for row in content.rows if row["status"] != Status.OK]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
             ("index.html", "index.html.jinja",
@@ -92,8 +103,8 @@ class Site(Report):
             *((s["file"], "suite.html.jinja", {"title": s["name"], "suite": s}) for s in suites),
         ]  # fmt: skip
         render = _renderer()
-        for file, template, told in pages:
-            (folder / file).write_text(render(template, {**shared, **told}), encoding="utf-8")
+        for file, template, variables in pages:
+            (folder / file).write_text(render(template, {**shared, **variables}), encoding="utf-8")
         _copy_static(folder / "static")
         return [folder / file for file, _, _ in pages]
 
@@ -103,12 +114,12 @@ def _problems(content: ReportContent, root: str) -> list[str]:
 
 
 def _root(content: ReportContent) -> str:
-    """The folder that all results lie in: addresses are told from there on, not from the builder's root."""
-    files = [*(str(row["file"]) for row in content.rows if row["file"]), *(p.file for p in content.problems)]
+    """Return the folder that all results lie in: paths on the site start there, not at the builder's root."""
+    files = [*(row["file"] for row in content.rows if row["file"]), *(p.file for p in content.problems)]
     return os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
 
 
-def _renderer() -> Any:
+def _renderer() -> Callable[[str, Mapping[str, Any]], str]:
     import jinja2
 
     environment = jinja2.Environment(
@@ -117,7 +128,7 @@ def _renderer() -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    return lambda template, told: environment.get_template(template).render(told)
+    return lambda template, variables: str(environment.get_template(template).render(variables))
 
 
 def _copy_static(target: Path) -> None:
@@ -129,46 +140,54 @@ def _copy_static(target: Path) -> None:
 
 
 def _suite(
-    content: ReportContent, suite: str, version: Any, folder: Path, pictures: int, root: str
+    content: ReportContent, suite: str, version: int, folder: Path, plots: int, root: str
 ) -> dict[str, Any]:
-    name = f"{suite} v{version}"
+    """Return what the page of a suite shows; writes its CSV, its plots and its raw results."""
     slug = _slug(f"{suite}-v{version}")
-    # scaling cells have a table of their own; a suite of nothing else shows them here
-    cells = sorted(ranked(content.summaries), key=best_first)
-    lines = [_line(cell, slug, folder, root) for cell in cells]
+    # series have tables of their own; a suite of nothing else shows them here
+    summaries = sorted(ranked(content.summaries), key=best_first)
+    lines = [_line(summary, slug, folder, root) for summary in summaries]
     if len({line["metric"] for line in lines}) == 1:
         lines = [line | {"metric": None} for line in lines]
     write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
-    (scores,) = content.sections(["scores"])
-    told = list(scores.shown()[2])
-    if len({cell["machine"] for cell in cells}) > 1:
-        told.append(SEVERAL_MACHINES)
-    made = _pictures(content, folder, pictures)
+    drawn = _plots(content, folder, plots)
     return {
-        "name": printable(name),
+        "name": printable(f"{suite} v{version}"),
         "file": f"{slug}.html",
         "csv": f"{slug}.csv",
-        "lines": len(cells),
+        "lines": len(summaries),
         "results": len(content.rows),
         "failures": sum(row["status"] != Status.OK for row in content.rows),
         "machines": sorted({row["machine"] for row in content.rows}),
         "date": max((row["date"] for row in content.rows), default=""),
-        "notes": [printable(note) for note in told],
-        "tables": [_plain_table(section) for section in content.sections(BENEATH) if section],
-        "pictures": made,
-        "cut": pictures if 0 < pictures <= len(made) else 0,
+        "notes": [printable(note) for note in _notes(content, summaries)],
+        "tables": [_plain_table(table) for table in content.sections(BENEATH) if table],
+        "pictures": drawn,
+        "cut": plots if 0 < plots <= len(drawn) else 0,
         "commands": sorted({printable(row["command"]) for row in content.rows if row["command"]})[:50],
         "citation": _citation(suite, version, content),
-        "data": {"name": slug, "rows": lines,
-                 "columns": [{"field": field, "title": title, "kind": kind, "help": help or title,
-                              "number": kind in ("number", "hidden")}
-                             for field, title, kind, help in COLUMNS
-                             if any(line[field] is not None for line in lines)]},
-    }  # fmt: skip
+        "data": {"name": slug, "rows": lines, "columns": _columns(lines)},
+    }
+
+
+def _notes(content: ReportContent, summaries: Sequence[Summary]) -> list[str]:
+    (scores,) = content.sections(["scores"])
+    several = len({summary["machine"] for summary in summaries}) > 1
+    return [*scores.shown()[2], *([SEVERAL_MACHINES] if several else [])]
+
+
+def _columns(lines: Sequence[Cells]) -> list[dict[str, Any]]:
+    """Return the columns that a leaderboard has values for, as the page's script reads them."""
+    return [
+        {"field": field, "title": title, "kind": kind, "help": help or title,
+         "number": kind in ("number", "hidden")}
+        for field, title, kind, help in COLUMNS
+        if any(line[field] is not None for line in lines)
+    ]  # fmt: skip
 
 
 def _plain_table(section: Section) -> dict[str, Any]:
-    """A table without scripts, cut where a page would become too long to read."""
+    """Return a table without scripts, cut where a page would become too long to read."""
     left_out = max(len(section.records) - MOST_LINES, 0)
     columns, lines, notes = replace(section, records=section.records[:MOST_LINES]).shown()
     if left_out:
@@ -184,41 +203,44 @@ def _plain_table(section: Section) -> dict[str, Any]:
     }
 
 
-def _line(cell: Record, slug: str, folder: Path, root: str) -> dict[str, Any]:
-    share = 100.0 if cell["unit"] == "share" else 1.0
-    raw = [_raw(file, slug, cell["machine"], folder) for file in cell["files"] if file]
-    labels = flags(cell)
+def _line(summary: Summary, slug: str, folder: Path, root: str) -> dict[str, Any]:
+    scale = 100.0 if summary["unit"] == "share" else 1.0
+    raw = [_raw(file, slug, summary["machine"], folder) for file in summary["files"] if file]
+    labels = flags(summary)
+    references = summary["references"]
     return {
-        "rank": cell["rank"],
-        "method": printable(cell["method"]),
-        "task": printable(f"{cell['dataset']} {task_text(cell['ways'], cell['shots'])}"),
-        "score": cell["mean"] * share,
-        "_score": score_text(cell["mean"], cell["half_width"], cell["unit"]),
-        "half": None if cell["half_width"] is None else round(cell["half_width"] * share, 4),
-        "metric": printable(cell["metric"]),
-        "network": printable(cell["network"]),
-        "seeds": cell["seeds"],
-        "tasks": cell["tasks"],
-        "labels": "" if labels == "–" else printable(labels),
-        "remarks": printable("; ".join(cell["remarks"])) or None,
-        "published": printable(reference_text(cell)) if cell["references"] else None,
-        "training": _rounded(cell["training_seconds"]),
-        "speed": _rounded(cell["tasks_per_second"]),
-        "_speed": speed().show(cell),
-        "adaptation": _rounded(cell["adapt_seconds"], 1000),
-        "memory": _rounded(cell["memory_host"], 1 / 2**20),
-        "steps": cell["steps"] if cell["train"] else None,
-        "backend": printable(cell["backend"]) + (f" × {cell['ranks']}" if cell["ranks"] > 1 else ""),
-        "hardware": printable(cell["hardware"] or cell["machine"]),
-        "date": printable(cell["date"]),
-        "plugin": printable(cell["plugin"]),
-        "reproduce": f"metabench reproduce {printable(_published(cell['files'][0], root))}" if raw else None,
+        "rank": summary["rank"],
+        "method": printable(summary["method"]),
+        "task": printable(f"{summary['dataset']} {task(summary)}"),
+        "score": summary["mean"] * scale,
+        "_score": score_text(summary["mean"], summary["half_width"], summary["unit"]),
+        "half": None if summary["half_width"] is None else round(summary["half_width"] * scale, 4),
+        "metric": printable(summary["metric"]),
+        "network": printable(summary["network"]),
+        "seeds": summary["seeds"],
+        "tasks": summary["tasks"],
+        "labels": "" if labels == ABSENT else printable(labels),
+        "remarks": printable("; ".join(summary["warnings"])) or None,
+        "published": printable(reference_text(references, summary["mean"])) if references else None,
+        "training": _rounded(summary["training_seconds"]),
+        "speed": _rounded(summary["tasks_per_second"]),
+        "_speed": speed(summary),
+        "adaptation": _rounded(summary["adapt_seconds"], 1000),
+        "memory": _rounded(summary["memory_host"], 1 / MIB),
+        "steps": summary["steps"] if summary["train"] else None,
+        "backend": printable(summary["backend"]) + (f" × {summary['ranks']}" if summary["ranks"] > 1 else ""),
+        "hardware": printable(summary["hardware"] or summary["machine"]),
+        "date": printable(summary["date"]),
+        "plugin": printable(summary["plugin"]),
+        "reproduce": f"metabench reproduce {printable(_published(summary['files'][0], root))}"
+        if raw
+        else None,
         "raw": raw or None,
     }
 
 
 def _published(file: str, root: str) -> str:
-    """The path of a result in a checkout: from its folder `results` on, or else from `root`."""
+    """Return the path of a result in a checkout: from its folder `results` on, or else from `root`."""
     parts = Path(file).parts
     if "results" in parts:
         at = len(parts) - 1 - parts[::-1].index("results")
@@ -227,7 +249,7 @@ def _published(file: str, root: str) -> str:
 
 
 def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:
-    """A link to the result's own file, which is brought into the site: [text, relative address]."""
+    """Copy the result's own file into the site and return a link to it: [text, relative address]."""
     source = Path(file)
     target = folder / "raw" / slug / _slug(machine) / f"{_slug(source.stem)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -240,16 +262,16 @@ def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:
     return [f"seed {seed[1]}" if seed else "file", target.relative_to(folder).as_posix()]
 
 
-def _pictures(content: ReportContent, folder: Path, most: int) -> list[tuple[str, str]]:
+def _plots(content: ReportContent, folder: Path, most: int) -> list[tuple[str, str]]:
+    """Draw the plots of a suite and return captions with relative addresses."""
     if not most:
         return []
     target = folder / "plots"
     target.mkdir(exist_ok=True)
-    made = draw(content, target, ("svg",), most_pictures=most)
-    return [(caption, f"plots/{paths[0].name}") for caption, paths in made]
+    return [(plot.caption, f"plots/{plot.files[0].name}") for plot in draw(content, target, ("svg",), most)]
 
 
-def _citation(suite: str, version: Any, content: ReportContent) -> str:
+def _citation(suite: str, version: int, content: ReportContent) -> str:
     year = max((row["date"][:4] for row in content.rows), default="")
     clean = re.sub(r"[{}\\%]", "", printable(suite))
     return (
@@ -261,10 +283,14 @@ def _citation(suite: str, version: Any, content: ReportContent) -> str:
     )
 
 
-def _shown(row: Record) -> dict[str, Any]:
-    names = ("suite", "cell", "status", "reason", "machine")
-    return {name: printable(str(row[name])) for name in names} | {
+def _failure(row: Row) -> dict[str, Any]:
+    return {
+        "suite": printable(row["suite"]),
         "version": row["version"],
+        "cell": printable(row["cell"]),
+        "status": printable(row["status"]),
+        "reason": printable(row["reason"]),
+        "machine": printable(row["machine"]),
         "expected": row["expected"],
         "log_tail": [printable(line) for line in row["log_tail"]],
     }

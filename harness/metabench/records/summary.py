@@ -1,0 +1,86 @@
+"""One configuration on one machine over its seeds, with published counterparts of its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from metabench.records.row import Averages, Peaks, Shared
+
+TOLERANCE = 0.02
+"""Independent reproductions of one method differ by 1 to 3 points of accuracy."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published accuracy, a fraction, with its interval if reported; kind: paper or reproduction."""
+
+    accuracy: float
+    half_width: float | None
+    kind: str
+    source: str
+
+    @property
+    def tolerance(self) -> float:
+        """How far a result may be from it and still agree."""
+        return max(TOLERANCE, self.half_width or 0.0)
+
+    def agrees(self, accuracy: float) -> bool:
+        """Return whether an accuracy (a fraction) lies within the tolerance."""
+        return abs(accuracy - self.accuracy) <= self.tolerance + 1e-9
+
+    def __str__(self) -> str:
+        half = f" ± {self.half_width * 100:.1f}" if self.half_width else ""
+        return f"{self.accuracy * 100:.1f}{half} % ({self.kind}: {self.source})"
+
+
+class Labels(TypedDict):
+    """What a reader must know of a score and of times, in figures; `report.labels` has it in words."""
+
+    transductive: bool
+    transduction: str  # what the algorithm claims and what the check found, in words
+    unstable: bool
+    budget_limited: bool
+    limited_reason: str
+    unmeasured: int  # results of the configuration without a score
+    warnings: list[str]  # what disturbed the times
+
+
+class Scored(TypedDict):
+    """The mean score over seeds and tasks, its interval, and its place among scores of the same tasks.
+
+    rivals: how many summaries were ranked together; detectable: the smallest difference that would have been
+    found among them with a power of 80 %; seed_share, task_share: fractions of the variance of a score.
+    """
+
+    mean: float
+    half_width: float | None
+    seed_share: float | None
+    task_share: float | None
+    rank: int | None
+    rivals: int
+    detectable: float | None
+    references: tuple[Reference, ...]
+
+
+class Seeds(TypedDict):
+    """The results that a summary is made of; positions: of their rows among all rows."""
+
+    seeds: int
+    seed_list: list[int]
+    tasks: int
+    date: str
+    positions: list[int]
+    files: list[str]
+
+
+class Deviations(TypedDict):
+    """Standard deviations: of training time over seeds, of a step over the blocks of all seeds."""
+
+    training_spread: float | None
+    step_spread: float | None
+    blocks: int
+
+
+class Summary(Shared, Averages, Peaks, Deviations, Scored, Labels, Seeds):
+    """One configuration on one machine over its seeds."""
