@@ -9,12 +9,9 @@ import pytest
 from metabench.errors import RequestError, SuiteError
 from metabench.plugins import Registry, load
 from metabench.records import Batches, Cell
-from metabench.records.axes import select
-from metabench.records.axes import values_of
+from metabench.records.axes import select, values_of
 from metabench.settings import parse_spec
-from metabench.suite import Suite
-from metabench.suite import installed_suites
-from metabench.suite import read
+from metabench.suite import Suite, installed_suites, read
 
 HEAD = """
 name = "s"

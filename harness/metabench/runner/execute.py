@@ -13,12 +13,9 @@ from filelock import FileLock, Timeout
 
 from metabench.contracts import Backend, Executor
 from metabench.device import host
-from metabench.errors import MetabenchError
-from metabench.errors import PluginError
-from metabench.errors import StoreError
+from metabench.errors import MetabenchError, PluginError, StoreError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell
-from metabench.records.cell import Status
+from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome
 from metabench.records.result import Result
 from metabench.runner.jobs import Jobs, now
