@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -102,3 +104,32 @@ def test_a_zip_whose_content_was_changed_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"twotwo", b"twoTWO"))
     with pytest.raises(DataError, match="is damaged"):
         list(members(path))
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_huge_header_of_a_tar_is_refused_before_it_is_read(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 1 << 40
+    with gzip.open(tmp_path / "a.tgz", "wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.write(bytes(1 << 16))
+    with pytest.raises(DataError, match=r"a\.tgz is damaged .*a header of 1099511627776 bytes is larger"):
+        list(members(tmp_path / "a.tgz"))
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a": os.urandom(5000)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist += 100 * [archive.filelist[-1]]
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"a\.zip: its members overlap"):
+        list(members(path))
+
+
+def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
+    content = bytearray(zipped(tmp_path / "a.zip", {"a": b"123"}).read_bytes())
+    content[content.rfind(b"PK\3\4") + 6] |= 1
+    content[content.rfind(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip cannot be unpacked .*encrypted"):
+        list(members(tmp_path / "a.zip"))

@@ -1,7 +1,8 @@
-"""Arrays that are made once: kept, checked, made again where they are damaged."""
+"""Arrays that are computed once: kept, verified, computed again if they are damaged."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from metabench import DataError
-from metabench.data import locks
+from metabench.data import cache, locks
 from metabench.data.cache import cached, digest
 from metabench.folders import cache_folder, data_folder
 
@@ -54,17 +55,88 @@ def test_a_damaged_array_is_made_again(tmp_path: Path, damage: bytes | None) -> 
     assert make.times == 2
 
 
-def test_a_changed_value_is_found_where_the_digest_is_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sha256", [None, digest(VALUES)])
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_flipped_bit_is_found_and_the_array_computed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sha256: str | None, same_time: bool
+) -> None:
     make = Maker()
-    cached("a", VALUES.shape, make, sha256=digest(VALUES))
-    whole = (tmp_path / "a.npy").read_bytes()
-    (tmp_path / "a.npy").write_bytes(whole[:-1] + b"\xff")
-    assert (cached("a", VALUES.shape, make, sha256=digest(VALUES)) == VALUES).all()
+    cached("a", VALUES.shape, make, sha256=sha256)
+    path = tmp_path / "a.npy"
+    stat, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-3] + bytes([content[-3] ^ 0x80]) + content[-2:])
+    if same_time:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (cached("a", VALUES.shape, make, sha256=sha256) == VALUES).all()
+    assert make.times == 2
+    assert "a.npy is damaged (its content differs from its digests) and is computed again" in caplog.text
+
+
+def test_damage_far_inside_a_large_file_is_found(tmp_path: Path) -> None:
+    shape, times = (40 * cache.BLOCK_BYTES,), []
+
+    def fill(out: np.ndarray) -> None:
+        times.append(1)
+        out[:] = 7
+
+    cached("large", shape, fill)
+    with (tmp_path / "large.npy").open("r+b") as file:
+        file.seek(33 * cache.BLOCK_BYTES + 5)
+        file.write(b"\0")
+    assert (cached("large", shape, fill) == 7).all()
+    assert len(times) == 2
+
+
+def test_bit_rot_that_leaves_no_trace_is_found_by_sampling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Maker()
+    cached("a", VALUES.shape, make)
+    path = tmp_path / "a.npy"
+    verified = cache._state(path)
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    monkeypatch.setattr(cache, "_state", lambda path: verified)  # as a disk that changes bits by itself
+    assert (cached("a", VALUES.shape, make) == VALUES).all()
     assert make.times == 2
 
 
+def test_a_copied_cache_is_verified_once_and_kept(tmp_path: Path) -> None:
+    make = Maker()
+    cached("a", VALUES.shape, make)
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").unlink()
+    (tmp_path / "a.npy").write_bytes(content)
+    before = (tmp_path / "a.json").read_bytes()
+    assert (cached("a", VALUES.shape, make) == VALUES).all()
+    assert (make.times, (tmp_path / "a.json").read_bytes() != before) == (1, True)
+
+
+@pytest.mark.parametrize("record", [None, "", "{}", "[]", '{"digest": 1, "blocks": 2, "verified": 3}'])
+def test_an_array_without_a_sound_record_is_computed_again(tmp_path: Path, record: str | None) -> None:
+    make = Maker()
+    cached("a", VALUES.shape, make)
+    if record is None:
+        (tmp_path / "a.json").unlink()
+    else:
+        (tmp_path / "a.json").write_text(record)
+    assert (cached("a", VALUES.shape, make) == VALUES).all()
+    assert make.times == 2
+
+
+def test_a_full_disk_is_an_error_that_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)  # a disk that is full is hardware
+    with pytest.raises(DataError, match=r"No space left.*needs 0\.0 MiB; free .* or set METABENCH_CACHE"):
+        cached("a", VALUES.shape, Maker())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
 def test_making_another_array_than_known_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"digest {digest(VALUES)}, but is known to have 00"):
+    with pytest.raises(DataError, match=f"must have the digest 00, got {digest(VALUES)}"):
         cached("a", VALUES.shape, Maker(), sha256="00")
     assert not (tmp_path / "a.npy").exists()
 
@@ -118,7 +190,7 @@ def test_waiting_for_another_process_is_announced(
     threading.Thread(target=hold).start()
     held.wait()
     assert (cached("a", VALUES.shape, Maker()) == VALUES).all()
-    assert f"waiting for another process, which makes a.npy and holds {tmp_path / 'a.lock'}" in caplog.text
+    assert f"waiting for another process, which computes a.npy and holds {tmp_path / 'a.lock'}" in caplog.text
 
 
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

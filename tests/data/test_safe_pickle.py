@@ -78,3 +78,36 @@ def test_a_torn_pickle_is_named(tmp_path: Path, cut: int) -> None:
     (tmp_path / "data.pkl").write_bytes(pickle.dumps(PLAIN)[:-cut])
     with pytest.raises(DataError, match=r"data\.pkl is no whole pickle"):
         read_pickle(tmp_path / "data.pkl")
+
+
+FIELD_FAR_AWAY = {"x": (np.dtype("f8"), 1 << 16)}
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("V8", (3, "|", None, ("x",), FIELD_FAR_AWAY, 8, 1, 0)),
+        ("f8", (3, "<", None, ("x",), FIELD_FAR_AWAY, 8, 8, 0)),
+        ("u1", (3, "|", (np.dtype("f8"), (4096,)), None, None, 1, 1, 0)),
+    ],
+)
+def test_a_type_that_reaches_beyond_its_elements_is_refused(code: str, state: tuple[Any, ...]) -> None:
+    """The state of a numpy type is believed by numpy: its fields may lie anywhere in memory."""
+
+    class Far:
+        def __reduce__(self) -> Any:
+            return np.dtype, (code, False, True), state
+
+    class Holder:
+        def __reduce__(self) -> Any:
+            whole = np.zeros(4, "f8").__reduce__()
+            return whole[0], whole[1], (1, (4,), Far(), False, bytes(32))
+
+    with pytest.raises(DataError, match=r"type 'V8'|structured type"):
+        read_pickle(pickle.dumps({"image_data": Holder()}, 2))
+    assert np.dtype("u1") == np.uint8
+
+
+def test_a_structured_array_is_refused() -> None:
+    with pytest.raises(DataError, match="no plain number"):
+        read_pickle(pickle.dumps(np.zeros(4, [("x", "f8")])))

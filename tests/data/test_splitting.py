@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metabench import DataError
-from metabench.data.splitting import by_fractions, by_list
+from metabench.data.splitting import by_fractions, by_list, split_named
 
 NAMES = [f"class-{n}" for n in range(50)]
 
@@ -30,14 +30,14 @@ def test_a_split_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.8, 0.3, 0.2), (-0.1, 0.5, 0.5), (0.0, 0.0, 0.0)])
-def test_wrong_fractions_are_told(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(DataError, match="three shares of train, validation and test"):
+def test_wrong_fractions_are_named(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(DataError, match="fractions must be three numbers of at least 0"):
         by_fractions(NAMES, fractions, 0)
 
 
 def test_a_list_is_kept_in_its_order(tmp_path: Path) -> None:
-    told = {"train": ["class-3", "class-1"], "val": ["class-2"], "test": ["class-9"]}
-    (tmp_path / "splits.json").write_text(json.dumps(told))
+    lists = {"train": ["class-3", "class-1"], "val": ["class-2"], "test": ["class-9"]}
+    (tmp_path / "splits.json").write_text(json.dumps(lists))
     assert by_list(tmp_path / "splits.json", NAMES) == {
         "train": ["class-3", "class-1"], "validation": ["class-2"], "test": ["class-9"],
     }  # fmt: skip
@@ -48,12 +48,44 @@ def test_a_list_is_kept_in_its_order(tmp_path: Path) -> None:
     [
         ('{"train": ["class-1", "class-2"], "test": ["class-1"]}', "lists the class 'class-1' twice"),
         ('{"train": ["class-1", "clas-2"]}', "1 classes that do not exist, such as 'clas-2'"),
-        ('{"trian": ["class-1"]}', "names the split 'trian'; known: train, validation, test"),
+        ('{"trian": ["class-1"]}', "unknown split 'trian'; known: train, validation, test"),
         ("[1, 2]", "is no JSON file of split lists"),
         ("{", "is no JSON file of split lists"),
     ],
 )
-def test_mistakes_in_a_list_are_told(tmp_path: Path, text: str, fault: str) -> None:
+def test_mistakes_in_a_list_are_named(tmp_path: Path, text: str, fault: str) -> None:
     (tmp_path / "splits.json").write_text(text)
     with pytest.raises(DataError, match=fault):
         by_list(tmp_path / "splits.json", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Train", "train"), ("TRAIN", "train"), ("training set", "train"), ("meta_train", "train"),
+        ("VAL", "validation"), ("Valid", "validation"), ("val_images", "validation"), ("dev", "validation"),
+        ("Test", "test"), ("meta-test", "test"), ("testing_data", "test"), ("trains", None), ("cat", None),
+        ("data", None), ("", None), ("日本", None),
+    ],
+)  # fmt: skip
+def test_names_of_splits_are_recognised_in_any_usual_spelling(name: str, split: str | None) -> None:
+    assert split_named(name) == split
+
+
+@pytest.mark.parametrize("name", ["eval", "Evaluation", "EVAL_SET", "hold-out"])
+def test_a_name_that_may_be_two_splits_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="may be validation or test; rename it"):
+        split_named(name)
+
+
+def test_a_list_is_read_in_nfc_with_a_byte_order_mark_and_names_its_faults(tmp_path: Path) -> None:
+    path = tmp_path / "splits.json"
+    lists = {"Train": ["A\u0308pfel"], "test": ["class-1"]}
+    path.write_text(json.dumps(lists, ensure_ascii=False), encoding="utf-8-sig")
+    assert by_list(path, [*NAMES, "Äpfel"]) == {"train": ["Äpfel"], "test": ["class-1"]}
+    path.write_text('{"train": ["class-1"], "TRAIN": ["class-2"]}')
+    with pytest.raises(DataError, match="lists the split train twice"):
+        by_list(path, NAMES)
+    path.write_text('{"eval": ["class-1"]}')
+    with pytest.raises(DataError, match=r"splits\.json: the split 'eval' may be validation or test"):
+        by_list(path, NAMES)

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from metabench.data.augment import Augment
 from metabench.data.cache import cached, fingerprint
-from metabench.data.classes import ClassIndex, arrange, check_disjoint
+from metabench.data.classes import ClassIndex, arrange, check_disjoint, class_name
 from metabench.folders import cache_folder, data_folder, file_digest
 
 if TYPE_CHECKING:
     from metabench.data.archives import member_names, members
     from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD, ImageDataset, fingerprint_of
-    from metabench.data.images import Shape, decode_all
+    from metabench.data.images import SUFFIXES, Shape, decode_all
     from metabench.data.remote import FilesDataset, RemoteFile
     from metabench.data.safe_pickle import read_pickle
-    from metabench.data.splitting import by_fractions, by_list, split_named
+    from metabench.data.splitting import by_fractions, by_list, known_split, require_utf8, split_named
     from metabench.data.tensor_source import TensorSource
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "SUFFIXES",
     "Augment",
     "ClassIndex",
     "FilesDataset",
@@ -36,24 +37,27 @@ __all__ = [
     "cache_folder",
     "cached",
     "check_disjoint",
+    "class_name",
     "data_folder",
     "decode_all",
     "file_digest",
     "fingerprint",
     "fingerprint_of",
+    "known_split",
     "member_names",
     "members",
     "read_pickle",
+    "require_utf8",
     "split_named",
 ]
 
 _LATER = {
     "archives": ("member_names", "members"),
     "image_dataset": ("IMAGENET_MEAN", "IMAGENET_STD", "ImageDataset", "fingerprint_of"),
-    "images": ("Shape", "decode_all"),
+    "images": ("SUFFIXES", "Shape", "decode_all"),
     "remote": ("FilesDataset", "RemoteFile"),
     "safe_pickle": ("read_pickle",),
-    "splitting": ("by_fractions", "by_list", "split_named"),
+    "splitting": ("by_fractions", "by_list", "known_split", "require_utf8", "split_named"),
     "tensor_source": ("TensorSource",),
 }
 

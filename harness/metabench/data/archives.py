@@ -8,12 +8,14 @@ counted: absolute names, `..`, links, devices, sizes past the bounds and zip bom
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from metabench.errors import DataError
 
@@ -21,6 +23,7 @@ MAX_MEMBER_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 1 << 36
 MAX_RATIO = 200  # of a zip member's bytes to its compressed ones, above a MiB; deflate's own limit is 1032
 MAX_MEMBERS = 5_000_000
+MAX_HEADER_BYTES = 1 << 20  # of one extended header of a tar, which is read into memory
 
 Wanted = Callable[[str], bool]
 
@@ -51,8 +54,8 @@ def members(
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())  # tarfile lists the packings it tried, one a line
         raise DataError(f"{path} is damaged ({reason}); remove it and fetch it again") from error
-    except NotImplementedError as error:
-        raise DataError(f"{path} is packed in a way that cannot be read: {error}") from error
+    except (NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError) as error:  # encrypted, damaged
+        raise DataError(f"{path} cannot be unpacked ({error})") from error
 
 
 def member_names(path: Path) -> list[str]:
@@ -70,6 +73,8 @@ def member_names(path: Path) -> list[str]:
 
 def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
     with zipfile.ZipFile(path) as archive:
+        if sum(info.compress_size for info in archive.infolist()) > path.stat().st_size:
+            raise DataError(f"{path}: its members overlap, so that it would grow without bound")
         for info in archive.infolist():
             _safe(path, info.filename)
             if info.is_dir():
@@ -83,7 +88,7 @@ def _zip(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
 
 
 def _tar(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
-    with tarfile.open(path, "r:*") as archive:
+    with tarfile.open(path, "r:*", tarinfo=_Header) as archive:
         for info in archive:
             _safe(path, info.name)
             if info.isdir():
@@ -91,6 +96,23 @@ def _tar(path: Path) -> Iterator[tuple[str, int, Callable[[], IO[bytes]]]]:
             if not info.isfile():
                 raise DataError(f"{path}: the member {info.name!r} is a link or a device, not a plain file")
             yield info.name, info.size, lambda info=info: archive.extractfile(info)  # type: ignore[misc]
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar, refused before an extended header (a long name, attributes) fills the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: Any, errors: str) -> Any:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED and header.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size} bytes is larger than the bounds allow")
+        return header
+
+
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 
 
 def _content(opened: Callable[[], IO[bytes]], size: int, title: str) -> bytes:

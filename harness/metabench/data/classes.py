@@ -1,5 +1,6 @@
 """Which images belong to which class of a split, and which images a task consists of."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -132,12 +133,21 @@ def arrange(labelled: Mapping[str, str]) -> tuple[ClassIndex, dict[str, int]]:
 
     Classes, and the files of a class, are in the order of their names, on every machine.
     """
-    files = sorted(labelled, key=lambda file: (labelled[file], file))
+    files = sorted(labelled, key=lambda file: (labelled[file], unicodedata.normalize("NFC", file)))
     counts: dict[str, int] = {}
     for file in files:
         counts[labelled[file]] = counts.get(labelled[file], 0) + 1
     index = ClassIndex.of_counts(list(counts), list(counts.values()))
     return index, {file: row for row, file in enumerate(files)}
+
+
+def class_name(text: str) -> str:
+    """Return a name in Unicode's composed form (NFC), without surrounding blanks.
+
+    The same name is stored composed on most systems and decomposed on others; classes, files and lists are
+    compared and sorted in this form.
+    """
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def repeated(names: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,22 @@ from metabench.errors import DataError
 MAX_PIXELS = 1 << 26  # of one image file; a larger one is refused as a decompression bomb
 BLOCK = 2048  # files in memory at once
 
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TGA": (".tga",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+"""Formats that are decoded, with their suffixes; without PostScript, which would start an interpreter."""
+
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
 Fit = Literal["stretch", "crop", "pad"]
+Ground = Literal["white", "black"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +39,15 @@ class Shape:
     """The form that images are brought to: `size` pixels square, `colour` or grey, `fit` of oblong images.
 
     stretch changes the proportions, crop takes the middle square (of an image 15 % larger for
-    `margin` = 1.15, as Chen et al. 2019 do), pad adds black bars. invert makes dark ink bright.
+    `margin` = 1.15, as Chen et al. 2019 do), pad adds black bars. ground is the colour under transparent
+    pixels. invert makes dark ink bright.
     """
 
     size: int
     colour: bool = True
     fit: Fit = "stretch"
     margin: float = 1.0
+    ground: Ground = "white"
     invert: bool = False
 
     @property
@@ -46,19 +63,19 @@ class Shape:
 
 def decode(content: bytes, shape: Shape, title: str) -> np.ndarray[Any, Any]:
     """Return an image file as [channels, size, size] uint8; raises DataError, naming it, if it is damaged."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with Image.open(io.BytesIO(content), formats=tuple(FORMATS)) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise DataError(f"{title} has {opened.width}×{opened.height} pixels, more than the bound")
             opened.load()
             image: Image.Image = _eight_bits(ImageOps.exif_transpose(opened), title)
-            if image.mode in ("P", "PA", "LA", "La", "RGBa"):
-                image = image.convert("RGBA")  # keeps a palette's transparency for the next line
-            image = image.convert("RGB" if shape.colour else "L")
+            image = _opaque(image, shape.ground).convert("RGB" if shape.colour else "L")
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError(f"{title} must be an image in one of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's formats raise many kinds for a damaged file
         raise DataError(f"{title} is no whole image ({type(error).__name__}: {error})") from error
     image = _fitted(image, shape)
@@ -103,6 +120,18 @@ def _eight_bits(image: Any, title: str) -> Any:
         return image
     values = np.asarray(image, dtype=np.int64)
     return Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+
+
+def _opaque(image: Any, ground: Ground) -> Any:
+    """Composite an image with transparent pixels on an even ground; others are returned as they are."""
+    from PIL import Image
+
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa") and "transparency" not in image.info:
+        return image
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
 
 
 def _fitted(image: Any, shape: Shape) -> Any:

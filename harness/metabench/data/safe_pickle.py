@@ -1,10 +1,11 @@
-"""A reader of pickles that admits numpy arrays and plain containers, and nothing that can run code."""
+"""Read pickles of numpy arrays and plain containers, and of nothing that can run code or read memory."""
 
 from __future__ import annotations
 
 import collections
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,15 +13,16 @@ import numpy as np
 
 from metabench.errors import DataError
 
-_ARRAY = object()  # stands for numpy.ndarray, which a pickle could else call with any size
+_ARRAY = object()  # stands for numpy.ndarray, which a pickle could otherwise call with any size
+_DTYPE = re.compile(r"[<>|=]?[biufcSUO]\d{1,9}")  # a type code without fields, such as u1
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 
 
 def read_pickle(source: Path | bytes, encoding: str = "latin1") -> Any:
-    """What a pickle holds, where that is arrays, numbers, strings, lists, tuples, dicts and sets.
+    """Return the arrays, numbers, strings, lists, tuples, dicts and sets of a pickle.
 
-    encoding: of strings that Python 2 wrote. Raises DataError where it names anything else, before that
-    is imported, or where the file is damaged.
+    encoding: of strings that Python 2 wrote. Raises DataError if the pickle names anything else, before
+    that is imported, or if it is damaged.
     """
     title = source.name if isinstance(source, Path) else "the pickle"
     try:
@@ -33,8 +35,8 @@ def read_pickle(source: Path | bytes, encoding: str = "latin1") -> Any:
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        said = f"{type(error).__name__}: {error}"
-        raise DataError(f"{title} is no whole pickle ({said}); remove it and fetch it again") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"{title} is no whole pickle ({reason}); remove it and fetch it again") from error
 
 
 class _Plain(pickle.Unpickler):
@@ -51,7 +53,7 @@ class _Plain(pickle.Unpickler):
         if (module, name) == ("numpy", "ndarray"):
             return _ARRAY
         if (module, name) == ("numpy", "dtype"):
-            return np.dtype
+            return _dtype
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if module in ("builtins", "__builtin__") and name in ("set", "frozenset"):
@@ -61,20 +63,46 @@ class _Plain(pickle.Unpickler):
         raise DataError(f"names {module}.{name}, and only arrays and plain containers are read from a pickle")
 
 
+class _Array(np.ndarray):
+    """An array whose type is checked before a pickle's state gives it values."""
+
+    def __setstate__(self, state: Any) -> None:
+        _require_plain(state[-3])
+        super().__setstate__(state)
+
+
 def _empty_array(kind: Any, shape: Any, code: Any) -> Any:
     if kind is not _ARRAY:
         raise DataError("makes an array of a class other than numpy.ndarray")
-    return np.empty(0, dtype=np.int8)  # its real type and shape are set by the state that follows
+    return np.empty(0, dtype=np.int8).view(_Array)  # its type and shape are set by the state that follows
+
+
+def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
+    """Return a new type of its own: a pickle's state must not change the types of everybody."""
+    if not isinstance(code, str) or not _DTYPE.fullmatch(code):
+        raise DataError(f"holds the type {code!r}, which is no plain number, string or object")
+    return np.dtype(code, copy=True)
+
+
+def _require_plain(kind: Any) -> None:
+    """Refuse types that a pickle's state has changed: their fields may lie anywhere in memory."""
+    plain = (
+        isinstance(kind, np.dtype) and kind.names is None and kind.fields is None and kind.subdtype is None
+    )
+    if not plain or np.dtype(kind.str).itemsize != kind.itemsize or kind.itemsize < 0:
+        raise DataError("holds an array of a structured type; only numbers, strings and objects are read")
 
 
 def _from_buffer(content: Any, kind: Any, shape: Any, order: Any) -> Any:
-    if not isinstance(kind, np.dtype) or kind.hasobject:
+    _require_plain(kind)
+    if kind.hasobject:
         raise DataError("holds an array of objects in one block")
     return np.frombuffer(content, dtype=kind).reshape(shape, order=order)
 
 
 def _scalar(kind: np.dtype[Any], content: Any = b"") -> Any:
-    if not isinstance(kind, np.dtype) or kind.hasobject:
+    _require_plain(kind)
+    if kind.hasobject:
         raise DataError("holds a scalar that is no plain number")
     content = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(content, dtype=kind, count=1)[0]

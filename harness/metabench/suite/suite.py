@@ -62,7 +62,7 @@ def read(
     """
     path = find(registry, name)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SuiteError([f"{path}: not a TOML file: {error}"]) from error
     except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
     write_splits(tmp_path / "mine")
     (tmp_path / "mine" / "train" / "hollow").mkdir()
     (tmp_path / "mine" / "train" / "hollow" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match="train/hollow holds no image; remove it or add some"):
+    with pytest.raises(DataError, match="train/hollow holds no image; remove it or add images"):
         load(path="mine")
 
 
@@ -163,7 +165,7 @@ def test_a_changed_image_gives_another_cell_and_other_tasks(tmp_path: Path) -> N
     other, other_tasks = seen()
     assert other.digest != cell.digest
     assert other_tasks != tasks
-    with pytest.raises(DataError, match=f"have the digest [0-9a-f]+, not {cell.dataset.settings['content']}"):
+    with pytest.raises(DataError, match=f"must have the digest {cell.dataset.settings['content']}, got"):
         ImageFolder(**cell.dataset.settings).load(Device())
     suite.write_text(SUITE.replace('"mine",', f'"mine", content = "{cell.dataset.settings["content"]}",'))
     with pytest.raises(SuiteError, match="dataset: the digest of its content here is"):
@@ -191,7 +193,7 @@ def test_a_folder_is_described_by_what_is_in_it_and_not_by_where_it_is(tmp_path:
     assert ImageFolder(path="copy").describe().content != one
 
 
-def test_an_absent_folder_is_told_and_described_as_empty(tmp_path: Path) -> None:
+def test_an_absent_folder_is_named_and_described_as_empty(tmp_path: Path) -> None:
     dataset = ImageFolder(path="nowhere")
     assert dataset.missing() == (
         f"imagefolder: there is no folder {tmp_path / 'nowhere'}; set `path` to a folder of your images"
@@ -207,9 +209,9 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert ImageFolder(path="mine").describe().images["train"] == 4
 
 
-def test_mean_and_std_of_the_wrong_number_are_told(tmp_path: Path) -> None:
+def test_mean_and_std_of_the_wrong_number_are_refused(tmp_path: Path) -> None:
     write_splits(tmp_path / "mine")
-    with pytest.raises(DataError, match="mean has 2 values for 3 channels"):
+    with pytest.raises(DataError, match="mean must have 1 or 3 values, got 2"):
         load(path="mine", size=8, mean=(0.5, 0.5))
 
 
@@ -241,7 +243,7 @@ def test_floats_of_unknown_range_are_refused() -> None:
         decode(buffer.getvalue(), Shape(6), "x")
 
 
-def test_a_picture_is_stretched_cropped_or_padded() -> None:
+def test_an_image_is_stretched_cropped_or_padded() -> None:
     values = np.zeros((10, 30, 3), np.uint8)
     values[:, :10] = (255, 0, 0)
     values[:, 20:] = (0, 0, 255)
@@ -265,3 +267,112 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     assert len(buffer.getvalue()) < 1 << 17
     with pytest.raises(DataError, match=r"bomb\.png has 9000×9000 pixels, more than the bound"):
         decode(buffer.getvalue(), Shape(8), "bomb.png")
+
+
+@pytest.mark.parametrize(
+    "hidden", [".ipynb_checkpoints", ".git/objects", "sub/.thumbnails", "@eaDir", "__MACOSX"]
+)
+def test_hidden_folders_are_passed_over_at_any_depth(tmp_path: Path, hidden: str) -> None:
+    write_splits(tmp_path / "mine")
+    before = ImageFolder(path="mine").describe()
+    place = tmp_path / "mine" / "test" / "d" / hidden
+    place.mkdir(parents=True)
+    (place / "0-checkpoint.png").write_bytes(image_file(1))
+    assert ImageFolder(path="mine").describe() == before
+
+
+@pytest.mark.parametrize("names", [("Train", "VAL", "Test"), ("TRAINING", "valid", "meta_test")])
+def test_splits_in_any_spelling_are_splits_and_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for number, name in enumerate(names):
+        for letter in "abc":
+            write_class(tmp_path / "mine" / name / f"{letter}{number}", 2)
+    assert ImageFolder(path="mine").describe().classes == {"train": 3, "validation": 3, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (("train", "eval"), "the split 'eval' may be validation or test"),
+        (("train", "val"), "must have a folder of train and one of test, got 'train', 'val'"),
+        (("Test", "other"), "must have a folder of train and one of test, got 'Test'"),
+        (("train", "Train", "test"), "two folders of the split train"),
+    ],
+)
+def test_splits_that_are_unclear_missing_or_double_are_refused(
+    tmp_path: Path, names: tuple[str, ...], fault: str
+) -> None:
+    for name in names:
+        write_class(tmp_path / "mine" / name / f"class-of-{name}", 2)
+    with pytest.raises(DataError, match=fault):
+        ImageFolder(path="mine").describe()
+
+
+def test_a_class_of_trains_is_a_class(tmp_path: Path) -> None:
+    write_classes(tmp_path / "mine", 9)
+    write_class(tmp_path / "mine" / "train", 4)
+    assert sum(ImageFolder(path="mine").describe().classes.values()) == 10
+
+
+def test_a_folder_beside_the_splits_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_splits(tmp_path / "mine")
+    write_class(tmp_path / "mine" / "unlabelled" / "all", 2)
+    assert sum(ImageFolder(path="mine").describe().classes.values()) == 5
+    assert "left out, as they are no splits: unlabelled" in caplog.text
+
+
+def test_composed_and_decomposed_names_make_the_same_tasks(tmp_path: Path) -> None:
+    facts = []
+    for form in ("NFC", "NFD"):
+        for number, name in enumerate(["Äpfel", "Ölbaum", "Zoo", "ガ", *"abcdef"]):
+            write_class(tmp_path / form / unicodedata.normalize(form, name), 3, number)
+        names = {"train": ["Äpfel", "a"], "test": ["Zoo", unicodedata.normalize("NFD", "ガ")]}
+        (tmp_path / form / "lists.json").write_text(json.dumps(names))
+        by_list = ImageFolder(path=form, splits="lists.json").describe()
+        facts.append((ImageFolder(path=form).describe(), by_list))
+    assert facts[0] == facts[1]
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        write_class(tmp_path / "mine" / unicodedata.normalize(form, "Äpfel"), 3)
+    with pytest.raises(DataError, match="two folders of the class 'Äpfel'"):
+        ImageFolder(path="mine").describe()
+
+
+@pytest.mark.parametrize("place", [b"caf\xe9", b"a/caf\xe9.png", b"a/caf\xe9/1.png"])
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path, place: bytes) -> None:
+    write_classes(tmp_path / "mine", 3)
+    write_class(tmp_path / "mine" / "a", 3)
+    path = os.path.join(os.fsencode(tmp_path / "mine"), place if place != b"caf\xe9" else place + b"/1.png")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(image_file(1))
+    with pytest.raises(DataError, match=r"the name b'caf\\xe9(\.png)?' is not UTF-8; rename it"):
+        ImageFolder(path="mine").describe()
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "RGB", "L"])
+@pytest.mark.parametrize(("ground", "value"), [("white", 255), ("black", 0)])
+def test_transparent_pixels_show_the_ground(kind: str, ground: Any, value: int) -> None:
+    """Ink of grey 100 beside pixels that are transparent, in each way that a PNG can say so."""
+    ink, clear = (100, 100, 100, 255), (40, 40, 40, 0)
+    image = Image.new("RGBA", (2, 1))
+    image.putdata([ink, clear])
+    buffer = io.BytesIO()
+    if kind in ("RGBA", "LA"):
+        image.convert(kind).save(buffer, "png")
+    else:
+        rgb = Image.new("RGB", (2, 1))
+        rgb.putdata([ink[:3], clear[:3]])
+        plain = rgb.quantize(2) if kind == "P" else rgb.convert(kind)
+        plain.save(buffer, "png", transparency=plain.getpixel((1, 0)))
+    content = decode(buffer.getvalue(), Shape(2, ground=ground), "a.png")
+    assert content[:, 0].max(0).tolist() == [100, value]
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"<svg/>", b""])
+def test_only_the_listed_formats_are_decoded(content: bytes) -> None:
+    with pytest.raises(DataError, match=r"a\.png must be an image in one of the formats BMP, GIF, JPEG, PNG"):
+        decode(content, Shape(8), "a.png")
