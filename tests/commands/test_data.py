@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from helpers.archives import image_file, write_zip
 from helpers.http_server import Served, serve
@@ -55,7 +58,7 @@ def test_real_omniglot_is_fetched_verified_and_exported(tmp_path: Path, real_dat
     verified = run("verify", "omniglot-small", **told)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert verified.stdout.count("the digest is right") == 2
-    assert "omniglot-small: sound" in verified.stdout
+    assert "omniglot-small: sound in" in verified.stdout
     exported = run("manifest", "omniglot-small", "--tasks", "20", "--out", str(tmp_path / "t.npz"), **told)
     assert exported.returncode == 0, exported.stderr
     checked = run("manifest", "--check", str(tmp_path / "t.npz"), **told)
@@ -97,7 +100,7 @@ def test_path_prints_where_files_belong_and_data_names_the_folder(tmp_path: Path
         (("fetch", "omniglott"), 2, "no dataset is called 'omniglott'; did you mean 'omniglot'?"),
         (("verify", "cub"), 1, "run `metabench data fetch cub`"),
         (("verify", "imagefolder"), 2, "needs the setting 'path'"),
-        (("verify", "cub", "--set", "size"), 2, "--set takes KEY=VALUE, not 'size'"),
+        (("verify", "cub", "--set", "size"), 2, "--set takes KEY=VALUE, got 'size'"),
         (("manifest", "cub", "--out", "t.npz"), 1, "run `metabench data fetch cub`"),
         (("manifest",), 2, "name a data set and --out FILE, or --check FILE"),
     ],
@@ -109,3 +112,58 @@ def test_mistakes_are_told_with_their_way_out(
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def write_images(folder: Path, images: dict[str, bytes]) -> None:
+    for name, content in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def flat(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (12, 12), value).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_blank_and_equal_classes_are_faults_and_equal_images_are_notes(tmp_path: Path) -> None:
+    images = {
+        f"train/{name}/{place}.png": image_file(100 * number + place)
+        for number, name in enumerate("abcd")
+        for place in range(3)
+    }
+    images |= {f"test/{name}/{place}.png": image_file(900 + place) for name in "ef" for place in range(3)}
+    images |= {f"train/a/{place}.png": flat(10 * place) for place in range(3)}
+    images["train/b/1.png"] = images["train/b/0.png"]
+    write_images(tmp_path / "data" / "mine", images)
+    done = run("verify", "imagefolder", "--set", "path=mine", "--set", "size=12", **folders(tmp_path))
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [line for line in lines if line.startswith("FAULT")] == [
+        "FAULT the class train/a is blank: each example has one value throughout",
+        "FAULT the classes test/e and test/f hold the same examples",
+    ]
+    assert "note  the class train/b (1) holds equal examples" in lines
+    assert not any(line.startswith("ok") and ("blank" in line or "equal" in line) for line in lines)
+    assert lines[-1] == "imagefolder: 2 faults"
+
+
+@pytest.mark.parametrize("name", ["sinusoid", "harmonics", "glyphs", "blobs"])
+def test_any_source_is_looked_into(tmp_path: Path, name: str) -> None:
+    done = run("verify", name, **folders(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok    test: 32 tasks were drawn and hold finite numbers" in done.stdout
+    assert "no example of these tasks is in two splits" in done.stdout
+    assert f"{name}: sound in " in done.stdout
+    assert ("no class is blank" in done.stdout) == (name in ("glyphs", "blobs"))
+
+
+def test_real_omniglot_packed_in_another_way_is_sound(tmp_path: Path, real_data: Path) -> None:
+    for name in ARCHIVES:
+        with zipfile.ZipFile(real_data / "omniglot" / name) as archive:
+            files = {f"a/{file}": archive.read(file) for file in archive.namelist() if file.endswith("png")}
+        write_zip(tmp_path / "data" / "omniglot" / name, files)
+    done = run("verify", "omniglot-small", **folders(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the content is right, packed in another way") == 2
+    assert "omniglot-small: sound in" in done.stdout

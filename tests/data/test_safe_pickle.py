@@ -111,3 +111,8 @@ def test_a_type_that_reaches_beyond_its_elements_is_refused(code: str, state: tu
 def test_a_structured_array_is_refused() -> None:
     with pytest.raises(DataError, match="no plain number"):
         read_pickle(pickle.dumps(np.zeros(4, [("x", "f8")])))
+
+
+def test_a_pickle_that_declares_more_than_memory_is_named() -> None:
+    with pytest.raises(DataError, match=r"more than fits in memory|no whole pickle"):
+        read_pickle(b"\x80\x04\x8e" + (10**15).to_bytes(8, "little") + b"abc.")

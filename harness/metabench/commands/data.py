@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ Examples:
     "--data", type=click.Path(file_okay=False, path_type=Path), help="The data folder (METABENCH_DATA)."
 )
 def command(data: Path | None) -> None:
-    """Bring, check and find data sets, and export the tasks that are drawn from them."""
+    """Fetch, check and find data sets, and export the tasks that are drawn from them."""
     if data is not None:
         os.environ["METABENCH_DATA"] = str(data.absolute())
 
@@ -56,13 +57,13 @@ def list_() -> int:
     rows = []
     for entry in load().entries("dataset").values():
         try:
-            made = make(entry.cls)
+            dataset = make(entry.cls)
         except SettingError:
             rows.append([entry.name, "", "", "yours: its settings say where"])
             continue
         try:
-            rows.append([entry.name, *_summary(made)])
-        except Exception as error:  # a plugin's own, or damaged data; the list goes on
+            rows.append([entry.name, *_summary(dataset)])
+        except Exception as error:  # of a plugin, or damaged data; the list goes on
             rows.append([entry.name, "", "", printable(f"unusable: {type(error).__name__}: {error}")])
     click.echo(tabulate(rows, ["name", "classes", "input", "state"], disable_numparse=True))
     click.echo(f"\ndata folder: {data_folder()}")
@@ -73,18 +74,18 @@ def list_() -> int:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def fetch(names: Sequence[str], quiet: bool) -> int:
-    """Bring the files of the data sets NAMES; goes on where an earlier try broke off."""
-    from metabench.data.remote import fetch as bring
+    """Fetch the files of the data sets NAMES; an interrupted download is resumed."""
+    from metabench.data.remote import fetch as download
 
     with _bar(quiet) as progress:
         for name in names:
-            made = _made(name, ())
-            files = _files(made)
+            dataset = _dataset(name, ())
+            files = _files(dataset)
             if not files:
-                _present(made)  # raises with what is absent, which no download brings
+                _require_data(dataset)  # raises with what is absent and cannot be downloaded
                 click.echo(f"{name} needs no files", err=True)
             for file in files:
-                place = bring(file, progress)
+                place = download(file, progress)
                 if not quiet:
                     click.echo(f"{place} is here", err=True)
     return 0
@@ -94,15 +95,17 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 @click.argument("name")
 @_SET
 def verify(name: str, given: Sequence[str]) -> int:
-    """Check a data set: its files' digests, its counts, that splits share no class and no like image."""
+    """Check a data set: digests of files, counts, blank, equal and like examples, and tasks of each split."""
     from metabench.data.checks import verify as check
     from metabench.text import printable
 
-    faults = 0
-    for finding in check(_made(name, given)):
+    levels = Counter[str]()
+    for finding in check(_dataset(name, given)):
         click.echo(printable(str(finding)))  # names of classes and files come from somebody's archive
-        faults += finding.fault
-    click.echo(f"{name}: {'sound' if not faults else f'{faults} faults'}")
+        levels[finding.level] += 1
+    faults, notes = levels["FAULT"], levels["note"]
+    summary = f"{faults} faults" if faults else f"sound in {levels['ok']} checks, {notes} notes"
+    click.echo(f"{name}: {summary}")
     return 1 if faults else 0
 
 
@@ -111,9 +114,11 @@ def verify(name: str, given: Sequence[str]) -> int:
 @_SET
 def path(name: str, given: Sequence[str]) -> int:
     """Print where the files of a data set lie, or would lie, one a line."""
-    made = _made(name, given)
-    own = [getattr(made, method, None) for method in ("folder", "file")]  # may be settings of these names
-    places = [str(file.place) for file in _files(made)] or [str(one()) for one in own if callable(one)]
+    dataset = _dataset(name, given)
+    own = [getattr(dataset, method, None) for method in ("folder", "file")]  # or settings of these names
+    places = [str(file.place) for file in _files(dataset)] or [
+        str(place()) for place in own if callable(place)
+    ]
     click.echo("\n".join(places) if places else f"{name} needs no files", err=not places)
     return 0
 
@@ -143,100 +148,100 @@ def manifest(
     from metabench.records.cell import Protocol
 
     if check is not None:
-        told = read_manifest(check)
-        made = load().make("dataset", told.dataset)
-        _present(made)
+        stored = read_manifest(check)
+        dataset = load().make("dataset", stored.dataset)
+        _require_data(dataset)
         from metabench.device.device import Device  # torch comes only where there is something to load
 
-        numbers = told.arrays["index"].tolist()
-        source = made.load(Device())
-        here = make_manifest(told.dataset, source, told.split, told.protocol, numbers, told.seed)
-        fault = told.difference(here)
-        click.echo(f"{check}: {len(told)} tasks, " + (f"other ones: {fault}" if fault else "the same here"))
+        numbers = stored.arrays["index"].tolist()
+        source = dataset.load(Device())
+        drawn = make_manifest(stored.dataset, source, stored.split, stored.protocol, numbers, stored.seed)
+        fault = stored.difference(drawn)
+        click.echo(f"{check}: {len(stored)} tasks, " + (f"different: {fault}" if fault else "the same here"))
         return 1 if fault else 0
     if name is None or out is None:
         raise RequestError("name a data set and --out FILE, or --check FILE")
-    made = _made(name, given)
-    _present(made)
+    dataset = _dataset(name, given)
+    _require_data(dataset)
     from metabench.device.device import Device
 
     protocol = Protocol(ways=ways, shots=shots, queries=queries)
-    told = make_manifest(_spec(made, given), made.load(Device()), split, protocol, range(tasks), seed)
-    told.write(out)
+    source = dataset.load(Device())
+    make_manifest(_spec(dataset, given), source, split, protocol, range(tasks), seed).write(out)
     click.echo(f"{out}: {tasks} tasks of {name}, split {split}")
     return 0
 
 
-def _made(name: str, given: Sequence[str]) -> Dataset:
+def _dataset(name: str, given: Sequence[str]) -> Dataset:
     from metabench.plugins import load
     from metabench.records.cell import Spec
 
-    made: Dataset = load().make("dataset", Spec(name, _settings(given)))
-    return made
+    dataset: Dataset = load().make("dataset", Spec(name, _settings(given)))
+    return dataset
 
 
-def _spec(made: Dataset, given: Sequence[str]) -> Spec:
+def _spec(dataset: Dataset, given: Sequence[str]) -> Spec:
     from metabench.records.cell import Spec
     from metabench.settings import complete
 
-    return Spec(made.name, complete(type(made), _settings(given)))
+    return Spec(dataset.name, complete(type(dataset), _settings(given)))
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is read as TOML, and as a plain string where it is none."""
-    told = {}
+    """Return KEY=VALUE pairs; a value is read as TOML, or else as a plain string."""
+    settings = {}
     for pair in given:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise RequestError(f"--set takes KEY=VALUE, not {pair!r}")
+            raise RequestError(f"--set takes KEY=VALUE, got {pair!r}")
         try:
-            told[key] = tomllib.loads(f"value = {value}")["value"]
+            settings[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
-            told[key] = value
-    return told
+            settings[key] = value
+    return settings
 
 
-def _files(made: Dataset) -> Sequence[Any]:
+def _files(dataset: Dataset) -> Sequence[Any]:
     from metabench.data import FilesDataset
 
-    return made.files() if isinstance(made, FilesDataset) else ()
+    return dataset.files() if isinstance(dataset, FilesDataset) else ()
 
 
-def _present(made: Dataset) -> None:
-    missing = made.missing()
+def _require_data(dataset: Dataset) -> None:
+    missing = dataset.missing()
     if missing is not None:
         raise DataError(missing)
 
 
-def _summary(made: Dataset) -> tuple[str, str, str]:
-    """Classes per split, the shape of an input, and whether the data is here."""
-    facts = made.describe()
+def _summary(dataset: Dataset) -> tuple[str, str, str]:
+    """Return the classes per split, the shape of an input, and whether the data is here."""
+    facts = dataset.describe()
     classes = " + ".join(map(str, facts.classes.values())) if any(facts.classes.values()) else "endless"
-    return classes, "×".join(map(str, facts.input_shape)), _state(made)
+    return classes, "×".join(map(str, facts.input_shape)), _state(dataset)
 
 
-def _state(made: Dataset) -> str:
-    missing = made.missing()
+def _state(dataset: Dataset) -> str:
+    missing = dataset.missing()
     if missing is None:
         return "ready"
-    files = _files(made)
+    files = _files(dataset)
     absent = [file for file in files if not file.here()]
     if not absent or not all(file.urls for file in absent):
         return missing  # there is nothing to fetch, or a person must
     here = len(files) - len(absent)
-    return f"{here} of {len(files)} files here; metabench data fetch {made.name}"
+    return f"{here} of {len(files)} files here; metabench data fetch {dataset.name}"
 
 
 @contextmanager
 def _bar(quiet: bool) -> Iterator[Progress]:
-    """A progress callback: bars on a terminal, a line at each tenth elsewhere, nothing where quiet."""
+    """Yield a progress callback: bars on a terminal, otherwise a line per tenth, nothing if quiet."""
     if quiet or not sys.stderr.isatty():
-        told: dict[str, int] = {}
+        tenths: dict[str, int] = {}
 
         def line(name: str, done: int, size: int | None) -> None:
             tenth = 10 * done // size if size else done >> 26
-            if not quiet and told.get(name) != tenth:
-                told[name] = tenth
+            if not quiet and tenths.get(name) != tenth:
+                tenths[name] = tenth
                 of = f" of {size / 1e6:.1f}" if size else ""
                 click.echo(f"{name}: {done / 1e6:.1f}{of} MB", err=True)
 

@@ -14,7 +14,7 @@ from metabench.folders import cache_folder, data_folder, file_digest
 if TYPE_CHECKING:
     from metabench.data.archives import member_names, members
     from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD, ImageDataset, fingerprint_of
-    from metabench.data.images import SUFFIXES, Shape, decode_all
+    from metabench.data.images import SUFFIXES, Shape, decode, decode_all
     from metabench.data.remote import FilesDataset, RemoteFile
     from metabench.data.safe_pickle import read_pickle
     from metabench.data.splitting import by_fractions, by_list, known_split, require_utf8, split_named
@@ -39,6 +39,7 @@ __all__ = [
     "check_disjoint",
     "class_name",
     "data_folder",
+    "decode",
     "decode_all",
     "file_digest",
     "fingerprint",
@@ -54,7 +55,7 @@ __all__ = [
 _LATER = {
     "archives": ("member_names", "members"),
     "image_dataset": ("IMAGENET_MEAN", "IMAGENET_STD", "ImageDataset", "fingerprint_of"),
-    "images": ("SUFFIXES", "Shape", "decode_all"),
+    "images": ("SUFFIXES", "Shape", "decode", "decode_all"),
     "remote": ("FilesDataset", "RemoteFile"),
     "safe_pickle": ("read_pickle",),
     "splitting": ("by_fractions", "by_list", "known_split", "require_utf8", "split_named"),

@@ -45,7 +45,8 @@ class RemoteFile:
 
     path: below the data folder; urls: mirrors in the order in which they are tried, none where the file
     must be fetched by hand; sha256, md5: its digest, where upstream publishes one; size: its bytes;
-    most: a bound on its bytes where the size is not known; by_hand: where a person gets it.
+    most: a bound on its bytes where the size is not known; by_hand: where a person gets it; content: the
+    digest of what is packed in it, by `content_digest`, for files that may be packed in another way.
     """
 
     path: str
@@ -55,6 +56,8 @@ class RemoteFile:
     size: int | None = None
     most: int = 1 << 36
     by_hand: str = ""
+    content: str = ""
+    content_digest: Callable[[Path], str] | None = None
 
     @property
     def place(self) -> Path:
@@ -78,7 +81,24 @@ class RemoteFile:
             return f"{self.place} must have {self.size} bytes, got {size}"
         return self._wrong(self.place)
 
+    def is_repacked(self, path: Path) -> bool:
+        """Return whether a file holds the known content, however it is packed."""
+        if self.content_digest is None or not self.content:
+            return False
+        try:
+            return self.content_digest(path) == self.content
+        except DataError:
+            return False
+
+    def has_known_bytes(self) -> bool:
+        """Return whether the bytes at its place have the known digest."""
+        return self._wrong_bytes(self.place) is None
+
     def _wrong(self, path: Path) -> str | None:
+        wrong = self._wrong_bytes(path)
+        return None if wrong is None or self.is_repacked(path) else wrong
+
+    def _wrong_bytes(self, path: Path) -> str | None:
         for kind, known in (("sha256", self.sha256), ("md5", self.md5)):
             if known:
                 digest = file_digest(path, kind)

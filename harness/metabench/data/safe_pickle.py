@@ -33,7 +33,7 @@ def read_pickle(source: Path | bytes, encoding: str = "latin1") -> Any:
     except DataError as error:
         raise DataError(f"{title} {error}") from None
     except MemoryError:
-        raise
+        raise DataError(f"{title} holds or declares more than fits in memory") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = f"{type(error).__name__}: {error}"
         raise DataError(f"{title} is no whole pickle ({reason}); remove it and fetch it again") from error

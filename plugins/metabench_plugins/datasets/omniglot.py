@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import DataError, Facts, Source, Split, setting
-from metabench.data import ClassIndex, ImageDataset, RemoteFile, Shape, arrange, cached, decode_all, members
+from metabench.data import (
+    ClassIndex,
+    ImageDataset,
+    RemoteFile,
+    Shape,
+    arrange,
+    cached,
+    decode,
+    decode_all,
+    members,
+)
 from metabench_plugins.datasets._split_lists import read_list
 
 if TYPE_CHECKING:
@@ -18,16 +29,41 @@ if TYPE_CHECKING:
     from metabench.device import Device
 
 DRAWERS = 20
+SIDE = 105  # pixels of a drawing
 UPSTREAM = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 MIRROR = "https://github.com/brendenlake/omniglot/raw/master/python"
 HELD_OUT = ("Braille", "Futurama", "Gujarati", "Japanese_(hiragana)", "Syriac_(Estrangelo)")
 """Background alphabets that are validation in Lake's split, which itself has no validation part."""
 
 
-def archive(name: str, sha256: str = "", md5: str = "") -> RemoteFile:
-    """Return an archive of the repository's folder python/."""
-    urls = (f"{UPSTREAM}/{name}", f"{MIRROR}/{name}")
-    return RemoteFile(f"omniglot/{name}", urls, sha256, md5, most=1 << 28)
+def archive(name: str, content: str, sha256: str = "", md5: str = "") -> RemoteFile:
+    """Return an archive of the repository's folder python/; content: see `drawings_digest`."""
+    return RemoteFile(
+        f"omniglot/{name}", (f"{UPSTREAM}/{name}", f"{MIRROR}/{name}"), sha256, md5, most=1 << 28,
+        content=content, content_digest=drawings_digest,
+    )  # fmt: skip
+
+
+def drawings_digest(path: Path) -> str:
+    """Return the SHA-256 of an archive's drawings, however they are packed.
+
+    Hashed is, in the order of the names ALPHABET/characterNN/XXXX_YY.png, each name, a zero byte and the
+    105×105 grey values of the drawing.
+    """
+    drawings = {"/".join(parts): content for parts, content in _drawings(path)}
+    sha = hashlib.sha256()
+    for name in sorted(drawings):
+        sha.update(name.encode() + b"\0")
+        sha.update(decode(drawings[name], Shape(SIDE, colour=False), f"{path.name}:{name}").tobytes())
+    return sha.hexdigest()
+
+
+def _drawings(path: Path) -> Iterator[tuple[tuple[str, str, str], bytes]]:
+    """Yield (alphabet, character, file) and content of each drawing, in whatever folder of the archive."""
+    for name, content in members(path, lambda name: name.endswith(".png"), max_member_bytes=1 << 20):
+        parts = tuple(name.split("/")[-3:])
+        if len(parts) == 3 and not any(part.startswith((".", "__")) for part in name.split("/")):
+            yield parts, content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +78,21 @@ class Omniglot(ImageDataset):
     name: ClassVar[str] = "omniglot"
     split: str = setting("vinyals", "which characters are in which split", choices=("vinyals", "lake"))
     rotations: bool = setting(True, "four classes of each character, one per quarter turn")
-    size: int = setting(28, "pixels of a side", at_least=1, at_most=105)
+    size: int = setting(28, "pixels of a side", at_least=1, at_most=SIDE)
 
     def files(self) -> Sequence[RemoteFile]:
         """Return the background and evaluation archives."""
         return (
-            archive("images_background.zip", md5="68d2efa1b9178cc56df9314c21c6e718"),
-            archive("images_evaluation.zip", md5="6b91aef0f799c5bb55b94e3f2daec811"),
+            archive(
+                "images_background.zip",
+                "e27f661c2b4c58dc3ba63be439eca7f1f319a9fd5ebaf04d643de8e9a71d2f36",
+                md5="68d2efa1b9178cc56df9314c21c6e718",
+            ),
+            archive(
+                "images_evaluation.zip",
+                "9fd1ac22895c570282d2eed114b32e8d67a3ed327000a8c990558775c33c4292",
+                md5="6b91aef0f799c5bb55b94e3f2daec811",
+            ),
         )
 
     def describe(self) -> Facts:
@@ -116,10 +160,9 @@ def _read(archives: Sequence[Path], index: ClassIndex, shape: Shape, out: np.nda
     contents: dict[str, bytes] = {}  # 32,460 drawings take 10 MB
     owner: dict[str, Path] = {}  # Greek and Latin are in both small archives
     for path in archives:
-        for name, content in members(path, lambda name: name.endswith(".png"), max_member_bytes=1 << 20):
-            title = f"{path.name}:{name}"
-            _, _, label = name.partition("/")
-            label = label.rpartition("/")[0]
+        for (alphabet, character, file), content in _drawings(path):
+            label = f"{alphabet}/{character}"
+            title = f"{path.name}:{label}/{file}"
             if label in wanted and owner.setdefault(label, path) == path:
                 labelled[title], contents[title] = label, content
     present, rows = arrange(labelled)

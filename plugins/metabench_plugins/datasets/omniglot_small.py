@@ -38,10 +38,12 @@ class OmniglotSmall(ImageDataset):
         return (
             archive(
                 "images_background_small1.zip",
+                "4b6cf4ede34764fdd5d634752b30a41a3d520e06b36b7903ed810069a4961564",
                 sha256="f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
             ),
             archive(
                 "images_background_small2.zip",
+                "a502e42ec39eaa5e1f0fb0635aaf2a6903981300f63294cd6d5680119331a355",
                 sha256="3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
             ),
         )

@@ -246,8 +246,10 @@ def flipped(path: Path) -> None:
 @pytest.mark.parametrize(
     "write_file",
     [
-        huge, flipped,
-        lambda path: path.write_bytes(b"PK\3\4garbage" * 10), lambda path: path.write_bytes(b""),
+        huge,
+        flipped,
+        lambda path: path.write_bytes(b"PK\3\4garbage" * 10),
+        lambda path: path.write_bytes(b""),
     ],
 )  # fmt: skip
 def test_a_damaged_file_of_arrays_is_named(tmp_path: Path, write_file: Callable[[Path], object]) -> None:
