@@ -30,6 +30,7 @@ from metabench import (
     Metric,
     Network,
     Report,
+    ReportContent,
     Source,
     contracts,
     hookspecs,
@@ -160,7 +161,18 @@ def _contracts() -> str:
     ]
     tuples = (contracts.Examples, contracts.Episodes)
     parts += [f"## {cls.__name__}\n\n{_doc(cls)}" for cls in tuples]
-    for cls in (Algorithm, Learner, Network, Dataset, Source, Metric, Backend, Executor, Report):
+    for cls in (
+        Algorithm,
+        Learner,
+        Network,
+        Dataset,
+        Source,
+        Metric,
+        Backend,
+        Executor,
+        Report,
+        ReportContent,
+    ):
         parts.append(_class(cls))
     parts.append(_class(Device, "metabench.device"))
     for record in (records.Facts, records.Workload, records.Protocol, records.Batches):
@@ -185,7 +197,7 @@ def _class(cls: type, home: str = "metabench") -> str:
             parts.append(f"### `{cls.__name__}.{name}`\n\n{_doc(member)}")
         elif inspect.isfunction(member):
             mark = "" if getattr(member, "__isabstractmethod__", False) else " (has a default)"
-            mark = "" if cls is Device else mark
+            mark = "" if cls in (Device, ReportContent) else mark
             head = f"### `{cls.__name__}.{name}`{mark}"
             parts.append(f"{head}\n\n```text\n{signature(name, member)}\n```\n\n{_doc(member)}")
     return "\n\n".join(parts)

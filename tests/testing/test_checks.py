@@ -243,7 +243,7 @@ def test_fault_of_an_executor_is_told(fault: str, said: str) -> None:
         ("csv", "", "is a formula to a spreadsheet"),
         ("json", "", "it is no JSON: NaN is no JSON"),
         ("tex", "fails when empty", "write(content, folder) of 0 results (empty) raised IndexError"),
-        ("tex", "tells nothing", "write gives no file for content that has results"),
+        ("tex", "tells nothing", "write must return at least one file"),
         ("json", "path of a name", "NaN"),
     ],
 )

@@ -118,32 +118,34 @@ def _sections(content: Content, tables: str | None, sort: str | None, pivot: str
 
 
 def _requested(registry: Registry, formats: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The settings of each report that is asked for, by name.
+    """Return the settings of each requested report, by name.
 
     `csv,plots:formats=svg,pdf,…`: what follows a colon are settings of the last name, as for
     `run --backend`; a value that is a list has commas too.
     """
-    from metabench.settings import describe_settings, parse_spec
-
-    found: dict[str, dict[str, Any]] = {}
+    requested: dict[str, dict[str, Any]] = {}
     for text in formats:
         names, colon, rest = text.partition(":")
         *plain, last = names.split(",")
-        found |= {name: {} for name in plain}
-        lists = {
-            one.name
-            for one in describe_settings(registry.find("report", last).cls)
-            if "list" in one.type_text
-        }
-        settings: dict[str, Any] = {}
-        key = ""
-        for part in filter(None, rest.split(",")):
-            if "=" not in part and key in lists:
-                settings[key].append(part)
-                continue
-            (key, value), *_ = (pair for pair in parse_spec(f"{last}:{part}").items() if pair[0] != "name")
-            settings[key] = [value] if key in lists else value
+        settings = _settings(registry, last, rest)
         if colon and not settings:
             raise RequestError(f"{text!r}: no setting follows the colon; write NAME:setting=value")
-        found[last] = settings
-    return found
+        requested |= {name: {} for name in plain} | {last: settings}
+    return requested
+
+
+def _settings(registry: Registry, report: str, text: str) -> dict[str, Any]:
+    """Return the settings in `key=value,key=value`; a part without a key continues a list."""
+    from metabench.settings import describe_settings, parse_spec
+
+    described = describe_settings(registry.find("report", report).cls)
+    lists = {setting.name for setting in described if "list" in setting.type_text}
+    settings: dict[str, Any] = {}
+    key = ""
+    for part in filter(None, text.split(",")):
+        if "=" not in part and key in lists:
+            settings[key].append(part)
+            continue
+        (key, value), *_ = (pair for pair in parse_spec(f"{report}:{part}").items() if pair[0] != "name")
+        settings[key] = [value] if key in lists else value
+    return settings

@@ -1,4 +1,4 @@
-"""A table of a report: raw figures, how each column shows them, and what must be said of them."""
+"""A table of a report: raw figures, the columns that show them, and notes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EMPTY = "None of these results belongs in this table."
 
 @dataclass(frozen=True)
 class Column:
-    """A column as it is shown: its header and the text of one record; `right`: set flush right.
+    """A column: its header and the text that it shows for a record; right: aligned to the right.
 
-    quiet: a column that is dropped, and stated in the caption, where all records show the same text;
-    key: the figure that lines are sorted by, the text that is shown where this is empty.
+    quiet: dropped, and stated in the notes, if all records show the same text; key: the figure that records
+    are sorted by, the shown text if this is empty.
     """
 
     header: str
@@ -34,7 +34,7 @@ class Column:
 class Section:
     """One table of a report.
 
-    records: the raw figures, one mapping per line; columns: how they are shown; notes: what stands beneath.
+    records: the raw figures, one mapping per line; columns: how they are shown; notes: beneath the table.
     """
 
     name: str
@@ -54,32 +54,32 @@ class Section:
         return pd.DataFrame(list(self.records))
 
     def shown(self) -> tuple[list[Column], list[list[str]], list[str]]:
-        """The columns that are kept, the text of every line, and the notes, told columns included."""
+        """Return the columns that are kept, the text of every line, and notes that state the dropped ones."""
         texts = [[column.show(record) for record in self.records] for column in self.columns]
-        kept, told = [], []
+        kept, dropped = [], []
         for column, text in zip(self.columns, texts, strict=True):
             if column.quiet and len(set(text)) <= 1:
                 if text and text[0] not in ("", ABSENT):
-                    told.append(f"{column.header}: {text[0]}")
+                    dropped.append(f"{column.header}: {text[0]}")
             else:
                 kept.append((column, text))
         lines = [list(line) for line in zip(*(text for _, text in kept), strict=True)] if kept else []
-        notes = [*(["; ".join(told) + "."] if told else []), *self.notes]
+        notes = [*(["; ".join(dropped) + "."] if dropped else []), *self.notes]
         if not self.records:
             notes = [EMPTY]
         return [column for column, _ in kept], lines, notes
 
     def ordered(self, by: str, descending: bool = False) -> Section:
-        """The same section, its lines sorted by a column's header or a figure's name; absent ones last."""
+        """Return the section sorted by a column's header or a figure's name; records without it come last."""
         value = self._values(by)
-        have = [record for record in self.records if value(record) is not None]
-        lack = [record for record in self.records if value(record) is None]
-        numbers = all(isinstance(value(record), (int, float)) for record in have)
-        have.sort(key=lambda r: value(r) if numbers else str(value(r)), reverse=descending)
-        return replace(self, records=[*have, *lack])
+        present = [record for record in self.records if value(record) is not None]
+        absent = [record for record in self.records if value(record) is None]
+        numbers = all(isinstance(value(record), (int, float)) for record in present)
+        present.sort(key=lambda record: value(record) if numbers else str(value(record)), reverse=descending)
+        return replace(self, records=[*present, *absent])
 
     def sortable(self) -> set[str]:
-        """What `ordered` sorts by: the headers of the columns and the names of the figures."""
+        """Return what `ordered` sorts by: the headers of the columns and the names of the figures."""
         names = self.records[0] if self.records else ()
         return {*names, *(column.header for column in self.columns)}
 

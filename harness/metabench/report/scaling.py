@@ -90,7 +90,7 @@ def strong(source: Summaries) -> Section:
     ]
     notes = [
         "Speed-up = step time of 1 rank / step time of N ranks, same meta-batch and threads per rank; "
-        "efficiency = speed-up / N. Told only where the scores agree over the same test tasks "
+        "efficiency = speed-up / N. Shown only where the scores agree over the same test tasks "
         f"(two one-sided tests, margin {stats.EQUAL_SHARE:.0%} for accuracies, {stats.EQUAL_RELATIVE:.0%} "
         "of the score for others), and where the ranks had cores or GPUs of their own.",
         BLOCKS,

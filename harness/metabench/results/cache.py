@@ -1,6 +1,6 @@
-"""Reads any number of stored results as rows, quickly: a file that has not changed is parsed only once.
+"""Read any number of stored results as rows, quickly: a file that has not changed is parsed only once.
 
-The rows and per-task scores of files already seen lie in a SQLite file of the user's cache folder (or in
+The rows and per-task scores of files read before are in a SQLite file in the user's cache folder (or in
 METABENCH_CACHE), by path, time and size. Deleting it loses nothing. A file that holds no result is
 named as an `UnreadableFile` and never stops the reading.
 """
@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 
 @dataclass
 class ReadResults:
-    """The rows of the results that were found, their per-task scores in the same order, and the problems."""
+    """Rows, their per-task scores in the same order, and the files that gave none."""
 
     rows: list[Row] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
@@ -48,37 +49,42 @@ class _File:
 
 
 def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
-    """Every result in these files and folders, each once, in the order of their paths.
+    """Return every result in these files and folders, once, in the order of their paths.
 
     cache: the folder of the cache; None for the user's own. Raises RequestError for a path that is absent.
     """
-    listed = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
-    found = ReadResults()
-    with uncollected(), _Cache(cache or cache_folder()) as known:
-        rows = known.load(listed)
+    files = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
+    results = ReadResults()
+    with uncollected(), _Cache(cache or cache_folder()) as stored:
+        rows = stored.load(files)
         fresh = []
-        for file in listed:
+        for file in files:
             if file not in rows:
                 try:
                     rows[file] = row_of(read_result(Path(file.path)), file.path)
                 except Exception as error:  # whatever a foreign file makes reading raise, it is no result
-                    own = isinstance(error, StoreError)
-                    what = str(error).removeprefix(f"{file.path}: ") if own else f"no result: {error}"
-                    found.problems.append(UnreadableFile(file.path, what))
+                    results.problems.append(_unreadable(file, error))
                     continue
                 fresh.append(file)
-        known.keep((file, *rows[file]) for file in fresh)
-    for file in listed:
+        stored.keep((file, *rows[file]) for file in fresh)
+    for file in files:
         if file in rows:
             row, scores = rows[file]
-            found.rows.append(row)
-            found.scores.append(scores)
-    return found
+            results.rows.append(row)
+            results.scores.append(scores)
+    return results
+
+
+def _unreadable(file: _File, error: Exception) -> UnreadableFile:
+    own = isinstance(error, StoreError)
+    return UnreadableFile(
+        file.path, str(error).removeprefix(f"{file.path}: ") if own else f"no result: {error}"
+    )
 
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Stops the search for cycles of garbage: rows have none, and it would visit each of them many times."""
+    """Stop the search for garbage cycles: rows have none, and it would visit every row many times."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -90,14 +96,14 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def for_good() -> Iterator[None]:
-    """For a command that reads once: what was read in this context is never searched for garbage again."""
+    """Exempt what is read in this context from the garbage search for good: for a command that reads once."""
     with uncollected():
         yield
         gc.freeze()
 
 
 def files(paths: Iterable[Path | str]) -> list[Path]:
-    """Every file that may hold a result in these files and folders, each once."""
+    """Return every file that may hold a result in these files and folders, once."""
     return [Path(file.path) for file in dict.fromkeys(f for path in paths for f in _files(Path(path)))]
 
 
@@ -128,26 +134,27 @@ def _walk(folder: str) -> Iterator[_File]:
             yield _file(entry)
 
 
-def _file(found: Path | os.DirEntry[str]) -> _File:
-    """The file as it is now; one that cannot be looked at (gone, a broken link) is named when it is read."""
+def _file(entry: Path | os.DirEntry[str]) -> _File:
+    """Return the file as it is now; one without a status (gone, a broken link) is named when it is read."""
     try:
-        told = found.stat()
+        status = entry.stat()
     except OSError:
-        return _File(os.fspath(found), 0, 0)
-    return _File(os.fspath(found), told.st_mtime_ns, told.st_size)
+        return _File(os.fspath(entry), 0, 0)
+    return _File(os.fspath(entry), status.st_mtime_ns, status.st_size)
 
 
 class _Cache:
-    """The SQLite file; where it cannot be used, everything is read anew and nothing is kept."""
+    """The SQLite file; if it cannot be used, everything is read anew and nothing is kept."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"results-{SCHEMA}-{ROW_VERSION}.sqlite"
+        fields = zlib.crc32(",".join(FIELDS).encode())  # rows with other fields are made anew
+        self.path = folder / f"results-{SCHEMA}-{ROW_VERSION}-{fields:08x}.sqlite"
         self.connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> _Cache:
         try:
             self.connection = self._open()
-        except sqlite3.DatabaseError:  # damaged: it is ours, and holds nothing that is not elsewhere
+        except sqlite3.DatabaseError:  # damaged: a cache, which can be made again
             with contextlib.suppress(OSError, sqlite3.Error):
                 self.path.unlink(missing_ok=True)
                 self.connection = self._open()
@@ -175,7 +182,7 @@ class _Cache:
         return connection
 
     def load(self, files: Sequence[_File]) -> dict[_File, tuple[Row, NDArray[np.float64]]]:
-        """What the cache holds of these files as they are now."""
+        """Return what the cache holds of these files as they are now."""
         if self.connection is None:
             return {}
         wanted = set(files)
@@ -197,18 +204,18 @@ class _Cache:
         return dict(zip(kept, zip(rows, scores, strict=True), strict=True))
 
     def keep(self, fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]]) -> None:
-        """Adds what was read."""
+        """Add what was read."""
         if self.connection is None:
             return
-        told = (
+        lines = (
             (os.path.dirname(f.path), f.path, f.changed, f.size, _packed(row), scores.tobytes())
             for f, row, scores in fresh
         )
         with contextlib.suppress(sqlite3.Error), self.connection:
-            self.connection.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", told)
+            self.connection.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", lines)
 
 
 def _packed(row: Row) -> str:
-    """The row without its keys, which are the same for all: half the text, read in half the time."""
+    """Return the row without its keys, which are the same for all: half the text, read in half the time."""
     values: Mapping[str, object] = row
     return json.dumps([values[name] for name in FIELDS], separators=(",", ":"))

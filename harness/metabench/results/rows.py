@@ -36,7 +36,7 @@ from metabench.records.row import (
 )
 
 ROW_VERSION = 8
-"""Raised when a row's fields or their meaning change: cached rows of another version are made anew."""
+"""Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 FLAT_PART = 0.25
 """The last part of training over which the validation curve must be flat."""

@@ -28,11 +28,11 @@ class Store:
     folder: Path
 
     def path(self, cell: Cell) -> Path:
-        """Where the result of this cell lies, or would lie."""
+        """Return where the result of this cell is stored, or would be."""
         return self.folder / f"{cell.id}.json"
 
     def get(self, cell: Cell) -> Result | None:
-        """The stored result of this cell, None where there is none; raises StoreError on a foreign file."""
+        """Return the stored result of this cell, None if there is none; raises StoreError on a foreign file."""
         path = self.path(cell)
         if not path.exists():
             return None
@@ -42,12 +42,12 @@ class Store:
         return result
 
     def finished(self, cell: Cell) -> Result | None:
-        """The stored result, where no later run tries the cell again."""
+        """Return the stored result, if no later run tries the cell again."""
         result = self.get(cell)
         return result if result is not None and replace(result, cell=cell).final else None
 
     def put(self, result: Result) -> Path:
-        """Stores a result; an earlier one of this cell moves aside unless nothing was measured for it."""
+        """Store a result; an earlier result of this cell is set aside unless nothing was measured for it."""
         path = self.path(result.cell)
         write_json(path, result.to_json(), before=lambda: self._make_way(result.cell))
         return path
@@ -62,7 +62,7 @@ class Store:
                 self.set_aside(self.path(cell))
 
     def set_aside(self, path: Path) -> Path:
-        """Moves a file out of the way without losing it; returns its new place."""
+        """Move a file to the folder `aside` and return its new path."""
         aside = self.folder / "aside"
         target = aside / f"{path.stem}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09d}.json"
         with writing(path):
@@ -71,7 +71,7 @@ class Store:
         return target
 
     def job_folder(self, cell: Cell) -> JobFolder:
-        """The folder of the last job of this cell, which may not exist."""
+        """Return the folder of the last job of this cell, which may not exist."""
         return JobFolder(self.folder / "jobs" / cell.id)
 
     def make_job_folder(self, cell: Cell) -> JobFolder:
@@ -83,7 +83,7 @@ class Store:
         return folder
 
     def log(self, cell: Cell) -> Path | None:
-        """The log of this cell's last job, where it was kept."""
+        """Return the log of this cell's last job, if it was kept."""
         path = self.job_folder(cell).log
         return path if path.exists() else None
 

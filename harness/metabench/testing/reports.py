@@ -1,4 +1,4 @@
-"""`check_report`: a report of results whose every name is an attack, read as a browser or a person would."""
+"""`check_report`: a report of results whose every name is an attack, read as a browser would read it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ HOSTILE = (
 
 
 def check_report(report: Report | type[Report]) -> None:
-    """Checks a report against its whole contract: its files, an empty table, and hostile names in results.
+    """Checks a report against its whole contract: its files, no results, and hostile names in results.
 
-    HTML and SVG, Markdown, LaTeX, CSV and JSON files are read as their readers would; other files only
-    have to lie where they should.
+    HTML and SVG, Markdown, LaTeX, CSV and JSON files are read as programs read them; of other files only
+    the place is checked.
 
     Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
     """
@@ -68,9 +68,11 @@ def _check_files(
     )
     subject.require(
         isinstance(written, list) and {Path(p).resolve() for p in written} <= {p.resolve() for p in new},
-        f"write gives {written!r}; it gives the files that it wrote",
+        f"write must return the files that it wrote, got {written!r}",
     )
-    subject.require(bool(written) or not some, "write gives no file for content that has results")
+    subject.require(
+        bool(written) or not some, "write must return at least one file for content that has results"
+    )
     odd = [path.name for path in new if CANARY in path.name and not re.fullmatch(r"[\w.+-]+", path.name)]
     subject.require(
         not odd, f"it names files by untrusted text: {odd}; keep letters, digits, . + - and _ only"
@@ -86,7 +88,7 @@ def _check_text(subject: Subject, path: Path) -> None:
 
 
 def _html(text: str) -> str | None:
-    """What a hostile name has done to an HTML page or an SVG image."""
+    """Return what a hostile name has done to an HTML page or an SVG image."""
     reader = _Reader()
     reader.feed(text)
     reader.close()
@@ -113,7 +115,7 @@ class _Reader(HTMLParser):
 def _markdown(text: str) -> str | None:
     outside = re.sub(r"(`+)(?:(?!\1).)*?\1", "", text)  # code spans show what they hold as it is
     if re.search(rf"(?<!\\)<[^>\s]*{CANARY}", outside):
-        return "a name from the results stands as an HTML tag: write < as &lt;"
+        return "a name from the results became an HTML tag: write < as &lt;"
     if re.search(rf"(?<!\\)\]\((javascript:|http://){CANARY}", outside):
         return "a name from the results became a link or an image: escape [ and ]"
     if re.search(rf"^# {CANARY}", text, re.MULTILINE):
@@ -129,9 +131,9 @@ def _markdown(text: str) -> str | None:
 def _latex(text: str) -> str | None:
     if re.search(rf"(?<!\\)\\{CANARY}", text):
         return "a name from the results became a command: write \\ as \\textbackslash{}"
-    found = re.search(rf"(?<!\\)([%&_#])({CANARY})", text)
-    if found:
-        return f"a name from the results holds a bare {found[1]}: write it as \\{found[1]}"
+    bare = re.search(rf"(?<!\\)([%&_#])({CANARY})", text)
+    if bare:
+        return f"a name from the results holds a bare {bare[1]}: write it as \\{bare[1]}"
     if re.search(rf"(?<!\\)\$x\^{CANARY}", text):
         return "a name from the results switches to mathematics: write $ as \\$"
     return None
