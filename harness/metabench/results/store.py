@@ -32,7 +32,7 @@ class Store:
         return self.folder / f"{cell.id}.json"
 
     def get(self, cell: Cell) -> Result | None:
-        """Return the stored result of this cell, None if there is none; raises StoreError on a foreign file."""
+        """Return the stored result of this cell, None if absent; raises StoreError on a foreign file."""
         path = self.path(cell)
         if not path.exists():
             return None
