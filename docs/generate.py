@@ -54,6 +54,8 @@ SUITE_NOTES = {
     "title": 'one line for lists and tables; default `""`',
     "description": 'more about it, shown by `metabench show`; default `""`',
     "minutes": "what the whole suite takes, above 0; a run shows it before it starts; no default",
+    "earlier_texts": "SHA-256 of earlier files of this version that asked for the same cells; `verify` takes "
+    "results that were made with them; none by default",
     "defaults": "keys of a cell, merged under every entry of `cells`; default: none",
     "cells": "the entries, each written as `[[cells]]`; at least one",
 }

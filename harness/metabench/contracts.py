@@ -8,6 +8,7 @@ Axes: T tasks, n support examples of a task, q query examples of a task, `*input
 
 from __future__ import annotations
 
+import math
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -192,9 +193,13 @@ class Dataset(Component, ABC):
 
 
 class Metric(Component, ABC):
-    """Scores predictions against targets."""
+    """Scores predictions against targets.
+
+    bounds: the least and the greatest score that it can give; `metabench verify` refuses scores beyond them.
+    """
 
     unit: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 

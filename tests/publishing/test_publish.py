@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from helpers.reports import content_in
-from helpers.results import made_cell, made_result, store
+from helpers.results import store
 from helpers.shell import ROOT
-from helpers.submissions import edited, honest, made_standard, run
+from helpers.submissions import edited, honest, honest_result, made_cell, made_suite, run
 from metabench.errors import RequestError
-from metabench.publishing import checks as verification
-from metabench.publishing import publish, readme, stale, write_readme
-from metabench.publishing.checks import verify, verify_whole
+from metabench.publishing import publish, readme, stale, verify, write_readme
+
+VERIFY = import_module("metabench.publishing.verify")  # the package's own `verify` is the function
 
 
 def test_what_is_published_lies_by_suite_and_machine_and_stays(
@@ -41,7 +42,7 @@ def test_publishing_refuses_what_verify_refuses(stored_results: list[Path], tmp_
 
 
 def test_a_machine_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    store(tmp_path, [made_result(machine="../../elsewhere")])
+    store(tmp_path, [honest_result(machine="../../elsewhere")])
 
     with pytest.raises(RequestError, match="cannot be the name of a folder"):
         publish(verify([tmp_path]), tmp_path / "published")
@@ -51,7 +52,7 @@ def test_a_part_of_a_suite_is_published_on_request_and_labelled(
     stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verification, "standards", lambda names: made_standard(made_cell("cnp")))
+    monkeypatch.setattr(VERIFY, "suites_of_folders", lambda registry, names: made_suite(made_cell("cnp")))
     source, target = str(stored_results[0].parent), tmp_path / "published"
 
     code, text = run("publish", source, "--to", str(target))
@@ -61,9 +62,9 @@ def test_a_part_of_a_suite_is_published_on_request_and_labelled(
 
     assert run("publish", source, "--to", str(target), "--partial")[0] == 0
     assert "Partial (made-machine-2-cores): 1 of 7 cells lack a result" in (target / "README.md").read_text()
-    assert not verify([target], made_standard(made_cell("cnp"))).errors
+    assert not verify([target], made_suite(made_cell("cnp")), complete=True).errors
 
-    store(tmp_path / "results", [made_result(made_cell("cnp"))])
+    store(tmp_path / "results", [honest_result(made_cell("cnp"))])
     assert run("publish", source, "--to", str(target))[0] == 0
     assert "Partial" not in (target / "README.md").read_text()
 
@@ -84,7 +85,7 @@ def test_every_table_that_has_a_line_stands_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    targets = [made_result(made_cell("maml", s, target=0.6)) for s in range(3)]
+    targets = [honest_result(made_cell("maml", s, target=0.6)) for s in range(3)]
     publish(verify([store(tmp_path / "results", targets)[0].parent]), tmp_path / "published")
 
     page = readme(tmp_path / "published")
@@ -125,4 +126,4 @@ def test_what_is_published_in_this_repository_verifies() -> None:
     if not folders:
         pytest.skip("nothing is published yet")
 
-    assert not verify_whole(folders).errors
+    assert not verify(folders, complete=True).errors

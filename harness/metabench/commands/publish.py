@@ -31,8 +31,7 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) 
     Exit status: 0 when done, 1 when `metabench verify --complete` finds errors or README.md is stale.
     """
     from metabench.errors import RequestError
-    from metabench.publishing.checks import verify_whole
-    from metabench.publishing.publish import publish, stale, write_readme
+    from metabench.publishing import publish, stale, verify, write_readme
     from metabench.text import printable
 
     if check:
@@ -43,15 +42,15 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) 
             return 1
         return 0
     if results:
-        found = verify_whole(results, partial)
-        for finding in found.findings:
+        verified = verify(results, complete=True, partial=partial)
+        for finding in verified.findings:
             click.echo(printable(str(finding)))
-        if found.errors:
-            click.echo(f"nothing was published: {len(found.errors)} errors", err=True)
+        if verified.errors:
+            click.echo(f"nothing was published: {len(verified.errors)} errors", err=True)
             return 1
-        if not found.files:
+        if not verified.files:
             raise RequestError(f"{', '.join(results)}: no results in it")
-        for path in publish(found, folder):
+        for path in publish(verified, folder):
             click.echo(path)
     folder.mkdir(parents=True, exist_ok=True)
     click.echo(write_readme(folder))

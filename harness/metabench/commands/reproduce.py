@@ -18,9 +18,14 @@ Example:
               show_default=True, help="Folder that the new result is stored in.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(result: Path, results: Path, quiet: bool) -> int:
-    """Run the cell of RESULT (a file) again and say whether the new numbers agree statistically.
+    """Run the cell of RESULT (a file) again and say whether the new numbers are those of the file.
 
-    Exit status: 0 when they agree, 1 when they differ or nothing can be told, 2 for a mistake in the
+    First come the findings of `metabench verify`. The verdict is: reproduced to the bit, to rounding, within
+    the margin (2 points of accuracy, 10 % of other scores) with the tasks that moved, or not reproduced;
+    undecided where nothing ran here or nothing can be compared. Training times on the same kind of machine
+    must agree within a factor of 3.
+
+    Exit status: 0 when the file is sound and its numbers are reproduced, 1 otherwise, 2 for a mistake in the
     request.
     """
     from metabench.publishing.reproduce import reproduce
@@ -29,9 +34,12 @@ def command(result: Path, results: Path, quiet: bool) -> int:
     def warn(text: str) -> None:
         click.echo(f"warning: {printable(text)}", err=True)
 
-    found = reproduce(result, results, quiet, warn)
-    for line in found.lines:
+    reproduction = reproduce(result, results, quiet, warn)
+    for finding in reproduction.findings:
+        click.echo(printable(str(finding)))
+    for line in reproduction.lines:
         click.echo(line)
-    verdict = {True: "reproduced", False: "not reproduced", None: "undecided"}[found.agrees]
-    click.echo(f"{verdict}: {found.new.cell.id}")
-    return 0 if found.agrees else 1
+    click.echo(f"{reproduction.verdict}: {reproduction.new.cell.id}")
+    if reproduction.errors:
+        click.echo(f"the file itself has {reproduction.errors} errors: it is not as a run wrote it", err=True)
+    return 0 if reproduction.confirmed else 1

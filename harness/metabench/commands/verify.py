@@ -19,21 +19,23 @@ Examples:
 def command(results: tuple[str, ...], complete: bool) -> int:
     """Check RESULTS (folders or files) before trusting them.
 
-    Schema; digests of suite, manifest and cell settings; the seal against changes by hand; that scores
-    follow from the per-task values; seeds that are distinct and all there; environment; parity across
-    backends; plausible clocks; training that was enough.
+    Everything that can be recomputed is: from each file its seal, cell digest, mean, steps, tasks, blocks,
+    losses, validations, best step, target and clocks; from the metric the unit, direction and bounds; from
+    the suite, where it is installed, the group, label and expected outcomes of each cell; from the data set,
+    where it is here, the test tasks. Across files: copies, seeds, machines, parity of backends.
 
     Exit status: 0 when nothing speaks against them, 1 otherwise. Notices are what tables will label.
     """
     from metabench.errors import RequestError
-    from metabench.publishing.checks import verify, verify_whole
+    from metabench.publishing import verify
     from metabench.text import printable
 
-    found = verify_whole(results) if complete else verify(results)
-    if not found.files and not found.findings:
+    verified = verify(results, complete=complete)
+    if not verified.files and not verified.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
-    for finding in found.findings:
+    for finding in verified.findings:
         click.echo(printable(str(finding)))
-    notices = len(found.findings) - len(found.errors)
-    click.echo(f"{len(found.files)} results: {len(found.errors)} errors, {notices} notices", err=True)
-    return 1 if found.errors else 0
+    errors = len(verified.errors)
+    notices = len(verified.findings) - errors
+    click.echo(f"{len(verified.files)} results: {errors} errors, {notices} notices", err=True)
+    return 1 if errors else 0

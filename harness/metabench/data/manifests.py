@@ -12,6 +12,7 @@ of their file names.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -90,6 +91,16 @@ class Manifest:
             raise DataError(f"the data of {self.dataset.name!r} here is not that of the manifest")
         drawn = Drawn(*(self.arrays[name][part] for name in Drawn._fields))
         return source.gather(self.split, drawn, self.arrays["index"][part].tolist())
+
+
+def tasks_digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Return the SHA-256 of what tasks are made of: of the arrays that `Source.manifest` gives."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}:{array.shape}:{array.dtype.str}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def make_manifest(

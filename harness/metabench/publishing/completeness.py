@@ -1,44 +1,40 @@
 """Whether results are the whole of their suite on a machine: every cell, every seed, and nothing else.
 
 Versions of plugins may differ from those installed here, and so may the backend, where one that the suite
-does not name took the place of all of its own (`metabench run --backend`).
+does not name replaced all of its own (`metabench run --backend`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from metabench.errors import MetabenchError
 from metabench.folders import file_digest
-from metabench.records.cell import COMPONENTS, Cell, Spec, digest_of
-from metabench.records.result import Result
-from metabench.results.rows import row_of
+from metabench.plugins import Registry
+from metabench.publishing.findings import Finding
+from metabench.publishing.members import Member
+from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.settings import complete
-
-if TYPE_CHECKING:
-    from metabench.plugins import Registry
+from metabench.suite.suite import installed_suites, read
 
 LISTED = 3
+"""At most so many missing cells are named."""
 
 
 @dataclass(frozen=True)
-class Standard:
-    """A suite as it is installed: its cells, and the SHA-256 of its file.
-
-    registry: where settings that a plugin has gained since are looked up; None: not at all.
-    """
+class InstalledSuite:
+    """A suite as it is installed: its cells, the SHA-256 of its file, and those of earlier, equal texts."""
 
     cells: Sequence[Cell]
     digest: str
-    registry: Registry | None = None
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """What the results of one suite on one machine lack and have too much.
+class MissingResults:
+    """What the results of one suite on one machine lack, and the results that are none of the suite's.
 
     suite: `quick-v1`; missing: in words; foreign: files whose cell is not of the suite.
     """
@@ -47,69 +43,152 @@ class Gaps:
     machine: str
     folder: str
     missing: tuple[str, ...] = ()
-    foreign: tuple[Path, ...] = ()
+    foreign: tuple[str, ...] = ()
 
 
-def standards(folders: Sequence[str]) -> dict[str, Standard]:
+class CellKeys(NamedTuple):
+    """Digests that are equal for cells of one measurement, whatever their seed and versions of plugins."""
+
+    full: str
+    without_backend: str
+    backend: str
+
+
+@dataclass
+class KeyMaker:
+    """Makes keys of cells; settings that a later version of a plugin has added are completed.
+
+    registry: where plugins are looked up; None: settings are compared as they are stored.
+    """
+
+    registry: Registry | None = None
+    _made: dict[str, CellKeys] = field(default_factory=dict)
+
+    def keys(self, cell: Cell) -> CellKeys:
+        """The keys of a cell, computed once for all of its seeds."""
+        stored = cell.key(("seed", "plugins"))
+        if stored not in self._made:
+            specs = {kind: self._completed(kind, spec) for kind, spec in _replaceable(cell).items()}
+            whole = replace(cell, **specs)  # type: ignore[arg-type]  # kinds are fields of a cell
+            backend = whole.backend
+            self._made[stored] = CellKeys(
+                whole.key(("seed", "plugins")),
+                whole.key(("seed", "plugins", "backend")),
+                f"{backend.name} {sorted(backend.settings.items())}",
+            )
+        return self._made[stored]
+
+    def _completed(self, kind: str, spec: Spec) -> Spec:
+        if self.registry is None:
+            return spec
+        try:
+            return Spec(spec.name, complete(self.registry.find(kind, spec.name).cls, spec.settings))
+        except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
+            return spec
+
+
+def _replaceable(cell: Cell) -> dict[str, Spec]:
+    return {kind: spec for kind, spec in cell.components().items() if kind in COMPONENTS}
+
+
+def suites_of_folders(registry: Registry, folders: Collection[str]) -> dict[str, InstalledSuite]:
     """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
-    from metabench.plugins import load
-    from metabench.suite.suite import installed_suites, read
-
-    registry = load()
-    found: dict[str, Standard] = {}
+    suites: dict[str, InstalledSuite] = {}
+    names = {folder.rpartition("-v")[0] for folder in folders}
     for name in installed_suites(registry):
-        if not any(folder.rpartition("-v")[0] == name for folder in folders):
+        if name not in names:
             continue
         try:
             suite = read(registry, name)
         except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
             continue
         if suite.folder in folders:
-            digest = file_digest(suite.path)
-            found[suite.folder] = Standard(suite.cells, digest, registry)
-    return found
+            suites[suite.folder] = InstalledSuite(suite.cells, file_digest(suite.path), suite.earlier_texts)
+    return suites
 
 
-def gaps(results: Mapping[Path, Result], suites: Mapping[str, Standard]) -> Iterator[Gaps]:
-    """The gaps of each suite and machine that have some; suites that are not here are judged by seeds."""
-    groups: dict[tuple[str, str], dict[Path, Result]] = {}
-    for path, result in results.items():
-        suite = result.cell.suite_folder
-        machine = str(result.environment.get("machine"))
-        groups.setdefault((suite, machine), {})[path] = result
-    for (suite, machine), members in groups.items():
+def members_by_machine(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
+    """The members of each suite on each machine."""
+    groups: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        groups.setdefault((member.suite, member.machine), []).append(member)
+    return groups
+
+
+def missing_results(
+    members: Iterable[Member], suites: Mapping[str, InstalledSuite], maker: KeyMaker
+) -> Iterator[MissingResults]:
+    """What each suite and machine lacks, if anything; other suites than these are judged by seeds."""
+    for (suite, machine), group in members_by_machine(members).items():
         if suite in suites:
-            missing, foreign = _against(suites[suite], members)
+            missing, foreign = _compare(Matching(suites[suite], group, maker), group)
         else:
-            missing, foreign = list(_uneven_seeds(members)), []
+            missing, foreign = list(_uneven_seeds(group)), []
         if missing or foreign:
-            folder = str(next(iter(members)).parent)
-            yield Gaps(suite, machine, folder, tuple(missing), tuple(foreign))
+            folder = group[0].path.rpartition("/")[0]
+            yield MissingResults(suite, machine, folder, tuple(missing), tuple(foreign))
 
 
-def _against(suite: Standard, members: Mapping[Path, Result]) -> tuple[list[str], list[Path]]:
+class Matching:
+    """Which cells of an installed suite the results of one machine are of.
+
+    Where all results have one backend that no cell of the suite names, it replaced the suite's own.
+    """
+
+    def __init__(self, suite: InstalledSuite, members: Sequence[Member], maker: KeyMaker) -> None:
+        backends = {member.keys.backend for member in members}
+        own = {maker.keys(cell).backend for cell in suite.cells}
+        self.overridden = len(backends) == 1 and not backends & own
+        self.cells: dict[str, list[Cell]] = {}
+        for cell in suite.cells:
+            self.cells.setdefault(self._key(maker.keys(cell)), []).append(cell)
+
+    def key(self, member: Member) -> str:
+        """The key under which the cells of a member stand in `cells`, where there are any."""
+        return self._key(member.keys)
+
+    def _key(self, keys: CellKeys) -> str:
+        return keys.without_backend if self.overridden else keys.full
+
+    def cells_of(self, member: Member) -> list[Cell]:
+        """The cells of the suite, of any seed, that the member's settings are those of."""
+        return self.cells.get(self.key(member), [])
+
+
+def annotation_findings(members: Sequence[Member], matching: Matching) -> Iterator[Finding]:
+    """Results whose group, label or expected outcomes are not those that the suite gives their cell."""
+    for member in members:
+        cells = matching.cells_of(member)
+        asked = {(cell.group, cell.label, cell.expect) for cell in cells}
+        own = member.annotations
+        if not cells or own in asked:
+            continue
+        group, label, expect = min(
+            asked, key=lambda other: sum(a != b for a, b in zip(own, other, strict=True))
+        )
+        for name, value, wanted in (
+            ("group", own[0], group),
+            ("label", own[1], label),
+            ("expect", ", ".join(own[2]), ", ".join(expect)),
+        ):
+            if value != wanted:
+                what = f"its {name} is {value!r:.60}, {member.suite} says {wanted!r:.60}"
+                yield Finding(member.path, "suite", what)
+
+
+def _compare(matching: Matching, members: Sequence[Member]) -> tuple[list[str], list[str]]:
     """What the suite's cells lack, in words, and the files whose cell is none of the suite."""
-    made = {digest_of(_completed(suite, "backend", result.cell.backend)) for result in members.values()}
-    own = {digest_of(_completed(suite, "backend", cell.backend)) for cell in suite.cells}
-    overridden = len(made) == 1 and not made & own
-    without = ["seed", "plugins", *(["backend"] if overridden else [])]
-
-    def key(cell: Cell) -> str:
-        components = {kind: cell.components().get(kind) for kind in COMPONENTS}
-        completed = {kind: spec and _completed(suite, kind, spec) for kind, spec in components.items()}
-        return replace(cell, **completed).key(without)  # type: ignore[arg-type]  # kinds are fields
-
-    wanted = {(key(cell), cell.seed): cell for cell in suite.cells}
-    have = {path: (key(result.cell), result.cell.seed) for path, result in members.items()}
-    there, known = set(have.values()), {each for each, _ in wanted}
-    missing = list(_listed([cell.id for at, cell in wanted.items() if at not in there], len(wanted)))
-    for seed in sorted({seed for each, seed in there - set(wanted) if each in known}):
-        some = sum((each, seed) in there for each in known)
-        if some < len(known):
+    wanted = {(key, cell.seed): cell for key, cells in matching.cells.items() for cell in cells}
+    present = {(matching.key(member), member.seed) for member in members}
+    known = set(matching.cells)
+    missing = list(_listed([cell.id for at, cell in wanted.items() if at not in present], len(wanted)))
+    for seed in sorted({seed for key, seed in present - set(wanted) if key in known}):
+        count = sum((key, seed) in present for key in known)
+        if count < len(known):
             missing.append(
-                f"{some} of {len(known)} cells have seed {seed} beyond the suite's: all or none do"
+                f"{count} of {len(known)} cells have seed {seed} beyond the suite's: all or none do"
             )
-    return missing, [path for path, (each, _) in have.items() if each not in known]
+    return missing, [member.path for member in members if matching.key(member) not in known]
 
 
 def _listed(lacking: Sequence[str], of: int) -> Iterator[str]:
@@ -118,25 +197,17 @@ def _listed(lacking: Sequence[str], of: int) -> Iterator[str]:
         yield f"{len(lacking)} of {of} cells lack a result: {', '.join(lacking[:LISTED])}{more}"
 
 
-def _completed(suite: Standard, kind: str, spec: Spec) -> Spec:
-    """The component with the settings that a later version of its plugin has added filled in."""
-    if suite.registry is None:
-        return spec
-    try:
-        return Spec(spec.name, complete(suite.registry.find(kind, spec.name).cls, spec.settings))
-    except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
-        return spec
-
-
-def _uneven_seeds(members: Mapping[Path, Result]) -> Iterator[str]:
+def _uneven_seeds(members: Sequence[Member]) -> Iterator[str]:
     """The cells that lack a seed which others of their group have."""
-    rows = [row_of(result)[0] for result in members.values()]
     seeds: dict[tuple[str, str], set[int]] = {}
-    for row in rows:
-        seeds.setdefault((row["group"], row["configuration"]), set()).add(row["seed"])
-    for (group, configuration), have in seeds.items():
-        every = set().union(*(each for (other, _), each in seeds.items() if other == group))
-        if have != every:
-            cell = next(row["cell"] for row in rows if row["configuration"] == configuration)
-            lack = ", ".join(map(str, sorted(every - have)))
-            yield f"{cell} lacks seed {lack}, which others have"
+    of_group: dict[str, set[int]] = {}
+    cells: dict[str, str] = {}
+    for member in members:
+        group, configuration = member.annotations[0], member.row["configuration"]
+        seeds.setdefault((group, configuration), set()).add(member.seed)
+        of_group.setdefault(group, set()).add(member.seed)
+        cells.setdefault(configuration, member.row["cell"])
+    for (group, configuration), own in seeds.items():
+        lacking = sorted(of_group[group] - own)
+        if lacking:
+            yield f"{cells[configuration]} lacks seed {', '.join(map(str, lacking))}, which others have"

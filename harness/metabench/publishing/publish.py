@@ -7,12 +7,12 @@ results/README.md                                   made from these files, never
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 from metabench.errors import RequestError
-from metabench.publishing.checks import PARTIAL, Verified
+from metabench.publishing.checks import FOLDER_NAME
+from metabench.publishing.verify import PARTIAL, Verified
 from metabench.records.files import read_result
 from metabench.report.content import Content
 from metabench.report.output import plain
@@ -46,7 +46,7 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
         suite = result.cell.suite_folder
         machine = str(result.environment.get("machine") or "unknown-machine")
         for name in (suite, machine):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", name):
+            if not FOLDER_NAME.fullmatch(name):
                 raise RequestError(f"{path}: {name!r} cannot be the name of a folder")
         target = folder / suite / machine / f"{result.cell.id}.json"
         if target.exists() and target.read_bytes() != path.read_bytes():
@@ -56,30 +56,29 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
             )
         _require_same_suite(path, str(result.environment.get("suite_digest")), target)
         targets.append((path, target))
-    made = []
+    new = []
     for path, target in targets:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-            made.append(target)
-    missing = {folder / one.suite / one.machine: one.missing for one in verified.gaps if one.missing}
+            new.append(target)
+    missing = {folder / part.suite / part.machine: part.missing for part in verified.missing if part.missing}
     for place in sorted({target.parent for _, target in targets}):
         if place in missing:
             (place / PARTIAL).write_text("\n".join(missing[place]) + "\n", encoding="utf-8")
         else:
             (place / PARTIAL).unlink(missing_ok=True)
-    return made
+    return new
 
 
 def _require_same_suite(path: Path, digest: str, target: Path) -> None:
     """Raises RequestError where results of the suite's version were published with another text of it."""
-    other = next(
-        (one for one in sorted(target.parent.parent.glob("*/*.json")) if one.name != path.name), None
-    )
-    found = str(read_result(other).environment.get("suite_digest")) if other else digest
-    if found != digest:
+    published = sorted(target.parent.parent.glob("*/*.json"))
+    other = next((file for file in published if file.name != path.name), None)
+    earlier = str(read_result(other).environment.get("suite_digest")) if other else digest
+    if earlier != digest:
         raise RequestError(
-            f"{path} was made with another text of its suite ({digest[:12]}) than {other} ({found[:12]}), "
+            f"{path} was made with another text of its suite ({digest[:12]}) than {other} ({earlier[:12]}), "
             "which has the same version; raise the version, or run the suite again as it was"
         )
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from metabench import stats
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
+from metabench.publishing.checks import FOLDER_NAME, connections
+from metabench.publishing.document import DocumentError, read_document
+from metabench.publishing.findings import Finding
+from metabench.publishing.verdict import Verdict, compare
+from metabench.publishing.verify import verify
 from metabench.records.cell import Budget, Cell, Evaluation, Protocol
 from metabench.records.files import read_result
 from metabench.records.result import Result
@@ -21,86 +23,72 @@ from metabench.settings import complete, make
 from metabench.suite.suite import Suite
 from metabench.text import printable
 
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,239}")
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The old and the new result, and what comparing them says; agrees: None where nothing can be told."""
+    """The old and the new result, what verification found in the old one's file, and what comparing says."""
 
     old: Result
     new: Result
-    agrees: bool | None
+    findings: tuple[Finding, ...]
+    verdict: Verdict
     lines: tuple[str, ...]
+
+    @property
+    def errors(self) -> int:
+        """How many findings speak against trusting the file."""
+        return sum(finding.serious for finding in self.findings)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the rerun confirms a file in which nothing is wrong."""
+        return self.verdict.reproduced and not self.errors
 
 
 def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None = None) -> Reproduction:
     """Runs the cell of the result in `path` and stores the new result in `results`.
 
     The new result names the plugins that made it, and the suite file of the old one. Raises RequestError
-    where the file holds no result, a component of its cell is not installed, or the cell makes no sense.
+    where the file holds no result, a component of its cell is not installed, the cell makes no sense, or
+    would connect this machine to another.
     """
-    try:
-        old = read_result(path)
-    except StoreError as error:
-        raise RequestError(printable(str(error))) from error
     registry = load()
-    try:
-        cell = _installed(registry, _checked(old.cell))
-    except (RequestError, TypeError, AttributeError) as error:  # the latter: a field of another type
-        raise RequestError(printable(f"{path}: {error}")) from error
+    old, cell = _read(path, registry)
     suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", path, (cell,))
     store = Store(results / suite.folder)
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
+    findings = verify([path], registry=registry).findings
     if quiet:
         registry.silence()
     digest = str(old.environment.get("suite_digest", ""))
     outcome = execute(Plan(registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest), warn)
     new = outcome.results[0]
-    agrees, lines = compare(old, new)
-    told = (*_versions(old.cell, new.cell), *lines)
-    return Reproduction(old, new, agrees, tuple(map(printable, told)))
+    comparison = compare(old, new)
+    lines = (*_versions(old.cell, new.cell), *comparison.lines)
+    return Reproduction(old, new, findings, comparison.verdict, tuple(map(printable, lines)))
 
 
-def compare(old: Result, new: Result) -> tuple[bool | None, tuple[str, ...]]:
-    """Whether the scores of two results of one cell agree, and what to say of it."""
-    if new.scores is None or old.scores is None:
-        same = old.status == new.status
-        return same, (f"outcome: {old.status} before, {new.status} now ({new.reason or 'no reason'})",)
-    if old.scores.manifest != new.scores.manifest or len(old.scores.per_task) != len(new.scores.per_task):
-        return False, ("the test tasks are others: the data set, or how it is drawn, has changed",)
-    before, after = (np.asarray(one.scores.per_task) for one in (old, new) if one.scores is not None)
-    lines = [_times(old, new)]
-    if np.array_equal(before, after):
-        return True, ("every task scores exactly as before", *lines)
-    found = stats.difference(after[None], before[None])
-    share = old.scores.unit == "share"
-    margin = stats.equal_margin(before, after, share=share)
-    difference, half = float(found.mean), float(found.half_width())
-    told = (
-        f"{difference * 100:+.2f} ± {half * 100:.2f} points" if share else f"{difference:+.4g} ± {half:.2g}"
-    )
-    if stats.equal_scores(after[None], before[None], share=share):
-        return True, (f"scores agree within {margin:.3g}: {told} over the same tasks", *lines)
-    if float(found.p_value()) <= 0.05:
-        return False, (f"scores differ: {told} over the same tasks", *lines)
-    return None, (f"neither agreement nor a difference is shown: {told} over the same tasks", *lines)
-
-
-def _times(old: Result, new: Result) -> str:
-    here, there = new.environment.get("machine"), old.environment.get("machine")
-    seconds = [one.training.seconds if one.training else 0.0 for one in (old, new)]
-    where = "on the same kind of machine" if here == there else f"there {there}, here {here}"
-    return f"training took {seconds[0]:.3g} s before, {seconds[1]:.3g} s now ({where}, not side by side)"
+def _read(path: Path, registry: Registry) -> tuple[Result, Cell]:
+    """The result in a file, and its cell as it runs here; raises RequestError where there is none."""
+    try:
+        old = read_result(path)
+        read_document(path)  # refuses what `read_result` lets pass, such as a key that is there twice
+    except (StoreError, DocumentError) as error:
+        raise RequestError(printable(f"{path}: {str(error).removeprefix(f'{path}: ')}")) from error
+    try:
+        return old, _installed(registry, _checked(old.cell))
+    except (RequestError, TypeError, AttributeError) as error:  # the latter: a field of another type
+        raise RequestError(printable(f"{path}: {error}")) from error
 
 
 def _checked(cell: Cell) -> Cell:
     """The cell, if its numbers are numbers and its names can be names of files; raises RequestError."""
     for name, value in (("suite_version", cell.suite_version), ("seed", cell.seed)):
         if type(value) is not int or value < 0:
-            raise RequestError(f"its {name} is {value!r}, no whole number")
+            raise RequestError(f"its {name} must be an integer ≥ 0, got {value!r}")
     for name, cls in (
         ("test", Protocol),
         ("train", Protocol),
@@ -112,13 +100,15 @@ def _checked(cell: Cell) -> Cell:
             make(cls, vars(record))
     if not isinstance(cell.suite, str) or not FOLDER_NAME.fullmatch(cell.suite):
         raise RequestError(f"its suite {cell.suite!r} cannot be the name of a folder")
+    for name in connections(cell):
+        raise RequestError(f"its backend's setting {name!r} would connect this machine to another")
     if not FILE_NAME.fullmatch(cell.id):
         raise RequestError(f"its cell {cell.id!r} cannot be the name of a file")
     return cell
 
 
 def _installed(registry: Registry, cell: Cell) -> Cell:
-    """The cell with the plugins that bring its components here; raises RequestError where one is absent."""
+    """The cell with the plugins that provide its components here; raises RequestError where one is absent."""
     plugins: dict[str, str] = {}
     for kind, spec in cell.components().items():
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,7 +32,8 @@ T = TypeVar("T")
 
 TABLES = ("test", "train", "budget", "evaluation")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
-SUITE_KEYS = ("name", "version", "title", "description", "minutes", "defaults", "cells")
+SUITE_KEYS = ("name", "version", "title", "description", "minutes", "earlier_texts", "defaults", "cells")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
 
 
@@ -102,6 +104,11 @@ class Reader:
             self._wrong("version", f"is {version!r}; it is a whole number, 1 or more")
         if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
             self._wrong("minutes", f"is {minutes!r}; it is a number above 0")
+        earlier = told.get("earlier_texts", [])
+        if not isinstance(earlier, list) or not all(DIGEST.fullmatch(str(text)) for text in earlier):
+            self._wrong(
+                "earlier_texts", f"is {earlier!r:.60}; it is a list of SHA-256 digests of suite files"
+            )
         return str(name), version if type(version) is int else 0
 
     def _entry(

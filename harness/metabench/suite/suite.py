@@ -33,7 +33,8 @@ from metabench.suite.reader import Reader
 class Suite:
     """A suite file, checked, and its cells.
 
-    minutes: how long the whole suite takes by its author's estimate, None where the file has none.
+    minutes: how long the whole suite takes by its author's estimate, None where the file has none;
+    earlier_texts: the SHA-256 of earlier files of this version which asked for the same cells.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Suite:
     cells: tuple[Cell, ...]
     description: str = ""
     minutes: float | None = None
+    earlier_texts: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -73,7 +75,8 @@ def read(
         raise SuiteError(list(reader.mistakes))
     title, description = (str(document.get(key, "")) for key in ("title", "description"))
     name, version = document["name"], document["version"]
-    return Suite(name, version, title, path, cells, description, document.get("minutes"))
+    earlier = tuple(document.get("earlier_texts", ()))
+    return Suite(name, version, title, path, cells, description, document.get("minutes"), earlier)
 
 
 def find(registry: Registry, name: str) -> Path:

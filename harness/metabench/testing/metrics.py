@@ -33,6 +33,8 @@ def check_metric(metric: Metric | type[Metric]) -> None:
         isinstance(metric.unit, str) and isinstance(metric.higher_is_better, bool),
         f"unit is {metric.unit!r} and higher_is_better {metric.higher_is_better!r}; they are text and bool",
     )
+    low, high = metric.bounds
+    subject.require(low < high, f"bounds are {metric.bounds!r}; they are the least and the greatest score")
     for kind in sorted(metric.kinds):
         for dtype in (torch.float32, torch.float64):
             _check(metric, subject, kind, dtype)
@@ -62,6 +64,12 @@ def _check(metric: Metric, subject: Subject, kind: str, dtype: torch.dtype) -> N
         return found
 
     best, worst, between = score(perfect), score(wrong), score(mixed)
+    low, high = metric.bounds
+    for scores in (best, worst, between):
+        subject.require(
+            bool(((scores >= low - CLOSE) & (scores <= high + CLOSE)).all()),
+            f"scores are {scores.tolist()}, and bounds say {low} to {high}",
+        )
     better = best > worst if metric.higher_is_better else best < worst
     subject.require(
         bool(better.all()),

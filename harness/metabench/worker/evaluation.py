@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from metabench.contracts import Source
+from metabench.data.manifests import tasks_digest
 from metabench.data.order import draw_episodes
 from metabench.errors import Diverged
 from metabench.records.cell import Evaluation, Protocol, Split
@@ -56,13 +56,7 @@ def evaluate(run: CellRun) -> Scores:
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
     """SHA-256 over what the tasks are made of: the same for every algorithm, seed, backend and rank."""
-    manifest = source.manifest(split, protocol, range(evaluation.tasks), evaluation.seed)
-    digest = hashlib.sha256()
-    for name in sorted(manifest):
-        array = np.ascontiguousarray(manifest[name])
-        digest.update(f"{name}:{array.shape}:{array.dtype.str}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    return tasks_digest(source.manifest(split, protocol, range(evaluation.tasks), evaluation.seed))
 
 
 @dataclass

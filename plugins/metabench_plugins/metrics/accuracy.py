@@ -17,6 +17,7 @@ class Accuracy(Metric):
 
     name: ClassVar[str] = "accuracy"
     unit: ClassVar[str] = "share"
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_better: ClassVar[bool] = True
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 

@@ -1,5 +1,6 @@
 """Mean squared error: how far predicted values are from the true ones."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ class MeanSquaredError(Metric):
 
     name: ClassVar[str] = "mse"
     unit: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_better: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"regression"})
 

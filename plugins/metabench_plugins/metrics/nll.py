@@ -1,5 +1,6 @@
 """Negative log-likelihood: how little probability a classifier gives to the true class."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ class NegativeLogLikelihood(Metric):
 
     name: ClassVar[str] = "nll"
     unit: ClassVar[str] = "nats"
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_better: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 

@@ -1,0 +1,95 @@
+"""One result of a set that is verified together: what checks across results need of it, and no more.
+
+A result of 600 tasks has some 40 kB of JSON; of ten thousand results only this much is kept in memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metabench.records.cell import Status
+from metabench.records.result import Result
+from metabench.records.row import Row
+from metabench.results.rows import row_of
+
+if TYPE_CHECKING:
+    from metabench.publishing.completeness import CellKeys, KeyMaker
+
+HARDWARE = ("processor", "cores", "gpu", "gpus")
+"""What results of one machine must agree on."""
+SOFTWARE = ("python", "packages")
+"""What results of one suite, machine and seed must agree on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A result that could be read, as a row of a table with its scores, and what its checks need besides."""
+
+    path: str
+    suite: str
+    row: Row
+    scores: NDArray[np.float64]
+    losses: NDArray[np.float32]
+    keys: CellKeys
+    hardware: str
+    software: str
+    suite_digest: str
+    dataset_plugin: str
+    trained: bool
+
+    @property
+    def seed(self) -> int:
+        """The seed of its cell."""
+        return int(self.row["seed"])
+
+    @property
+    def machine(self) -> str:
+        """The name of its machine."""
+        return str(self.row["machine"])
+
+    @property
+    def annotations(self) -> tuple[str, str, tuple[str, ...]]:
+        """The group, the label and the expected statuses of its cell, which are part of no digest."""
+        return self.row["group"], self.row["label"], tuple(self.row["expected"])
+
+    @property
+    def scored(self) -> bool:
+        """Whether it ended well, with scores."""
+        return bool(self.row["status"] == Status.OK and len(self.scores))
+
+
+def _interned(row: Row) -> Row:
+    """The row with one copy of each text that many rows share."""
+    texts = {name: sys.intern(value) for name, value in row.items() if type(value) is str}
+    return cast(Row, {**row, **texts})
+
+
+def member_of(path: str, result: Result, maker: KeyMaker) -> Member:
+    """The member for a result; raises ValueError or TypeError for a value of a kind that no run stores."""
+    row, scores = row_of(result, path)
+    losses = result.training.losses if result.training else ()
+    environment = result.environment
+    return Member(
+        path=path,
+        suite=sys.intern(result.cell.suite_folder),
+        row=_interned(row),
+        scores=scores,
+        losses=np.array([loss for _, loss in losses], dtype=np.float32),
+        keys=maker.keys(result.cell),
+        hardware=_named(environment, HARDWARE),
+        software=_named(environment, SOFTWARE),
+        suite_digest=sys.intern(str(environment.get("suite_digest"))),
+        dataset_plugin=sys.intern(str(result.cell.plugins.get("dataset"))),
+        trained=bool(result.training and result.training.steps),
+    )
+
+
+def _named(environment: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Facts of an environment in words, so that they can be compared and shown."""
+    return sys.intern(", ".join(f"{name} {environment[name]}" for name in names if environment.get(name)))

@@ -1,0 +1,259 @@
+"""Checks that a set of results can be trusted: `metabench verify`, and what `publish` asks first.
+
+Errors are reasons not to publish; notices are what a reader will see as labels. The files are read anew, one
+at a time; what is kept of each is in `metabench.publishing.members`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metabench import stats
+from metabench.plugins import Registry, load
+from metabench.publishing.checks import check_result
+from metabench.publishing.completeness import (
+    InstalledSuite,
+    KeyMaker,
+    Matching,
+    MissingResults,
+    annotation_findings,
+    members_by_machine,
+    missing_results,
+    suites_of_folders,
+)
+from metabench.publishing.copies import copy_findings
+from metabench.publishing.document import read_document
+from metabench.publishing.findings import Finding
+from metabench.publishing.members import Member, member_of
+from metabench.publishing.task_draws import Drawn, TaskSet, draw_all
+from metabench.records.result import Result
+from metabench.report.scaling import agree
+from metabench.report.summary import Summaries, Summary
+from metabench.results import cache
+from metabench.results.table import Results
+
+PARTIAL = "partial.txt"
+"""The file beside published results of a part of a suite that says what is missing."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was checked: the files that hold results, the findings, errors first, and what is missing."""
+
+    files: tuple[Path, ...]
+    findings: tuple[Finding, ...]
+    missing: tuple[MissingResults, ...] = ()
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that speak against publishing."""
+        return [finding for finding in self.findings if finding.serious]
+
+
+def verify(
+    paths: Iterable[Path | str],
+    suites: Mapping[str, InstalledSuite] | None = None,
+    *,
+    complete: bool = False,
+    partial: bool = False,
+    registry: Registry | None = None,
+) -> Verified:
+    """Checks every result in these files and folders against itself, its metric, its data set and its suite.
+
+    suites: the suite of each folder (`quick-v1`); None for those that are installed. complete: results have
+    to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
+    partial: what is missing is a notice, as it is for results that were published so.
+    """
+    registry = registry or load()
+    with cache.uncollected():
+        members, findings = _read(paths, registry, KeyMaker(registry))
+        if suites is None:
+            suites = suites_of_folders(registry, {member.suite for member in members})
+        maker = KeyMaker(registry)
+        missing = tuple(missing_results(members, suites if complete else {}, maker))
+        findings += _missing_findings(missing, partial)
+        findings += _suite_findings(members, suites, maker, registry, complete)
+        findings += _set_findings(members)
+    findings.sort(key=lambda finding: (not finding.serious, finding.file))
+    return Verified(tuple(Path(member.path) for member in members), tuple(findings), missing)
+
+
+def _read(
+    paths: Iterable[Path | str], registry: Registry, maker: KeyMaker
+) -> tuple[list[Member], list[Finding]]:
+    """The results that could be read, and the findings of each file by itself."""
+    members: list[Member] = []
+    findings: list[Finding] = []
+    for path in cache.files(paths):
+        try:
+            document = read_document(path)
+            result = Result.from_json(document)
+            member = member_of(str(path), result, maker)
+            findings += check_result(path, document, result, registry)
+        except Exception as error:  # whatever a foreign file makes reading raise, it is no result
+            what = str(error) or type(error).__name__
+            findings.append(Finding(str(path), "schema", what.removeprefix(f"{path}: ")[:500]))
+            continue
+        members.append(member)
+    return members, findings
+
+
+def _missing_findings(missing: Iterable[MissingResults], partial: bool) -> Iterator[Finding]:
+    for results in missing:
+        allowed = partial or (Path(results.folder) / PARTIAL).exists()
+        for what in results.missing:
+            yield Finding(results.folder, "complete", f"{results.suite}: {what}", serious=not allowed)
+        for path in results.foreign:
+            what = f"its settings are of no cell of {results.suite} as installed"
+            yield Finding(path, "complete", what)
+
+
+def _suite_findings(
+    members: Sequence[Member],
+    suites: Mapping[str, InstalledSuite],
+    maker: KeyMaker,
+    registry: Registry,
+    complete: bool,
+) -> Iterator[Finding]:
+    """What contradicts the suites as they are installed: their text, annotations of cells, and test tasks."""
+    matched: list[tuple[Member, TaskSet]] = []
+    for (name, _), group in members_by_machine(members).items():
+        suite = suites.get(name)
+        if suite is None:
+            if complete:
+                what = f"{name} is not installed in that version: only its seeds were compared"
+                yield Finding(group[0].path, "suite digest", what, serious=False)
+            continue
+        yield from _text_findings(group, suite)
+        matching = Matching(suite, group, maker)
+        yield from annotation_findings(group, matching)
+        matched += [
+            (member, TaskSet.of(cells[0]))
+            for member in group
+            if member.scored and (cells := matching.cells_of(member))
+        ]
+    drawn = draw_all({tasks for _, tasks in matched}, registry)
+    yield from _manifest_findings(matched, drawn, registry)
+
+
+def _text_findings(members: Sequence[Member], suite: InstalledSuite) -> Iterator[Finding]:
+    """Results that were made with another text of the suite than the installed file or an earlier one."""
+    texts = (suite.digest, *suite.earlier)
+    for digest in {member.suite_digest for member in members}.difference(texts):
+        first = next(member for member in members if member.suite_digest == digest)
+        what = (
+            f"made with another text of {first.suite} ({digest[:12]}) than is installed ({suite.digest[:12]})"
+        )
+        yield Finding(first.path, "suite digest", what)
+
+
+def _manifest_findings(
+    matched: Sequence[tuple[Member, TaskSet]], drawn: Mapping[TaskSet, Drawn], registry: Registry
+) -> Iterator[Finding]:
+    """Results whose test tasks are not those that their suite's data set draws here.
+
+    Another version of the data set's plugin may draw others: then it is no error.
+    """
+    told: set[TaskSet] = set()
+    for member, tasks in matched:
+        digest, problem = drawn[tasks]
+        if problem and tasks not in told:
+            told.add(tasks)
+            what = f"the tasks of {tasks.dataset} could not be drawn here: {problem}"
+            yield Finding(member.path, "manifest", what, serious=False)
+        if digest is not None and digest != member.row["manifest"]:
+            here = registry.find("dataset", tasks.dataset).source
+            yield Finding(
+                member.path,
+                "manifest",
+                f"{tasks.dataset} ({here}) draws other test tasks here than the result says",
+                serious=member.dataset_plugin == here,
+            )
+
+
+def _set_findings(members: Sequence[Member]) -> Iterator[Finding]:
+    """What only several results show: copies, facts that differ, parity; and what tables label."""
+    yield from copy_findings(members)
+    yield from _differing(members, "suite digest", lambda m: m.suite, lambda m: m.suite_digest)
+    yield from _differing(
+        [member for member in members if member.scored], "manifest", _tasks_key, lambda m: m.row["manifest"]
+    )
+    yield from _differing(members, "environment", lambda m: m.machine, lambda m: m.hardware)
+    yield from _differing(
+        members, "environment", lambda m: (m.suite, m.machine, m.seed), lambda m: m.software
+    )
+    results = Results([member.row for member in members], [member.scores for member in members])
+    summaries = Summaries(results).summaries
+    yield from _parity(results, summaries)
+    for summary in summaries:
+        for check, what in _labels(summary):
+            yield Finding(str(summary["files"][0]), check, what, serious=False)
+
+
+def _differing(
+    members: Sequence[Member], check: str, key: Callable[[Member], Any], value: Callable[[Member], object]
+) -> Iterator[Finding]:
+    """Members that differ from most of those with the same key, where all should be the same."""
+    groups: dict[Any, dict[str, list[Member]]] = {}
+    for member in members:
+        groups.setdefault(key(member), {}).setdefault(str(value(member)), []).append(member)
+    for values in groups.values():
+        usual = max(values, key=lambda text: len(values[text]))
+        for text in values.keys() - {usual}:
+            for member in values[text]:
+                what = f"{text:.100} differs from that of {values[usual][0].path} ({usual:.100})"
+                yield Finding(member.path, check, what)
+
+
+def _tasks_key(member: Member) -> tuple[Any, ...]:
+    """What makes the test tasks of two results the same."""
+    row = member.row
+    task = (row["ways"], row["shots"], row["queries"], row["evaluation_tasks"], row["evaluation_seed"])
+    return (row["dataset"], row["dataset_settings"], *task)
+
+
+def _parity(results: Results, summaries: Sequence[Summary]) -> Iterator[Finding]:
+    """The same work on several backends must give the same scores, weak scaling excepted.
+
+    A difference that is shown (Holm over all of them) and is not within the margin is an error. Where too
+    few tasks or seeds show neither equality nor a difference, a table withholds the speed-up.
+    """
+    groups: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        groups.setdefault(summary["work"], []).append(summary)
+    pairs = [(group[0], summary) for group in groups.values() for summary in group[1:]]
+    unequal = [
+        (base, summary, _p_value(results, base["positions"], summary["positions"]))
+        for base, summary in pairs
+        if agree(results, base["positions"], summary["positions"]) is False
+    ]
+    for (base, summary, _), p in zip(unequal, stats.holm([p for _, _, p in unequal]), strict=True):
+        shown = bool(p <= stats.EQUAL_LEVEL)
+        what = f"scores {summary['mean']:.4f}, {base['backend']} × {base['ranks']} {base['mean']:.4f}"
+        if not shown:
+            what += ": neither equality nor a difference is shown, so no speed-up will be"
+        yield Finding(str(summary["files"][0]), "parity", what, serious=shown)
+
+
+def _p_value(results: Results, first: Sequence[int], second: Sequence[int]) -> float:
+    a, b = results.score_matrix(first), results.score_matrix(second)
+    return 1.0 if a is None or b is None else float(stats.difference(a, b).p_value())
+
+
+def _labels(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What a reader of a table will see, or has to know, of a configuration."""
+    if summary["budget_limited"]:
+        yield "trained enough", f"will be labelled budget-limited: {summary['limited_reason']}"
+    if summary["unstable"]:
+        yield "times", "will be labelled unstable"
+    if summary["warnings"]:
+        more = f" (and {len(summary['warnings']) - 1} more)" if len(summary["warnings"]) > 1 else ""
+        yield "times", f"the machine was disturbed: {summary['warnings'][0]}{more}"
+    settings = json.loads(summary["backend_settings"])
+    for name, what in (("oversubscribe", "more threads than cores"), ("share", "ranks that share a GPU")):
+        if settings.get(name) is True:
+            yield "times", f"allows {what}: its speed-up is not for a published table"
