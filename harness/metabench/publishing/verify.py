@@ -31,8 +31,9 @@ from metabench.publishing.findings import Finding
 from metabench.publishing.members import Member, member_of
 from metabench.publishing.task_draws import Drawn, TaskSet, draw_all
 from metabench.records.result import Result
+from metabench.records.summary import Summary
 from metabench.report.scaling import agree
-from metabench.report.summary import Summaries, Summary
+from metabench.report.summary import Summaries
 from metabench.results import cache
 from metabench.results.table import Results
 
