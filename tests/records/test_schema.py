@@ -48,13 +48,13 @@ def test_older_results_are_upgraded_step_by_step() -> None:
         upgrade({}, 3, steps)
 
 
-def test_a_result_of_schema_1_is_read_and_its_seal_holds() -> None:
+def test_a_result_of_schema_1_is_read_and_its_seal_holds(tmp_path: Path) -> None:
     (path,) = (ROOT / "tests" / "golden" / "schema-1").glob("*.json")
 
     training = read_result(path).training
 
     assert errors(path) == []
-    assert len(content_in([path], path.parent).summaries) == 1
+    assert len(content_in([path], tmp_path).summaries) == 1
     assert training is not None
     assert training.tasks == 4 * 32  # labelled examples; schema 1 counted the 8 micro-batches
     assert training.energy == training.target_energy == {}

@@ -57,7 +57,7 @@ def test_supervised_training_asks_for_whole_micro_batches(suite_of: Reader) -> N
 
     (mistake,) = mistakes(suite_of, text)
 
-    assert "cells[1].budget.tasks: is 40; 'baseline' trains on micro-batches of 16 examples" in mistake
+    assert "cells[1].budget.tasks must be a multiple of 16 (algorithm 'baseline' trains" in mistake
     (cell,) = suite_of(text.replace("tasks = 40", "tasks = 48")).cells
     assert cell.train == Batches(48, 16)
 
@@ -118,25 +118,37 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
         ),
         (
             GLYPHS + "bugdet = {steps = 1}\n",
-            "cells[1].bugdet: is no key of a suite file; did you mean 'budget'",
+            "unknown key 'bugdet' in 'cells[1]'; did you mean 'budget'",
         ),
         (
             GLYPHS + "budget = {stps = 1}\n",
-            "cells[1].budget: 'Budget' has no setting 'stps'; did you mean 'steps'",
+            "unknown key 'stps' in 'cells[1].budget'; did you mean 'steps'",
         ),
-        (GLYPHS + "test = {ways = 200}\n", "cells[1].test.ways: is 200; the split 'test' has"),
+        (
+            GLYPHS + "test = {ways = 200}\n",
+            "cells[1].test.ways must be at most 118, the number of classes in split 'test', got 200",
+        ),
         (
             GLYPHS + "budget = {steps = 0}\ntest = {queries = 500}\n",
-            "1 shots + 500 queries are more than the 24 images of a class in split 'test'",
+            "shots + queries of at most 24, the images of a class in split 'test', got 1 + 500",
         ),
-        (GLYPHS.replace('network = "conv4"', ""), "algorithm 'maml' needs one; known: conv4"),
-        (GLYPHS + 'expect = ["oom"]\n', "cells[1].expect: 'oom' is no status"),
-        (GLYPHS + "seeds = [-1]\n", "cells[1].seeds: is [-1]"),
-        (GLYPHS + 'evaluation = {metric = "mse"}\n', "'mse' scores regression; the data is classification"),
-        (GLYPHS + '[cells.sweep]\n"algorithm.steps" = 3\n', "a sweep lists the values to try"),
+        (
+            GLYPHS.replace('network = "conv4"', ""),
+            "cells[1].network is missing (algorithm 'maml' needs a network); known: conv4",
+        ),
+        (GLYPHS + 'expect = ["oom"]\n', "unknown status 'oom' in 'cells[1].expect'"),
+        (GLYPHS + "seeds = [-1]\n", "cells[1].seeds must be a list of integers ≥ 0, got [-1]"),
+        (
+            GLYPHS + 'evaluation = {metric = "mse"}\n',
+            "metric 'mse' needs a data set of regression, got one of classification",
+        ),
+        (
+            GLYPHS + '[cells.sweep]\n"algorithm.steps" = 3\n',
+            "cells[1].sweep.algorithm.steps must be a list of the values to try, got 3",
+        ),
         (
             '[[cells]]\nalgorithm = "protonet"\nnetwork = "mlp"\ndataset = "sinusoid"\ntest = {ways = 1}\n',
-            "algorithm 'protonet' learns classification; its data set is regression",
+            "algorithm 'protonet' needs a data set of classification, got one of regression",
         ),
     ],
 )
@@ -154,7 +166,11 @@ def test_all_mistakes_are_reported_at_once(suite_of: Reader) -> None:
 def test_every_mistake_of_one_cell_is_reported_that_needs_no_other_to_be_right(suite_of: Reader) -> None:
     text = GLYPHS.replace('"maml"', '"mamml"') + "test = {ways = 500}\nseeds = [-1]\n"
     found = mistakes(suite_of, HEAD + text)
-    for key in ("cells[1].algorithm: ", "cells[1].test.ways: is 500", "cells[1].seeds: is [-1]"):
+    for key in (
+        "cells[1].algorithm: ",
+        "cells[1].test.ways must be at most",
+        "cells[1].seeds must be a list of integers ≥ 0, got [-1]",
+    ):
         assert sum(key in mistake for mistake in found) == 1
     assert len(found) == 3
 
@@ -172,33 +188,55 @@ evaluation = {metric = "accuracy"}
 """
     found = "\n".join(mistakes(suite_of, HEAD + text))
     assert "cells[1].backend: no backend is called 'tpu'" in found
-    assert "algorithm 'protonet' learns classification; its data set is regression" in found
-    assert "'accuracy' scores classification; the data is regression" in found
-    assert "cells[1].train: 'Protocol' has no setting 'weys'" in found
+    assert "algorithm 'protonet' needs a data set of classification, got one of regression" in found
+    assert "metric 'accuracy' needs a data set of classification, got one of regression" in found
+    assert "unknown key 'weys' in 'cells[1].train'" in found
     assert len(found.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (HEAD + GLYPHS.replace("[[cells]]", "[cells]"), "cells: is a table; write [[cells]] before"),
-        (HEAD.replace("[defaults]\n", "cells = [3]\n[defaults]\n"), "cells[1]: is 3; it is a table"),
-        (HEAD.replace("[defaults]\n", "defaults = 3\n[other]\n") + GLYPHS, "defaults: is 3; it is a table"),
-        (HEAD + GLYPHS + "sweep = 3\n", "cells[1].sweep: is 3; it is a table"),
-        (HEAD + GLYPHS + "train = 3\n", "cells[1].train: is 3; it is a table with ways, shots, queries"),
-        (HEAD + GLYPHS + 'test = "5w1s"\n', "cells[1].test: is '5w1s'; it is a table with ways"),
-        (HEAD + GLYPHS + 'expect = "out-of-memory"\n', "is 'out-of-memory'; it is a list of statuses"),
-        (HEAD + GLYPHS + "expect = [{a = 1}]\n", "cells[1].expect: {'a': 1} is no status"),
-        (HEAD + GLYPHS + "label = 3\n", "cells[1].label: is 3; it is a text in quotes"),
-        (HEAD + GLYPHS.replace('"conv4"', "3"), "cells[1].network: is 3; write a name"),
+        (
+            HEAD + GLYPHS.replace("[[cells]]", "[cells]"),
+            "cells must be a list, written as [[cells]] before the keys of an entry, got a table",
+        ),
+        (
+            HEAD.replace("[defaults]\n", "cells = [3]\n[defaults]\n"),
+            "cells[1] must be a table of keys and values, got 3",
+        ),
+        (
+            HEAD.replace("[defaults]\n", "defaults = 3\n[other]\n") + GLYPHS,
+            "defaults must be a table of keys and values, got 3",
+        ),
+        (HEAD + GLYPHS + "sweep = 3\n", "cells[1].sweep must be a table of keys and values, got 3"),
+        (HEAD + GLYPHS + "train = 3\n", "cells[1].train must be a table with ways, shots, queries, got 3"),
+        (
+            HEAD + GLYPHS + 'test = "5w1s"\n',
+            "cells[1].test must be a table with ways, shots, queries, got '5w1s'",
+        ),
+        (
+            HEAD + GLYPHS + 'expect = "out-of-memory"\n',
+            "must be a list of statuses, such as [\"out-of-memory\"], got 'out-of-memory'",
+        ),
+        (HEAD + GLYPHS + "expect = [{a = 1}]\n", "unknown status {'a': 1} in 'cells[1].expect'"),
+        (HEAD + GLYPHS + "label = 3\n", "cells[1].label must be a text in quotes, got 3"),
+        (
+            HEAD + GLYPHS.replace('"conv4"', "3"),
+            'cells[1].network must be a name, or {name = "…", setting = …}, got 3',
+        ),
         (
             HEAD + GLYPHS.replace('"conv4"', "3") + '[cells.sweep]\n"network.width" = [8]\n',
-            "cells[1].network: is 3; write a name",
+            'cells[1].network must be a name, or {name = "…", setting = …}, got 3',
         ),
-        (HEAD + GLYPHS + '[cells.sweep]\n"seeds.x" = [8]\n', "'seeds.x' does not exist: 'seeds' has no keys"),
+        (
+            HEAD + GLYPHS + '[cells.sweep]\n"seeds.x" = [8]\n',
+            "unknown key 'seeds.x' in 'cells[1].sweep'; 'seeds' has no keys of its own",
+        ),
+        (HEAD.replace("version = 1", "version = 0") + GLYPHS, "version must be an integer ≥ 1, got 0"),
         (
             HEAD.replace("version = 1", "version = 1\nminutes = nan") + GLYPHS,
-            "minutes: is nan; it is a number",
+            "minutes must be a number > 0, got nan",
         ),
     ],
 )
@@ -211,7 +249,7 @@ def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text
 def test_training_protocol_that_nothing_uses_is_a_mistake(suite_of: Reader, algorithm: str) -> None:
     text = HEAD + GLYPHS.replace("maml", algorithm) + "train = {queries = 1}\n"
     (mistake,) = mistakes(suite_of, text)
-    assert "cells[1].train: has no effect: no algorithm of this entry trains on tasks" in mistake
+    assert "cells[1].train has no effect: no algorithm of this entry trains on tasks" in mistake
     swept = text.replace(f'algorithm = "{algorithm}"\n', "")
     assert suite_of(swept + f'[cells.sweep]\nalgorithm = ["{algorithm}", "maml"]\n').cells
 
@@ -222,7 +260,7 @@ def test_mistake_of_an_option_names_the_option_and_hides_no_mistake_of_the_file(
     suite_of(HEAD + GLYPHS)
     with pytest.raises(SuiteError) as caught:
         read(registry, str(tmp_path / "s.toml"), seeds=[-1], backend={"name": "tpu"})
-    assert caught.value.mistakes[0] == "--seeds: is [-1]; it is a list of whole numbers, 0 or more"
+    assert caught.value.mistakes[0] == "--seeds must be a list of integers ≥ 0, got [-1]"
     assert caught.value.mistakes[1].startswith("--backend: no backend is called 'tpu'")
     assert len(caught.value.mistakes) == 2
     (tmp_path / "s.toml").write_text(HEAD + GLYPHS.replace("glyphs", "glyfs"))
@@ -246,9 +284,9 @@ def test_suite_that_two_plugins_bring_is_reported(tmp_path: Path, monkeypatch: p
     for _ in range(2):  # asking again reports nothing again
         assert installed_suites(registry)["twice"].path == tmp_path / "one" / "twice.toml"
     assert installed_suites(registry)["quick"].path.parent not in (tmp_path / "one", tmp_path / "two")
-    told = [str(problem) for problem in registry.problems]
-    assert len(told) == 3
-    assert "suite 'twice' is already provided by plugin 'one'" in "\n".join(told)
+    problems = [str(problem) for problem in registry.problems]
+    assert len(problems) == 3
+    assert "suite 'twice' is already provided by plugin 'one'" in "\n".join(problems)
 
 
 def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
@@ -258,7 +296,7 @@ def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
 
 def test_suite_named_unlike_its_file_is_refused(suite_of: Reader) -> None:
     (mistake,) = mistakes(suite_of, HEAD.replace('"s"', '"t"') + GLYPHS)
-    assert "a suite is named like its file, 's'" in mistake
+    assert "name must be that of the file, 's', got 't'" in mistake
 
 
 def test_shipped_suites_are_free_of_mistakes(registry: Registry) -> None:

@@ -1,4 +1,4 @@
-"""Reads the table of a suite file into cells and gathers every mistake that it meets on the way."""
+"""Reads the table of a suite file into cells, and collects every mistake in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from metabench.contracts import Algorithm, Dataset
 from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, did_you_mean
-from metabench.plugins import Registry
+from metabench.plugins import Registry, describe_exception
 from metabench.records.cell import (
     COMPONENTS,
     SPLITS,
@@ -39,7 +39,7 @@ DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
 
 @dataclass
 class _Parts:
-    """What is known of one cell so far; None where it has a mistake."""
+    """The parts of one cell that have been read; None where a part has a mistake."""
 
     specs: dict[str, Spec] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class _Parts:
 
 
 class Reader:
-    """Reads one suite file; `mistakes` holds what is wrong, in order and each once."""
+    """Reads one suite file; `mistakes` holds what is wrong, in order and without repetitions."""
 
     def __init__(self, registry: Registry, path: Path) -> None:
         self.registry = registry
@@ -70,23 +70,23 @@ class Reader:
         if seeds is not None and self._seeds("--seeds", list(seeds)):
             table["seeds"] = list(seeds)
         if backend is not None:
-            told = {"name": backend.name, **backend.settings} if isinstance(backend, Spec) else dict(backend)
+            given = {"name": backend.name, **backend.settings} if isinstance(backend, Spec) else dict(backend)
             before = self.count
-            self._component("--backend", "backend", told, _Parts())
+            self._component("--backend", "backend", given, _Parts())
             if self.count == before:
-                table["backend"] = told
+                table["backend"] = given
         return table
 
-    def cells(self, told: Mapping[str, Any], override: Mapping[str, Any]) -> tuple[Cell, ...]:
-        """Every cell of the suite in its order, each once."""
-        head = self._head(told)
-        defaults = self._table("defaults", told.get("defaults", {}), CELL_KEYS)
-        entries = told.get("cells", [])
+    def cells(self, document: Mapping[str, Any], override: Mapping[str, Any]) -> tuple[Cell, ...]:
+        """Return every cell of the suite in its order, without repetitions."""
+        head = self._head(document)
+        defaults = self._table("defaults", document.get("defaults", {}), CELL_KEYS)
+        entries = document.get("cells", [])
         if not isinstance(entries, list):
-            self._wrong("cells", f"is {_short(entries)}; write [[cells]] before the keys of each entry")
+            self._must("cells", "be a list, written as [[cells]] before the keys of an entry", entries)
             entries = []
         elif not entries:
-            self._wrong("cells", "is empty: a suite has at least one [[cells]] entry")
+            self._must("cells", "have an entry, written as [[cells]]", entries)
         cells = [
             cell
             for number, entry in enumerate(entries, 1)
@@ -95,27 +95,25 @@ class Reader:
         unique = {cell.digest: cell for cell in reversed(cells)}
         return tuple(cell for cell in cells if unique[cell.digest] is cell)
 
-    def _head(self, told: Mapping[str, Any]) -> tuple[str, int]:
-        self._table("", told, SUITE_KEYS)
-        name, version, minutes = told.get("name"), told.get("version"), told.get("minutes", 1)
+    def _head(self, document: Mapping[str, Any]) -> tuple[str, int]:
+        self._table("", document, SUITE_KEYS)
+        name, version, minutes = document.get("name"), document.get("version"), document.get("minutes", 1)
         if name != self.path.stem:
-            self._wrong("name", f"is {name!r}; a suite is named like its file, {self.path.stem!r}")
+            self._must("name", f"be that of the file, {self.path.stem!r}", name)
         if type(version) is not int or version < 1:
-            self._wrong("version", f"is {version!r}; it is a whole number, 1 or more")
+            self._must("version", "be an integer ≥ 1", version)
         if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
-            self._wrong("minutes", f"is {minutes!r}; it is a number above 0")
-        earlier = told.get("earlier_texts", [])
+            self._must("minutes", "be a number > 0", minutes)
+        earlier = document.get("earlier_texts", [])
         if not isinstance(earlier, list) or not all(DIGEST.fullmatch(str(text)) for text in earlier):
-            self._wrong(
-                "earlier_texts", f"is {earlier!r:.60}; it is a list of SHA-256 digests of suite files"
-            )
+            self._must("earlier_texts", "be a list of SHA-256 digests of suite files", earlier)
         return str(name), version if type(version) is int else 0
 
     def _entry(
-        self, where: str, told: Any, defaults: Mapping[str, Any], override: Mapping[str, Any],
+        self, where: str, given: Any, defaults: Mapping[str, Any], override: Mapping[str, Any],
         head: tuple[str, int],
     ) -> Iterator[Cell]:  # fmt: skip
-        entry = self._table(where, told, (*CELL_KEYS, "sweep"))
+        entry = self._table(where, given, (*CELL_KEYS, "sweep"))
         sweep = self._table(f"{where}.sweep", entry.get("sweep", {}))
         own = {key: value for key, value in entry.items() if key != "sweep"}
         before, self._train_used = self.count, False
@@ -131,18 +129,18 @@ class Reader:
                 yield from (replace(cell, seed=seed) for seed in seeds)
         asked = {key.split(".")[0] for key in (*own, *sweep)}
         if "train" in asked and not self._train_used and self.count == before:
-            self._wrong(f"{where}.train", "has no effect: no algorithm of this entry trains on tasks")
+            self._wrong(f"{where}.train has no effect: no algorithm of this entry trains on tasks")
 
     def _combinations(self, where: str, sweep: Mapping[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
         columns = []
         for key, values in sweep.items():
             first, dot, _ = key.partition(".")
             if first not in CELL_KEYS or key == "seeds":
-                self._wrong(f"{where}.sweep", f"{key!r} is no key of a cell; {did_you_mean(key, CELL_KEYS)}")
+                self._unknown_key(f"{where}.sweep", key, CELL_KEYS)
             elif dot and first not in (*COMPONENTS, *TABLES):
-                self._wrong(f"{where}.sweep", f"{key!r} does not exist: {first!r} has no keys of its own")
+                self._wrong(f"unknown key {key!r} in '{where}.sweep'; {first!r} has no keys of its own")
             elif not isinstance(values, list) or not values:
-                self._wrong(f"{where}.sweep.{key}", f"is {values!r}; a sweep lists the values to try")
+                self._must(f"{where}.sweep.{key}", "be a list of the values to try", values)
             else:
                 columns.append([(key, value) for value in values])
         return list(itertools.product(*columns))
@@ -174,76 +172,77 @@ class Reader:
     def _parts(self, where: str, table: Mapping[str, Any]) -> _Parts:
         """Everything of a cell that can be read by itself."""
         parts = _Parts()
-        told = {"backend": "cpu", **table}
+        given = {"backend": "cpu", **table}
         for kind in COMPONENTS:
-            if kind in told:
-                self._component(f"{where}.{kind}", kind, told[kind], parts)
+            if kind in given:
+                self._component(f"{where}.{kind}", kind, given[kind], parts)
             elif kind != "network":
-                self._wrong(f"{where}.{kind}", f"is missing; {did_you_mean('', self.registry.names(kind))}")
+                self._missing(f"{where}.{kind}", kind)
         parts.test = self._record(f"{where}.test", Protocol, table.get("test", {}))
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
         parts.evaluation = self._record(f"{where}.evaluation", Evaluation, table.get("evaluation", {}))
-        parts.algorithm = self._made(f"{where}.algorithm", "algorithm", parts.specs)
+        parts.algorithm = self._instance(f"{where}.algorithm", "algorithm", parts.specs)
         parts.facts = self._facts_of(where, parts.specs)
         if parts.facts is not None and parts.facts.content:
             self._pin(f"{where}.dataset", parts.specs, parts.facts.content)
         parts.train = self._train(f"{where}.train", parts, table.get("train", {}))
         return parts
 
-    def _component(self, where: str, kind: str, told: Any, parts: _Parts) -> None:
-        given = {"name": told} if isinstance(told, str) else told
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            self._wrong(where, f'is {told!r}; write a name, or {{name = "…", setting = …}}')
+    def _component(self, where: str, kind: str, given: Any, parts: _Parts) -> None:
+        table = {"name": given} if isinstance(given, str) else given
+        if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+            self._must(where, 'be a name, or {name = "…", setting = …}', given)
             return
         try:
-            entry = self.registry.find(kind, given["name"])
-            settings = complete(entry.cls, {k: v for k, v in given.items() if k != "name"})
+            entry = self.registry.find(kind, table["name"])
+            settings = complete(entry.cls, {k: v for k, v in table.items() if k != "name"})
         except RequestError as error:
-            for line in str(error).splitlines():
-                self._wrong(where, line)
+            self._errors(where, error)
             return
         parts.specs[kind] = Spec(entry.name, settings)
         parts.plugins[kind] = entry.source
 
-    def _record(self, where: str, cls: type[T], told: Any) -> T | None:
-        if not isinstance(told, Mapping):
-            keys = ", ".join(one.name for one in describe_settings(cls))
-            self._wrong(where, f"is {told!r}; it is a table with {keys}")
+    def _record(self, where: str, cls: type[T], given: Any) -> T | None:
+        names = [setting.name for setting in describe_settings(cls)]
+        if not isinstance(given, Mapping):
+            self._must(where, f"be a table with {', '.join(names)}", given)
             return None
+        before = self.count
+        table = self._table(where, given, names)
         try:
-            return make(cls, told)
+            record = make(cls, {key: value for key, value in table.items() if key in names})
         except SettingError as error:
-            for line in str(error).splitlines():
-                self._wrong(where, line)
+            self._errors(where, error)
             return None
+        return record if self.count == before else None
 
-    def _train(self, where: str, parts: _Parts, told: Any) -> Protocol | Batches | None:
+    def _train(self, where: str, parts: _Parts, given: Any) -> Protocol | Batches | None:
         """How the cell trains; its table is checked even where the algorithm is not known."""
-        if parts.algorithm is None or parts.test is None or not isinstance(told, Mapping):
+        if parts.algorithm is None or parts.test is None or not isinstance(given, Mapping):
             any_protocol = {"ways": 1, "shots": 1, "queries": 1}
-            self._record(where, Protocol, {**any_protocol, **told} if isinstance(told, Mapping) else told)
+            self._record(where, Protocol, {**any_protocol, **given} if isinstance(given, Mapping) else given)
             return None
         train = parts.algorithm.train_protocol(parts.test)
         if isinstance(train, Protocol):
             self._train_used = True
-            return self._record(where, Protocol, {**vars(train), **told}) if told else train
+            return self._record(where, Protocol, {**vars(train), **given}) if given else train
         if isinstance(train, Batches) and parts.budget is not None:
             size = parts.budget.tasks
             micro = min(train.micro, size)
             if size % micro:
-                what = f"is {size}; {parts.algorithm.name!r} trains on micro-batches of {micro} examples"
                 key = f"{where.removesuffix('.train')}.budget.tasks"
-                self._wrong(key, f"{what}, so it is a multiple of {micro}")
+                why = f"algorithm {parts.algorithm.name!r} trains on micro-batches of that many examples"
+                self._must(key, f"be a multiple of {micro}", size, why)
             return replace(train, size=size, micro=micro)
         return None
 
-    def _made(self, where: str, kind: str, specs: Mapping[str, Spec]) -> Any:
+    def _instance(self, where: str, kind: str, specs: Mapping[str, Spec]) -> Any:
         if kind not in specs:
             return None
         try:
-            return make(self.registry.find(kind, specs[kind].name).cls, specs[kind].settings)
+            return self.registry.make(kind, specs[kind])
         except MetabenchError as error:  # of a class that checks several settings together
-            self._wrong(where, str(error))
+            self._errors(where, error)
             return None
 
     def _facts_of(self, where: str, specs: Mapping[str, Spec]) -> Facts | None:
@@ -253,7 +252,7 @@ class Reader:
         key = f"{spec.name}:{sorted(spec.settings.items(), key=str)}"
         if key not in self._facts:
             self._facts[key] = None
-            dataset: Dataset | None = self._made(f"{where}.dataset", "dataset", specs)
+            dataset: Dataset | None = self._instance(f"{where}.dataset", "dataset", specs)
             if dataset is not None:
                 self._facts[key] = self._described(f"{where}.dataset", dataset)
         return self._facts[key]
@@ -263,34 +262,34 @@ class Reader:
             return dataset.describe()
         except MetabenchError as error:
             if dataset.missing() is None:  # absent data is the runner's to report, once for all cells
-                self._wrong(where, str(error))
+                self._errors(where, error)
         except Exception as error:  # a plugin's: the other mistakes are reported all the same
-            self._wrong(where, f"describe() of {dataset.name!r} raised {type(error).__name__}: {error}")
+            self._wrong(f"{where}: describe() of {dataset.name!r} raised {describe_exception(error)}")
         return None
 
     def _pin(self, where: str, specs: dict[str, Spec], content: str) -> None:
         """Makes the content of the user's own data a part of the cell: other data gives another cell."""
         spec = specs["dataset"]
-        told = spec.settings.get("content")
-        if told == "":
+        wanted = spec.settings.get("content")
+        if wanted == "":
             specs["dataset"] = Spec(spec.name, {**spec.settings, "content": content})
-        elif told is not None and told != content:
-            self._wrong(where, f"the digest of its content here is {content}, not {told}: the data differs")
+        elif wanted is not None and wanted != content:
+            self._must(f"{where}.content", f"be the digest of the data here, {content}", wanted)
 
     def _check_algorithm(
         self, where: str, algorithm: Algorithm, has_network: bool, facts: Facts | None
     ) -> None:
         if facts is not None and facts.kind not in algorithm.kinds:
             kinds = " and ".join(sorted(algorithm.kinds))
-            self._wrong(where, f"algorithm {algorithm.name!r} learns {kinds}; its data set is {facts.kind}")
+            need = f"algorithm {algorithm.name!r} needs a data set of {kinds}"
+            self._wrong(f"{where}: {need}, got one of {facts.kind}")
         if algorithm.needs_network and not has_network:
-            listed = did_you_mean("", self.registry.names("network"))
-            self._wrong(f"{where}.network", f"is missing: algorithm {algorithm.name!r} needs one; {listed}")
+            self._missing(f"{where}.network", "network", f"algorithm {algorithm.name!r} needs a network")
 
     def _check_protocols(self, where: str, parts: _Parts, facts: Facts) -> None:
         if facts.kind == "regression":
             if parts.test is not None and parts.test.ways != 1:
-                self._wrong(f"{where}.test.ways", f"is {parts.test.ways}; a regression task has 1")
+                self._must(f"{where}.test.ways", "be 1 for regression", parts.test.ways)
             return
         wanted = {"test": parts.test}
         if isinstance(parts.train, Protocol) and parts.budget is not None and parts.budget.steps:
@@ -306,12 +305,13 @@ class Reader:
         classes, images = facts.classes.get(split), facts.images.get(split, 0)
         key = f"{where}.{'train' if split == 'train' else 'test'}"
         if classes is None:
-            self._wrong(key, f"the data set has no split {split!r}; it has {', '.join(facts.classes)}")
+            self._wrong(f"{key}: the data set has no split {split!r}; it has {', '.join(facts.classes)}")
         elif classes and protocol.ways > classes:
-            self._wrong(f"{key}.ways", f"is {protocol.ways}; the split {split!r} has {classes} classes")
+            rule = f"be at most {classes}, the number of classes in split {split!r}"
+            self._must(f"{key}.ways", rule, protocol.ways)
         if images and protocol.shots + protocol.queries > images:
-            wanted = f"{protocol.shots} shots + {protocol.queries} queries"
-            self._wrong(key, f"{wanted} are more than the {images} images of a class in split {split!r}")
+            rule = f"have shots + queries of at most {images}, the images of a class in split {split!r}"
+            self._wrong(f"{key} must {rule}, got {protocol.shots} + {protocol.queries}")
 
     def _with_metric(self, where: str, evaluation: Evaluation, parts: _Parts) -> Evaluation:
         facts = parts.facts
@@ -321,48 +321,64 @@ class Reader:
         try:
             entry = self.registry.find("metric", name)
         except UnknownComponent as error:
-            self._wrong(f"{where}.evaluation.metric", str(error))
+            self._errors(f"{where}.evaluation.metric", error)
             return evaluation
         if facts is not None and facts.kind not in entry.cls.kinds:
             kinds = " and ".join(sorted(entry.cls.kinds))
-            self._wrong(f"{where}.evaluation.metric", f"{name!r} scores {kinds}; the data is {facts.kind}")
+            rule = f"metric {name!r} needs a data set of {kinds}"
+            self._wrong(f"{where}.evaluation.metric: {rule}, got one of {facts.kind}")
         parts.plugins["metric"] = entry.source
         return replace(evaluation, metric=name)
 
-    def _seeds(self, where: str, told: Any) -> bool:
-        good = isinstance(told, list) and bool(told) and all(type(s) is int and s >= 0 for s in told)
+    def _seeds(self, where: str, seeds: Any) -> bool:
+        good = isinstance(seeds, list) and bool(seeds) and all(type(s) is int and s >= 0 for s in seeds)
         if not good:
-            self._wrong(where, f"is {told!r}; it is a list of whole numbers, 0 or more")
+            self._must(where, "be a list of integers ≥ 0", seeds)
         return good
 
-    def _expect(self, where: str, told: Any) -> tuple[str, ...]:
-        if not isinstance(told, list):
-            self._wrong(where, f'is {told!r}; it is a list of statuses, such as ["out-of-memory"]')
+    def _expect(self, where: str, statuses: Any) -> tuple[str, ...]:
+        if not isinstance(statuses, list):
+            self._must(where, 'be a list of statuses, such as ["out-of-memory"]', statuses)
             return ()
-        for status in told:
+        for status in statuses:
             if status not in list(Status):
-                self._wrong(where, f"{status!r} is no status; {did_you_mean(str(status), Status)}")
-        return tuple(told)
+                self._wrong(f"unknown status {status!r} in {where!r}; {did_you_mean(str(status), Status)}")
+        return tuple(statuses)
 
-    def _text(self, where: str, told: Any) -> str:
-        if not isinstance(told, str):
-            self._wrong(where, f"is {told!r}; it is a text in quotes")
-        return str(told)
+    def _text(self, where: str, text: Any) -> str:
+        if not isinstance(text, str):
+            self._must(where, "be a text in quotes", text)
+        return str(text)
 
-    def _table(self, where: str, told: Any, allowed: Sequence[str] | None = None) -> Mapping[str, Any]:
-        """`told` where it is a table, else an empty one; keys that are not allowed are mistakes."""
-        if not isinstance(told, Mapping):
-            self._wrong(where, f"is {_short(told)}; it is a table of keys and values")
+    def _table(self, where: str, given: Any, allowed: Sequence[str] | None = None) -> Mapping[str, Any]:
+        """`given` where it is a table, else an empty one; keys that are not allowed are mistakes."""
+        if not isinstance(given, Mapping):
+            self._must(where, "be a table of keys and values", given)
             return {}
-        for key in told:
+        for key in given:
             if allowed is not None and key not in allowed:
-                inside = f"{where}.{key}" if where else key
-                self._wrong(inside, f"is no key of a suite file; {did_you_mean(key, allowed)}")
-        return told
+                self._unknown_key(where, key, allowed)
+        return given
 
-    def _wrong(self, where: str, what: str) -> None:
-        text = f"{where}: {what}"  # an option of the command line stands for itself
-        self.mistakes[text if where.startswith("--") else f"{self.path}: {text}"] = None
+    def _unknown_key(self, where: str, key: str, allowed: Sequence[str]) -> None:
+        inside = f" in {where!r}" if where else ""
+        self._wrong(f"unknown key {key!r}{inside}; {did_you_mean(key, allowed)}")
+
+    def _missing(self, where: str, kind: str, why: str = "") -> None:
+        because = f" ({why})" if why else ""
+        self._wrong(f"{where} is missing{because}; {did_you_mean('', self.registry.names(kind))}")
+
+    def _must(self, where: str, rule: str, given: Any, why: str = "") -> None:
+        because = f" ({why})" if why else ""
+        self._wrong(f"{where} must {rule}{because}, got {_short(given)}")
+
+    def _errors(self, where: str, error: MetabenchError) -> None:
+        for line in str(error).splitlines():
+            self._wrong(f"{where}: {line}")
+
+    def _wrong(self, text: str) -> None:
+        """Add a mistake, which begins with the file; an option of the command line needs none."""
+        self.mistakes[text if text.startswith("--") else f"{self.path}: {text}"] = None
         self.count += 1
 
 
@@ -376,7 +392,7 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
 
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
-    """Puts `value` at a dotted key; a component that stands as a bare name becomes a table."""
+    """Puts `value` at a dotted key; a component that is only a name becomes a table."""
     first, _, rest = key.partition(".")
     if not rest:
         both = isinstance(value, Mapping) and isinstance(table.get(first), Mapping) and first in TABLES
@@ -389,6 +405,6 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
         table[first] = {**inner, rest: copy.deepcopy(value)}
 
 
-def _short(told: Any) -> str:
-    text = "a table" if isinstance(told, Mapping) else repr(told)
+def _short(given: Any) -> str:
+    text = "a table" if isinstance(given, Mapping) else repr(given)
     return text if len(text) <= 60 else f"{text[:60]}…"
