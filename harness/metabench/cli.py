@@ -31,11 +31,11 @@ COMMANDS = {
 
 
 UNUSABLE = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
-"""What becomes of a path in the request that cannot be used."""
+"""The errors of a path in the request that cannot be used: exit status 2."""
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used, so that `metabench --help` stays quick."""
+    """Imports a command when it is used, so that `metabench --help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -65,7 +65,7 @@ def metabench() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits with its status.
+    """Run one command and exit with its status.
 
     0: done; 1: a cell or a check failed, or the disk is full; 2: a mistake in the request; 130: interrupted.
     """
@@ -76,17 +76,19 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        _say("interrupted; what had ended is stored, and the same command goes on from there")
+        _print_error(
+            "interrupted; the results of finished cells are stored, and the same command runs the others"
+        )
         sys.exit(130)
     except MetabenchError as error:
-        _say(str(error))
+        _print_error(str(error))
         sys.exit(2 if isinstance(error, RequestError) else 1)
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:  # mostly a path of the request that cannot be used
         where = f"{error.filename}: " if error.filename is not None else ""
-        _say(f"{where}{error.strerror or error}")
+        _print_error(f"{where}{error.strerror or error}")
         sys.exit(2 if isinstance(error, UNUSABLE) else 1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -95,7 +97,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     lines = text.splitlines()
     head = f"metabench: {len(lines)} mistakes\n  " if len(lines) > 1 else "metabench: "
     click.echo(head + "\n  ".join(lines), err=True)

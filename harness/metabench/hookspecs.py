@@ -12,8 +12,8 @@ A plugin is a module named by an entry point of the group `metabench`; it implem
         from my_package.method import MyMethod   # imported here, so that `metabench --help` stays quick
         return [MyMethod]
 
-Those that return a sequence bring components and are called in the parent process, when a command first
-asks for that kind; each returns a list of classes (of folders, for suites). The worker of a cell imports
+Hooks that return a sequence provide components. They are called in the parent process, when a command first
+asks for their kind, and return a list of classes (of folders, for suites). The worker of a cell imports
 the classes that its job names and nothing else. `metabench_progress` and `metabench_result` observe a run,
 in the parent process.
 """

@@ -1,4 +1,4 @@
-"""The registry: entry points of the group `metabench` made into named components.
+"""The registry: the components of every plugin, by kind and name; plugins are entry points of `metabench`.
 
     registry = load()
     maml = registry.find("algorithm", "maml").cls
@@ -32,7 +32,7 @@ GROUP = "metabench"
 OURS = "metabench"  # the distribution of the built-ins
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-"""What a component may be called: its name becomes a part of file names."""
+"""The form of a component's name, which is a part of file names."""
 
 PROGRESS = f"{OURS}:progress"
 """The key of the plugin that shows the progress of a run."""
@@ -105,7 +105,7 @@ class Entry:
 
     @property
     def source(self) -> str:
-        """Distribution and version, as it stands in a cell: "metabench 0.1.0"."""
+        """Distribution and version, as a cell records them: "metabench 0.1.0"."""
         return f"{self.plugin.distribution} {self.plugin.version}"
 
     @property

@@ -137,7 +137,7 @@ def store(folder: Path, results: Sequence[Result]) -> list[Path]:
     paths = []
     for result in results:
         cell = result.cell
-        path = folder / f"{cell.suite}-v{cell.suite_version}" / f"{cell.id}.json"
+        path = folder / cell.suite_folder / f"{cell.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result.to_json()))
         paths.append(path)

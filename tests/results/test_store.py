@@ -8,33 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from helpers.results import made_cell, made_result
 from metabench.errors import StoreError
-from metabench.records import Budget, Cell, Evaluation, Protocol, Spec, Status
+from metabench.records import Spec, Status
 from metabench.records.files import read_result, write_json
-from metabench.records.result import Block, Result, Scores, Training, Validation
+from metabench.records.result import Result, Training
 from metabench.results.store import Store
 
-CELL = Cell(
-    suite="s", suite_version=1, algorithm=Spec("maml", {"steps": 1}), network=Spec("conv4"),
-    dataset=Spec("glyphs"), test=Protocol(5, 1, 5), train=Protocol(5, 1, 5), budget=Budget(10),
-    evaluation=Evaluation(metric="accuracy"), backend=Spec("cpu", {"threads": 1}), seed=0,
-    plugins={"algorithm": "metabench 0.1.0"}, expect=("out-of-memory",),
-)  # fmt: skip
-
-
-def full_result() -> Result:
-    training = Training(
-        steps=10, tasks=40, seconds=1.5, warmup=(Block(1, 0.5),), blocks=(Block(9, 1.0, 0.1, 0.8),),
-        losses=((1, 1.6), (10, 0.4)), validations=(Validation(10, 1.5, 0.8, 0.02),), best_step=10,
-    )  # fmt: skip
-    scores = Scores("accuracy", "share", True, (0.25, 1.0), "abc", 0.5, curve={"1": (0.5, 0.75)})
-    return Result(CELL, Status.OK, training=training, scores=scores, notes=("slow",), log_tail=("x",))
+CELL = made_cell(expect=["out-of-memory"])
 
 
 def test_result_comes_back_as_it_went_in(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert read_result(store.put(full_result())) == full_result()
-    assert store.get(CELL) == full_result()
+    assert read_result(store.put(made_result(CELL))) == made_result(CELL)
+    assert store.get(CELL) == made_result(CELL)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +36,10 @@ def test_status_decides_whether_a_later_run_tries_again(tmp_path: Path, status: 
 
 def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.put(full_result())
+    store.put(made_result(CELL))
     store.put(Result(CELL, Status.FAILED, "later"))
     (old,) = (tmp_path / "aside").iterdir()
-    assert read_result(old) == full_result()
+    assert read_result(old) == made_result(CELL)
     assert read_result(store.path(CELL)).reason == "later"
 
 
@@ -60,15 +47,15 @@ def test_earlier_result_moves_aside_before_a_newer_one_takes_its_place(tmp_path:
 def test_result_of_a_cell_that_was_never_measured_is_replaced_in_place(tmp_path: Path, status: str) -> None:
     store = Store(tmp_path)
     store.put(Result(CELL, Status(status), "no GPU"))
-    store.put(full_result())
-    assert store.get(CELL) == full_result()
+    store.put(made_result(CELL))
+    assert store.get(CELL) == made_result(CELL)
     assert not (tmp_path / "aside").exists()
 
 
 def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.path(CELL).write_text("[]")
-    store.put(full_result())
+    store.put(made_result(CELL))
     (old,) = (tmp_path / "aside").iterdir()
     assert old.read_text() == "[]"
 
@@ -104,14 +91,14 @@ def test_full_disk_leaves_the_earlier_result_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
-    path = store.put(full_result())
+    path = store.put(made_result(CELL))
 
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="the disk is full"):
-        store.put(full_result())
+        store.put(made_result(CELL))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -123,7 +110,7 @@ def test_id_is_a_file_name_and_differs_with_any_setting() -> None:
 
 
 def test_numbers_that_are_none_are_written_as_null_and_read_back(tmp_path: Path) -> None:
-    result = replace(full_result(), training=Training(steps=1, losses=((1, math.nan),)))
+    result = replace(made_result(CELL), training=Training(steps=1, losses=((1, math.nan),)))
     path = Store(tmp_path).put(result)
     assert '"losses":[[1,null]]' in path.read_text()
     training = read_result(path).training

@@ -221,7 +221,7 @@ def test_absent_hardware_is_a_skip_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("loses", "each job has exactly one, whatever becomes of it"),
+        ("loses", "each job has exactly one, however it ends"),
         ("codes", "they are 0, 3, and -9"),
         ("environment", "job.environment is added to its environment"),
         ("timed out", "timed_out is not True for the job that exceeded its timeout"),

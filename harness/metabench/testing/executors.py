@@ -49,7 +49,7 @@ def check_executor(
 def _check_ends(executor: Executor, subject: Subject, folder: Path, timeout: float, patience: float) -> None:
     mark = str(folder / "sleeper")
     programs = {
-        "well": "import os; print('said', os.environ['METABENCH_CHECK'])",
+        "well": "import os; print('output', os.environ['METABENCH_CHECK'])",
         "badly": "import sys; print('error', file=sys.stderr); sys.exit(3)",
         "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
         "slow": SLEEP.format(child=CHILD, mark=mark),
@@ -66,7 +66,7 @@ def _check_ends(executor: Executor, subject: Subject, folder: Path, timeout: flo
     subject.require(
         sorted(ended) == sorted(programs) == sorted(taken),
         f"it gave outcomes of {sorted(ended)} for the jobs {sorted(programs)}; each job has exactly one, "
-        "whatever becomes of it",
+        "however it ends",
     )
     _check_outcomes(subject, ended, timeout)
     _require_gone(subject, mark, patience, "a job that exceeded its timeout leaves processes behind")
@@ -81,13 +81,13 @@ def _check_outcomes(subject: Subject, ended: dict[str, Outcome], timeout: float)
     )
     log = well.job.log.read_text() if well.job.log.exists() else "no file"
     subject.require(
-        log.strip() == "said yes",
-        f"the log of a job holds {log.strip()!r}; job.log takes what the command says, and job.environment "
-        "is added to its environment",
+        log.strip() == "output yes",
+        f"the log of a job holds {log.strip()!r}; job.log takes the output of the command, and "
+        "job.environment is added to its environment",
     )
     errors = ended["badly"].job.log
     subject.require(
-        errors.exists() and "error" in errors.read_text(), "the log lacks what a job says on standard error"
+        errors.exists() and "error" in errors.read_text(), "the log lacks what a job prints on standard error"
     )
     subject.require(
         slow.timed_out and not any(ended[name].timed_out for name in codes),
@@ -129,11 +129,11 @@ def _require_gone(subject: Subject, mark: str, patience: float, what: str) -> No
 
 
 def _alive(mark: str) -> list[psutil.Process]:
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline", "status"]):
         if mark in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def _quietly(end: Callable[[], None]) -> None:

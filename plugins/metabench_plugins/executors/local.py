@@ -63,18 +63,18 @@ class Local(Executor):
         return Outcome(job, process.returncode, timed_out, time.monotonic() - started)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Ends the process and everything it started: asks first, kills after the grace time."""
+        """End the process and everything it started: SIGTERM first, SIGKILL after the grace time."""
         if process.poll() is not None:
             return
         try:
             family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         except psutil.NoSuchProcess:
             family = []
-        for one in family:
-            _quietly(one.terminate)
+        for member in family:
+            _quietly(member.terminate)
         _, alive = psutil.wait_procs(family, timeout=self.grace_seconds)
-        for one in alive:
-            _quietly(one.kill)
+        for member in alive:
+            _quietly(member.kill)
         process.wait()
 
 

@@ -55,7 +55,7 @@ class Slurm(Executor):
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """One outcome per job, as they end; closing the iterator cancels every job that was sent."""
         name = f"metabench-{uuid.uuid4().hex[:12]}"
-        waiting, sent = iter(jobs), list[_Sent]()
+        waiting, sent = iter(jobs), list[_SentJob]()
         more = True
         try:
             while more or sent:
@@ -66,16 +66,16 @@ class Slurm(Executor):
                         yield _refused(job)
                     elif job is not None:
                         sent.append(self._send(job, name))
-                ended = [one for one in sent if one.ended()]
-                for one in ended:
-                    sent.remove(one)
-                    yield one.outcome()
+                ended = [sent_job for sent_job in sent if sent_job.ended()]
+                for sent_job in ended:
+                    sent.remove(sent_job)
+                    yield sent_job.outcome()
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:  # also when the user interrupts, or the iterator is closed
-            _cancel(name, [one.step for one in sent])
+            _cancel(name, [sent_job.step for sent_job in sent])
 
-    def _send(self, job: Job, name: str) -> _Sent:
+    def _send(self, job: Job, name: str) -> _SentJob:
         order = {
             "id": job.id, "argv": job.argv, "environment": dict(job.environment), "timeout": job.timeout,
             "grace_seconds": self.grace_seconds,
@@ -93,7 +93,7 @@ class Slurm(Executor):
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches the runner alone, which then cancels the job
             )
-        return _Sent(job, step, time.monotonic())
+        return _SentJob(job, step, time.monotonic())
 
     def _srun(self, resources: Mapping[str, Any]) -> list[str]:
         """The options that give a cell its cores and GPUs; one that takes every core gets a whole machine."""
@@ -111,7 +111,7 @@ class Slurm(Executor):
 
 
 @dataclass
-class _Sent:
+class _SentJob:
     """A job that was sent, and the `srun` that waits for it since `started` (a monotonic clock)."""
 
     job: Job
@@ -129,10 +129,10 @@ class _Sent:
         return code != 0 or late or ENDED in os.listdir(self.job.folder)  # a listing asks the file server
 
     def outcome(self) -> Outcome:
-        """What the machine of the cluster wrote down, or how `srun` ended where it could not."""
+        """The outcome by the file of the machine of the cluster, or by `srun` where that file is absent."""
         try:
-            told = json.loads((self.job.folder / ENDED).read_text(encoding="utf-8"))
-            return Outcome(self.job, told["exit_code"], told["timed_out"], told["seconds"])
+            ended = json.loads((self.job.folder / ENDED).read_text(encoding="utf-8"))
+            return Outcome(self.job, ended["exit_code"], ended["timed_out"], ended["seconds"])
         except (OSError, ValueError, KeyError):
             code = self.step.returncode
             with self.job.log.open("ab") as log:
