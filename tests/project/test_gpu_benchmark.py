@@ -51,7 +51,7 @@ def test_meta_steps_run_on_any_device(gpu: Any) -> None:
 
 def test_ratios_are_measured_on_equal_work_only(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "EXECUTIONS", ("eager",))  # the CPU has no graphs to capture
-    monkeypatch.setattr(sys.modules["_loops"], "SAME_WORK", 0.0)  # so that rounding counts as other work
+    monkeypatch.setattr(sys.modules["_contest"], "SAME_WORK", 0.0)  # so that rounding counts as other work
 
     with pytest.raises(SystemExit, match="not the same work, so nothing is timed"):
         gpu.ratios(Device(), quick=True)
