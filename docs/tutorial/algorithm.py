@@ -1,4 +1,4 @@
-"""Anchored means: class means, each pulled towards the mean of its task by a learned share."""
+"""Anchored means: class means, each pulled towards the mean of its task by a learned weight."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Algorithm, Episodes, Examples, Invalid, Network, Workload, setting
+from metabench import Algorithm, Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import lift
-from metabench.learning import ModuleLearner, mean_gradient, task_losses
+from metabench.learning import ModuleLearner, build_network, mean_gradient, require_equal_ways, task_losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,21 +19,18 @@ class Anchor(Algorithm):
 
     name: ClassVar[str] = "anchor"
     rate: float = setting(1e-2, "learning rate of Adam", above=0)
-    pull: float = setting(0.1, "share of the task's mean that training starts from", at_least=0, at_most=1)
+    pull: float = setting(0.1, "weight of the task's mean that training starts from", at_least=0, at_most=1)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "AnchorLearner":
-        if network is None:
-            raise Invalid("anchor needs a network: name one in the cell, e.g. network = 'mlp'")
-        if getattr(workload.train, "ways", 0) != workload.test.ways:
-            raise Invalid("anchor trains on tasks with the ways of the test; leave `train` out")
+        require_equal_ways(self.name, workload)
         module = nn.Module()
-        module.net = network.build(workload.facts.input_shape, None)
+        module.net = build_network(self.name, network, workload, device, outputs=None)
         module.pull = nn.Parameter(torch.tensor(self.pull))
         return AnchorLearner(module.to(device.torch, device.dtype), workload.test.ways, self.rate)
 
 
 class AnchorLearner(ModuleLearner):
-    """One embedding, one share; every tensor has the task axis first."""
+    """One embedding, one weight; every tensor has the task axis first."""
 
     def __init__(self, module: nn.Module, ways: int, rate: float) -> None:
         super().__init__(module, torch.optim.Adam(module.parameters(), rate))

@@ -1,4 +1,4 @@
-"""Ripples: made-up pictures, each class a wave of its own direction and length."""
+"""Ripples: synthetic images, each class a wave of its own direction and length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES, SIDE = 20, 12
 
 @dataclass(frozen=True, kw_only=True)
 class Ripples(Dataset):
-    """Grey pictures of 12 × 12; a class is a wave, its pictures differ in phase and noise."""
+    """Grey images of 12 × 12; a class is a wave, its images differ in phase and noise."""
 
     name: ClassVar[str] = "ripples"
     noise: float = setting(0.5, "standard deviation of the noise", above=0)
@@ -37,15 +37,15 @@ class Ripples(Dataset):
             names = [f"{split}-{number}" for number in range(count)]
             splits[split] = ClassIndex.of_counts(names, [IMAGES] * count, first * IMAGES)
             first += count
-        return TensorSource("ripples", self.pictures(first), splits, device)
+        return TensorSource("ripples", self.images(first), splits, device)
 
-    def pictures(self, classes: int) -> np.ndarray[Any, Any]:
-        """[classes · images, 1, side, side], a class's pictures next to each other."""
-        key = draws.key("ripples")  # draws by counter: the same pictures on every machine
+    def images(self, classes: int) -> np.ndarray[Any, Any]:
+        """[classes · images, 1, side, side], a class's images next to each other."""
+        key = draws.key("ripples")  # draws by counter: the same images on every machine
         wave = draws.uniform(draws.streams(key, range(classes)), 2, -1.0, 1.0)[:, None, :, None]
         shift = draws.uniform(draws.streams(key + 1, range(classes * IMAGES)), 1, -1.0, 1.0)
         noise = draws.normal(draws.streams(key + 2, range(classes * IMAGES)), SIDE * SIDE)
         places = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE))).reshape(2, -1)
         angle = (wave * places).sum(2) + shift.reshape(classes, IMAGES, 1)
-        pictures = np.sin(angle).reshape(-1, SIDE * SIDE) + self.noise * noise
-        return pictures.astype(np.float32).reshape(-1, 1, SIDE, SIDE)
+        images = np.sin(angle).reshape(-1, SIDE * SIDE) + self.noise * noise
+        return images.astype(np.float32).reshape(-1, 1, SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""What this package brings to metabench. A component is imported inside its hook, when it is asked for."""
+"""What this package provides to metabench. A component is imported inside its hook, on demand."""
 
 from pathlib import Path
 

@@ -80,7 +80,7 @@ def _check_name(registry: Registry, kind: str, name: str) -> None:
 
 
 def files(kind: str, name: str) -> Iterator[tuple[str, str]]:
-    """Every file of the package: its path within the folder, and its text."""
+    """Yield every file of the package: its path within the folder, and its text."""
     module = "metabench_" + name.replace("-", "_")
     words = {
         "kind": kind, "name": name, "name_": name.replace("-", "_"), "module": module,
