@@ -1,4 +1,4 @@
-"""Components with one fault each, and sound ones beside them: what the contract checks must tell apart."""
+"""Components with a fault each, and sound components: the contract checks must distinguish them."""
 
 from broken.backends import FaultyBackend, FaultyDevice
 from broken.datasets import FaultyDataset

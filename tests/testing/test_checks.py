@@ -28,8 +28,8 @@ from metabench.testing import (
 )
 
 
-def fails(said: str) -> Any:
-    return pytest.raises(ContractError, match=re.escape(said))
+def fails(message: str) -> Any:
+    return pytest.raises(ContractError, match=re.escape(message))
 
 
 def test_sound_components_pass() -> None:
@@ -50,12 +50,12 @@ def test_fakes_keep_the_contracts_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("AddsGradients", "overwrite .grad, never add to it"),
-        ("SumsTasks", "is not the mean of what it gives for the same tasks one at a time"),
-        ("DropsTerms", "the meta-gradient is wrong: along a random direction .grad gives"),
-        ("MeanLoss", "learn returns () where 3 tasks were given; it returns one loss per task, [T]"),
+        ("SumsTasks", "is not the mean of the gradients of the same tasks one at a time"),
+        ("DropsTerms", "the meta-gradient is wrong: along a random direction .grad has"),
+        ("MeanLoss", "learn must return the loss of each of 3 tasks, [T], got shape ()"),
         ("NoGradient", "learn leaves no .grad in parameter 0, (6, 16)"),
         ("LearnsInLearn", "learn changes the learner's state"),
         ("NeverUpdates", "three updates changed no parameter"),
@@ -66,106 +66,112 @@ def test_fakes_keep_the_contracts_themselves() -> None:
         ("ReadsLabels", "a canary in the query labels changes predictions"),
         ("RemembersLabels", "a canary in the query labels changes predictions"),
         ("HidesTransduction", "transductive is False, but a query's prediction changes"),
-        ("BoastsTransduction", "transductive is True, but queries alone are answered as they are together"),
+        ("BoastsTransduction", "transductive is True, but queries alone are predicted as they are together"),
         ("LeavesGradients", "adapt or predict leaves a .grad behind"),
         ("KeepsGraph", "a prediction made under torch.no_grad() requires a gradient"),
         ("Drifts", "adapt or predict changes the learner"),
         ("NoSteps", "adapt(support, steps) raised TypeError"),
-        ("TransposedPrediction", "it gives [T, q, outputs] = (3, 9, 3)"),
+        ("TransposedPrediction", "predict must return [T, q, outputs] = (3, 9, 3)"),
         ("ForgetsState", "state_dict must hold all that training changed"),
         ("ForgetsOptimizer", "state_dict must hold the optimizer and schedule"),
         ("PicklesState", "reading state_dict() back as tensors and plain values"),
-        ("NewParameters", "parameters() gives other tensors at the second call"),
+        ("NewParameters", "parameters() returns other tensors at the second call"),
         ("OtherType", "call .to(device.torch, device.dtype)"),
         ("StaysOnCpu", "on a GPU it would fail: learners.py, line"),
         ("StaysOnCpu", "a tensor of the CPU, (3,), meets one of the device"),
-        ("AnswersOnCpu", "predict gives a tensor on cpu where the device is lazy"),
-        ("DrawsOnCpu", "draws on the device from a generator of the CPU"),
-        ("Counts", "a tensor of the device is asked for as numpy array; call .cpu() on it first"),
+        ("AnswersOnCpu", "predict must return a tensor on lazy, got one on cpu"),
+        ("DrawsOnCpu", "samples on the device from an RNG of the CPU"),
+        ("Counts", "a tensor of the device is converted to a numpy array; call .cpu() on it first"),
         ("TrainsNothing", "nothing is trained, but parameters() is not empty"),
-        ("OddProtocol", "train_protocol gives '5-way'; it gives a Protocol, Batches, or None"),
+        (
+            "OddProtocol",
+            "train_protocol must return a Protocol, Batches, or None without training, got '5-way'",
+        ),
         ("NeedsNoNetwork", "build without a network raised AssertionError"),
         ("SwallowsInvalid", "build with a network that refuses the input was accepted"),
     ],
 )
-def test_fault_of_a_learner_is_told(fault: str, said: str) -> None:
-    with fails(said) as caught:
+def test_fault_of_a_learner_is_named(fault: str, message: str) -> None:
+    with fails(message) as caught:
         check_learner(broken.FaultyAlgorithm(fault=fault))
     assert str(caught.value).startswith("algorithm 'faulty'")
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
-        ("odd kind", "describe() says kind 'images'"),
+        ("odd kind", "describe().kind must be 'classification' or 'regression', got 'images'"),
         ("no images", "with images of []"),
-        ("mute", "missing() gives ''; it gives None, or what is absent and the one command that brings it"),
+        ("mute", "missing() must return None, or what is absent and the command that fetches it, got ''"),
         ("absent", "load(device) without its data was accepted"),
-        ("moves on", "gives other tasks at the second call"),
+        ("moves on", "draws other tasks at the second call"),
         ("other load", "loaded twice, it draws other tasks"),
-        ("slice", "is another one when it is drawn in another slice or order"),
+        ("slice", "changes when it is drawn in another slice or order"),
         ("no numbers", "tasks 0 and 1 of split 'train' have the same support set"),
-        ("no seed", "gives the same tasks for another seed"),
+        ("no seed", "draws the same tasks for another seed"),
         ("one split", "share an example: a test class in meta-train is a leak"),
         ("any size", "was accepted; split 'train' has 20 classes: raise metabench.Invalid"),
-        ("float32", "support.x is torch.float32 (6, 3, 1, 4, 4) on cpu; it is torch.float64"),
-        ("meta device", "query.x is torch.float64 (6, 6, 1, 4, 4) on meta"),
+        ("float32", "support.x must be torch.float64 (6, 3, 1, 4, 4) on cpu, got torch.float32"),
+        (
+            "meta device",
+            "query.x must be torch.float64 (6, 6, 1, 4, 4) on cpu, got torch.float64 (6, 6, 1, 4, 4) on meta",
+        ),
         ("global labels", "labels count the task's own classes from 0"),
         ("shared example", "has the same example in its support and its query set"),
-        ("chance", "moves a global random state"),
-        ("views", "give copies, not views of the data"),
+        ("chance", "advances a global RNG"),
+        ("views", "return copies, not views of the data"),
         ("no batches", "batch raises Invalid (none), but meta-train has a finite number of classes"),
         ("batch", "a micro-batch is a pure function of its number and the seed"),
         ("mute manifest", "is the same for different tasks"),
-        ("stray index", "index is torch.int64 (6,) on cpu; it is torch.int64 (6,) on lazy"),
-        ("tensors", "manifest gives something else than names with numpy arrays"),
+        ("stray index", "index must be torch.int64 (6,) on lazy, got torch.int64 (6,) on cpu"),
+        ("tensors", "manifest must return names with numpy arrays"),
     ],
 )
-def test_fault_of_a_dataset_is_told(fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_a_dataset_is_named(fault: str, message: str) -> None:
+    with fails(message):
         check_dataset(broken.FaultyDataset(fault=fault))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("refuses", "it refuses every input shape"),
         ("crashes", "build((8,), 5) raised ValueError: boom"),
         ("own seed", "two builds after different torch.manual_seed have the same weights"),
         ("running", "keep no running statistics"),
-        ("dropout", "the module's output is not .head(.features(x))"),
+        ("dropout", "the module's output must be .head(.features(x))"),
         ("unused", "have no part in the output"),
-        ("narrow", "it gives [batch, outputs]"),
+        ("narrow", "the module must return [batch, outputs]"),
         ("flat", "has no .features"),
         ("stray constant", "or register it as a buffer of the module"),
-        ("keeps head", "give nn.Identity() as the head"),
+        ("keeps head", "the head must be nn.Identity()"),
     ],
 )
-def test_fault_of_a_network_is_told(fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_a_network_is_named(fault: str, message: str) -> None:
+    with fails(message):
         check_network(broken.FaultyNetwork(fault=fault))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
-        ("one number", "it gives one floating-point score per task, [T]"),
-        ("upside down", "one of them is upside down"),
+        ("one number", "score must return a floating-point score for each of 4 tasks"),
+        ("upside down", "higher_is_better or score has the wrong sign"),
         ("over tasks", "reduce over queries only, never over tasks"),
         ("order", "the score changes with the order of the queries"),
         ("in place", "score changes its arguments in place"),
         ("stray weights", "on a GPU it would fail: metrics.py, line"),
-        ("on the cpu", "score gives a tensor on cpu for predictions on lazy"),
-        ("praises nan", "predictions that are not a number score [1.0"),
+        ("on the cpu", "score must return a tensor on lazy for predictions there, got one on cpu"),
+        ("praises nan", "predictions of NaN score [1.0"),
     ],
 )
-def test_fault_of_a_metric_is_told(fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_a_metric_is_named(fault: str, message: str) -> None:
+    with fails(message):
         check_metric(broken.FaultyMetric(fault=fault))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("mute", "available() gives ''; it gives None, or the reason"),
         ("command", "it gives a list of texts that ends with the command it was given"),
@@ -173,13 +179,13 @@ def test_fault_of_a_metric_is_told(fault: str, said: str) -> None:
         ("does not open", "OSError: no card in slot 3"),
     ],
 )
-def test_fault_of_a_backend_is_told(fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_a_backend_is_named(fault: str, message: str) -> None:
+    with fails(message):
         check_backend(broken.FaultyBackend(fault=fault))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("queued", "clock() does not call synchronize()"),
         ("backwards", "clock() went backwards"),
@@ -190,11 +196,11 @@ def test_fault_of_a_backend_is_told(fault: str, said: str) -> None:
         ("facts", "environment() cannot be stored"),
     ],
 )
-def test_fault_of_a_device_is_told(fault: str, said: str) -> None:
+def test_fault_of_a_device_is_named(fault: str, message: str) -> None:
     from metabench.testing.backend_probe import violations
 
     messages = list(violations(broken.FaultyDevice(fault), 1))
-    assert any(said in message for message in messages), messages
+    assert any(message in message for message in messages), messages
 
 
 def test_fault_of_a_device_reaches_the_author_through_the_backend() -> None:
@@ -202,12 +208,12 @@ def test_fault_of_a_device_reaches_the_author_through_the_backend() -> None:
         check_backend(broken.FaultyBackend(fault="queued"))
 
 
-def test_backend_that_sees_hidden_hardware_is_told() -> None:
+def test_backend_that_sees_hidden_hardware_is_named() -> None:
     with fails("available() gives None where {'HIDDEN': '1'} hides its hardware"):
         check_backend(broken.FaultyBackend(), absent={"HIDDEN": "1"})
 
 
-def test_backend_that_is_checked_at_import_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_that_is_checked_at_import_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METABENCH_PROBING", "1")
     with fails("check_backend is called while a module is imported: put it into a test function"):
         check_backend(broken.FaultyBackend())
@@ -219,7 +225,7 @@ def test_absent_hardware_is_a_skip_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("loses", "each job has exactly one, however it ends"),
         ("codes", "they are 0, 3, and -9"),
@@ -229,13 +235,13 @@ def test_absent_hardware_is_a_skip_with_the_reason() -> None:
         ("list", "run gives no generator"),
     ],
 )
-def test_fault_of_an_executor_is_told(fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_an_executor_is_named(fault: str, message: str) -> None:
+    with fails(message):
         check_executor(broken.FaultyExecutor(fault=fault), timeout=1, patience=2)
 
 
 @pytest.mark.parametrize(
-    ("suffix", "fault", "said"),
+    ("suffix", "fault", "message"),
     [
         ("html", "", "a name from the results became"),
         ("md", "", "a name from the results"),
@@ -247,18 +253,18 @@ def test_fault_of_an_executor_is_told(fault: str, said: str) -> None:
         ("json", "path of a name", "NaN"),
     ],
 )
-def test_fault_of_a_report_is_told(suffix: str, fault: str, said: str) -> None:
-    with fails(said):
+def test_fault_of_a_report_is_named(suffix: str, fault: str, message: str) -> None:
+    with fails(message):
         check_report(broken.FaultyReport(suffix=suffix, fault=fault))
 
 
-def test_report_that_makes_paths_of_names_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_that_makes_paths_of_names_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metabench.testing.reports._READERS", {})
     with fails("it writes outside of the folder it was given"):
         check_report(broken.FaultyReport(fault="path of a name"))
 
 
-def test_class_that_is_no_component_is_told() -> None:
+def test_class_that_is_no_component_is_named() -> None:
     class Local(Metric):
         """A metric inside a function."""
 

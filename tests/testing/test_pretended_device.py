@@ -13,7 +13,7 @@ from metabench import Batches, Budget, Cell, Dataset, Evaluation, Invalid, Proto
 from metabench.device import Device
 from metabench.plugins import load
 from metabench.settings import make
-from metabench.testing import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork, elsewhere
+from metabench.testing import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork, pretend_device
 from metabench.testing.contract_error import Subject
 from metabench.testing.learner_bench import Bench
 from metabench.testing.pretended_device import StrayError
@@ -37,7 +37,7 @@ def test_learner_goes_its_round_on_another_device(name: str) -> None:
         )
         for network in [TinyNetwork(), TinyNetwork(batch_norm=True)] if algorithm.needs_network else [None]:
             bench = Bench(Subject(name), algorithm, network, data, protocol, Device(), 1e-8)
-            with elsewhere() as device:
+            with pretend_device() as device:
                 bench.go_round(device)
 
 
@@ -50,7 +50,7 @@ def test_dataset_draws_on_another_device(name: str) -> None:
     if dataset.missing() is not None:
         pytest.skip(str(dataset.missing()))
     ways = 1 if dataset.describe().kind == "regression" else 3
-    with elsewhere() as device:
+    with pretend_device() as device:
         source = dataset.load(device)
         drawn = source.episodes("test", Protocol(ways, 1, 2), range(3), 0)
         with_batches = [drawn.support.x, drawn.query.y]
@@ -66,7 +66,7 @@ def test_dataset_draws_on_another_device(name: str) -> None:
 @pytest.mark.parametrize("algorithm", ["maml", "reptile", "protonet", "baseline"])
 def test_cell_gives_the_numbers_of_the_cpu(algorithm: str) -> None:
     here = run_cell(algorithm, Device(dtype=torch.float64))
-    with elsewhere() as device:
+    with pretend_device() as device:
         there = run_cell(algorithm, device)
 
     assert len(here.training.losses) == 4
@@ -102,23 +102,23 @@ def run_cell(algorithm: str, device: Device) -> CellRun:
 
 
 def test_tensors_of_two_devices_do_not_meet() -> None:
-    with elsewhere() as device:
+    with pretend_device() as device:
         there = torch.ones(3, device=device.torch)
         assert (there * torch.tensor(2.0)).tolist() == [2.0, 2.0, 2.0]  # a single number may, as on a GPU
         assert there[torch.tensor([0, 2])].tolist() == [1.0, 1.0]  # so may an index
         assert there.cpu().numpy().sum() == 3.0
-        with pytest.raises(StrayError, match=r"^test_elsewhere.py, line \d+: .* \(3,\), meets one"):
+        with pytest.raises(StrayError, match=r"^test_pretended_device.py, line \d+: .* \(3,\), meets one"):
             there + torch.ones(3)
         with pytest.raises(StrayError, match="meets one of the device"):
             torch.ones(3)[torch.tensor([0], device=device.torch)]
-        with pytest.raises(StrayError, match="asked for as numpy array"):
+        with pytest.raises(StrayError, match="converted to a numpy array"):
             np.asarray(there)
-        with pytest.raises(StrayError, match="generator of the CPU"):
+        with pytest.raises(StrayError, match="an RNG of the CPU"):
             torch.rand(2, generator=torch.Generator(), device=device.torch)
 
 
 def test_gradients_flow_on_the_pretended_device_and_views_write_through() -> None:
-    with elsewhere() as device:
+    with pretend_device() as device:
         x = torch.arange(4.0, device=device.torch, dtype=device.dtype).requires_grad_()
         (slope,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=True)
         (curve,) = torch.autograd.grad(slope.sum(), x)

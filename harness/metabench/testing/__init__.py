@@ -26,7 +26,7 @@ from metabench.testing.fakes import (
 from metabench.testing.learners import check_learner
 from metabench.testing.metrics import check_metric
 from metabench.testing.networks import check_network
-from metabench.testing.pretended_device import elsewhere
+from metabench.testing.pretended_device import pretend_device
 from metabench.testing.reports import check_report
 
 __all__ = [
@@ -43,6 +43,6 @@ __all__ = [
     "check_metric",
     "check_network",
     "check_report",
-    "elsewhere",
+    "pretend_device",
     "tiny_results",
 ]

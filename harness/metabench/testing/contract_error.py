@@ -1,4 +1,4 @@
-"""How a check fails: with an error that says what is wrong with the component and what to do about it."""
+"""The error that a check raises: it names the component, what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class ContractError(AssertionError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What is being checked: the kind and name that every failure begins with."""
+    """The component under test: its kind and name, which every message begins with."""
 
     title: str
 
     def require(self, holds: bool, what: str) -> None:
-        """Raises ContractError with `what` unless it holds."""
+        """Raise ContractError with `what` unless it holds."""
         if not holds:
             raise ContractError(f"{self.title}: {what}")
 
     @contextmanager
     def doing(self, what: str, *allowed: type[Exception]) -> Iterator[None]:
-        """Any exception of the block but those allowed becomes a ContractError that says `what` raised it."""
+        """Turn any exception of the block but those allowed into a ContractError that names `what`."""
         try:
             yield
         except Exception as error:
@@ -44,7 +44,7 @@ class Subject:
 
     @contextmanager
     def refusing(self, what: str, wanted: type[MetabenchError], because: str) -> Iterator[None]:
-        """The block must raise `wanted` with a reason in it; any other end is a ContractError."""
+        """Raise ContractError unless the block raises `wanted` with a reason in it."""
         try:
             yield
         except wanted as error:
@@ -62,9 +62,9 @@ class Subject:
 
 
 def begin(kind: str, component: T | type[T]) -> tuple[T, Subject]:
-    """The instance to check (a class is made with its defaults), after what holds for every component.
+    """Return the instance to check (a class is made with its defaults), after the checks of every component.
 
-    Raises ContractError where the class is no component, SkipTest where it says that it cannot be used here.
+    Raises ContractError where the class is no component, SkipTest where it cannot be used here.
     """
     cls = component if isinstance(component, type) else type(component)
     subject = Subject(f"{kind} {getattr(cls, 'name', cls.__name__)!r}")
@@ -73,7 +73,7 @@ def begin(kind: str, component: T | type[T]) -> tuple[T, Subject]:
     reason = cls.unavailable()
     subject.require(
         reason is None or (isinstance(reason, str) and bool(reason.strip())),
-        f"unavailable() gives {reason!r}; it gives None, or the reason and the command that mends it",
+        f"unavailable() must return None, or the reason and the command that mends it, got {reason!r}",
     )
     if reason is not None:
         raise SkipTest(f"{subject.title}: {reason}")

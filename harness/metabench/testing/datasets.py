@@ -1,4 +1,4 @@
-"""`check_dataset`: tasks that are what they say, the same ones at every call, and apart between splits."""
+"""`check_dataset`: tasks of the described shape, the same at every call, disjoint between splits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_dataset(
     tasks: int = 24,
     device: Device | None = None,
 ) -> None:
-    """Checks a data set against its whole contract; loads it three times.
+    """Check a data set against its whole contract; load it three times.
 
     test: the shape of the tasks to draw, 3-way 1-shot with 2 queries or 5 points and 5 by default; tasks:
     how many of each split are searched for examples that another split has; device: another one than the
@@ -54,7 +54,7 @@ def check_dataset(
         bench.check_shapes(split)
         bench.check_draws(split)
         bench.check_manifest(split)
-    bench.check_chance()
+    bench.check_randomness()
     bench.check_batches()
     bench.check_errors(splits[0])
     bench.check_disjoint(splits, tasks)
@@ -81,12 +81,10 @@ def _check_missing(dataset: Dataset, subject: Subject) -> str | None:
         absent = dataset.missing()
     subject.require(
         absent is None or (isinstance(absent, str) and bool(absent.strip())),
-        f"missing() gives {absent!r}; it gives None, or what is absent and the one command that brings it",
+        f"missing() must return None, or what is absent and the command that fetches it, got {absent!r}",
     )
     if absent is not None:
-        with subject.refusing(
-            "load(device) without its data", DataError, "missing() says that data is absent"
-        ):
+        with subject.refusing("load(device) without its data", DataError, "missing() reports absent data"):
             dataset.load(Device())
     return absent
 
@@ -98,19 +96,19 @@ def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Fact
         if absent is None:
             raise
         raise SkipTest(f"{subject.title}: {absent}") from None
-    subject.require(isinstance(facts, Facts), f"describe() gives {facts!r}, which is no metabench.Facts")
+    subject.require(isinstance(facts, Facts), f"describe() must return metabench.Facts, got {facts!r}")
     subject.require(
         facts.kind in ("classification", "regression"),
-        f"describe() says kind {facts.kind!r}; it is 'classification' or 'regression'",
+        f"describe().kind must be 'classification' or 'regression', got {facts.kind!r}",
     )
     subject.require(
         isinstance(facts.input_shape, tuple) and all(isinstance(n, int) and n > 0 for n in facts.input_shape),
-        f"describe() says input_shape {facts.input_shape!r}; it is a tuple of one example's sizes, without "
-        "batch axes",
+        "describe().input_shape must be a tuple of one example's sizes, without batch axes, got "
+        f"{facts.input_shape!r}",
     )
     subject.require(
         (facts.outputs is None) == (facts.kind == "classification"),
-        f"describe() says outputs {facts.outputs!r}; it is a regression target's width, None for classes",
+        f"describe().outputs must be a regression target's width, None for classes, got {facts.outputs!r}",
     )
     known = [split for split in facts.classes if split in SPLITS]
     subject.require(
@@ -122,7 +120,7 @@ def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Fact
 
 
 class _Bench:
-    """One loaded data set, and the tasks that the checks draw from it."""
+    """A loaded data set, and the tasks that the checks draw from it."""
 
     def __init__(
         self, subject: Subject, facts: Facts, source: Source, protocol: Protocol, device: Device
@@ -135,21 +133,21 @@ class _Bench:
             return self.source.episodes(split, self.protocol, numbers, seed)
 
     def check_shapes(self, split: Split) -> None:
-        """Shapes, types, devices and labels as the contract describes them."""
+        """Check shapes, types, devices and labels."""
         require, protocol, facts = self.subject.require, self.protocol, self.facts
         drawn = self.draw(split)
-        for part, each in (("support", protocol.shots), ("query", protocol.queries)):
+        for part, count in (("support", protocol.shots), ("query", protocol.queries)):
             examples: Examples = getattr(drawn, part)
-            n = protocol.ways * each
+            n = protocol.ways * count
             self._tensor(f"{part}.x", examples.x, (TASKS, n, *facts.input_shape), self.device.dtype)
             if facts.outputs is not None:
                 self._tensor(f"{part}.y", examples.y, (TASKS, n, facts.outputs), self.device.dtype)
                 continue
             self._tensor(f"{part}.y", examples.y, (TASKS, n), torch.int64)
-            wanted = torch.arange(protocol.ways, device=examples.y.device).repeat_interleave(each)
+            expected = torch.arange(protocol.ways, device=examples.y.device).repeat_interleave(count)
             require(
-                bool((examples.y.sort(1).values == wanted).all()),
-                f"{part}.y of split {split!r} does not hold each class 0 … {protocol.ways - 1} {each} times: "
+                bool((examples.y.sort(1).values == expected).all()),
+                f"{part}.y of split {split!r} must hold each class 0 … {protocol.ways - 1} {count} times: "
                 "labels count the task's own classes from 0",
             )
         ways = protocol.ways if facts.outputs is None else 0
@@ -158,13 +156,13 @@ class _Bench:
         require(
             drawn.index.tolist() == list(range(TASKS)), "index does not hold the numbers that were asked for"
         )
-        count = facts.classes[split]
+        classes = facts.classes[split]
         if ways:
             distinct = all(len(set(row)) == ways for row in drawn.classes.tolist())
             least, most = int(drawn.classes.min()), int(drawn.classes.max())
             require(
-                distinct and least >= 0 and (not count or most < count),
-                f"classes of split {split!r} are not {ways} different numbers below {count} in every task",
+                distinct and least >= 0 and (not classes or most < classes),
+                f"classes of split {split!r} are not {ways} different numbers below {classes} in every task",
             )
         both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(2)
         require(
@@ -177,44 +175,39 @@ class _Bench:
             "replacement",
         )
 
-    def _tensor(self, what: str, found: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        told = (
-            f"{found.dtype} {tuple(found.shape)} on {found.device}"
-            if isinstance(found, Tensor)
-            else repr(found)
-        )
-        place = self.device.torch.type
-        right = isinstance(found, Tensor) and (tuple(found.shape), found.dtype, found.device.type) == (
-            shape, dtype, place,
-        )  # fmt: skip
+    def _tensor(self, what: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        expected = f"{dtype} {shape} on {self.device.torch.type}"
+        actual = repr(value)
+        if isinstance(value, Tensor):
+            actual = f"{value.dtype} {tuple(value.shape)} on {value.device.type}"
         self.subject.require(
-            right,
-            f"{what} is {told}; it is {dtype} {shape} on {place}: inputs have device.dtype, numbers of "
-            "classes and tasks int64, and everything lies on device.torch",
+            isinstance(value, Tensor) and actual == expected,
+            f"{what} must be {expected}, got {actual}: inputs have device.dtype, numbers of classes and "
+            "tasks int64, and everything lies on device.torch",
         )
 
     def check_draws(self, split: Split) -> None:
-        """Draws repeat, do not hang on their neighbours, and differ by number and by seed."""
+        """Check that draws repeat, do not depend on their neighbours, and differ by number and by seed."""
         require = self.subject.require
         first = _copy(self.draw(split))
         require(
             _same(first, self.draw(split)),
-            f"split {split!r} gives other tasks at the second call: a task is a pure function of split, "
+            f"split {split!r} draws other tasks at the second call: a task is a pure function of split, "
             "protocol, seed and number, with no generator that moves on",
         )
         turned = self.draw(split, range(TASKS - 1, 0, -2))
         require(
             _same(_rows(first, list(range(TASKS - 1, 0, -2))), turned),
-            f"split {split!r}: task number 5 is another one when it is drawn in another slice or order: draw "
-            "each task by its own number, since ranks share the numbers out",
+            f"split {split!r}: task number 5 changes when it is drawn in another slice or order: draw each "
+            "task by its own number, since ranks shard the numbers",
         )
         drawn = self.draw(split)
         drawn.support.x.add_(1.0)
         drawn.query.x.add_(1.0)
         require(
             _same(first, self.draw(split)),
-            f"split {split!r}: changing the tensors of a task changes later draws: give copies, not views of "
-            "the data",
+            f"split {split!r}: changing the tensors of a task changes later draws: return copies, not views "
+            "of the data",
         )
         require(
             not torch.equal(first.support.x[0], first.support.x[1]),
@@ -222,32 +215,36 @@ class _Bench:
         )
         require(
             not torch.equal(first.support.x, self.draw(split, seed=SEED + 1).support.x),
-            f"split {split!r} gives the same tasks for another seed",
+            f"split {split!r} draws the same tasks for another seed",
         )
 
     def check_manifest(self, split: Split) -> None:
-        """The manifest tells tasks apart, row by row, in plain arrays."""
+        """Check that the manifest distinguishes tasks, row by row, in plain arrays."""
         with self.subject.doing(f"manifest({split!r}, …)"):
-            told = self.source.manifest(split, self.protocol, range(TASKS), SEED)
+            manifest = self.source.manifest(split, self.protocol, range(TASKS), SEED)
             alone = self.source.manifest(split, self.protocol, [TASKS - 1], SEED)
-        plain = isinstance(told, Mapping) and all(
-            isinstance(v, np.ndarray) and v.dtype != object and v.shape[:1] == (TASKS,) for v in told.values()
+        plain = isinstance(manifest, Mapping) and all(
+            isinstance(v, np.ndarray) and v.dtype != object and v.shape[:1] == (TASKS,)
+            for v in manifest.values()
         )
         self.subject.require(
-            plain and bool(told),
-            "manifest gives something else than names with numpy arrays of one row per task, [T, …]",
+            plain and bool(manifest),
+            "manifest must return names with numpy arrays of a row per task, [T, …]",
         )
-        rows = [b"".join(np.ascontiguousarray(v[t]).tobytes() for v in told.values()) for t in range(TASKS)]
+        rows = [
+            b"".join(np.ascontiguousarray(v[t]).tobytes() for v in manifest.values()) for t in range(TASKS)
+        ]
         self.subject.require(
             len(set(rows)) == TASKS, f"the manifest of split {split!r} is the same for different tasks"
         )
         self.subject.require(
-            set(alone) == set(told) and all(np.array_equal(alone[name][0], told[name][-1]) for name in told),
-            f"the manifest of split {split!r} gives task number {TASKS - 1} another row in another slice",
+            set(alone) == set(manifest)
+            and all(np.array_equal(alone[name][0], rows[-1]) for name, rows in manifest.items()),
+            f"the manifest of split {split!r} has another row for task number {TASKS - 1} in another slice",
         )
 
-    def check_chance(self) -> None:
-        """No global random state is read or moved."""
+    def check_randomness(self) -> None:
+        """Check that no global RNG is read or advanced."""
 
         def states() -> list[bytes]:
             return [
@@ -259,12 +256,12 @@ class _Bench:
         self.draw("test")
         self.subject.require(
             before == states(),
-            "drawing tasks moves a global random state (torch, numpy or random): use metabench.data.draws or "
-            "a generator of your own",
+            "drawing tasks advances a global RNG (torch, numpy or random): use metabench.data.draws or "
+            "an RNG of your own",
         )
 
     def check_batches(self) -> None:
-        """Labelled batches of meta-train: shapes, labels, draws; or Invalid where there are none."""
+        """Check labelled batches of meta-train: shapes, labels, draws; or Invalid where there are none."""
         batches = Batches(16, 8)
         require = self.subject.require
         try:
@@ -272,7 +269,7 @@ class _Bench:
         except Invalid as error:
             require(
                 self.facts.kind == "regression" or not self.facts.classes.get("train"),
-                f"batch raises Invalid ({error}), but meta-train has a finite number of classes: give "
+                f"batch raises Invalid ({error}), but meta-train has a finite number of classes: return "
                 "labelled micro-batches (metabench.data.TensorSource has them)",
             )
             return
@@ -291,16 +288,16 @@ class _Bench:
         sliced = all(torch.equal(a[2:3], b) for a, b in zip(first, part, strict=True))
         require(
             same and sliced,
-            "batch gives other examples at another call or in another slice: a micro-batch is a pure "
+            "batch draws other examples at another call or in another slice: a micro-batch is a pure "
             "function of its number and the seed",
         )
 
     def check_errors(self, split: Split) -> None:
-        """A protocol that the split cannot give is refused with Invalid."""
+        """Check that a protocol which the split cannot serve is refused with Invalid."""
         ways, images = self.facts.classes[split], self.facts.images[split]
         impossible = []
         if self.facts.kind == "regression":
-            impossible.append((Protocol(2, 5, 5), "a regression task has one way"))
+            impossible.append((Protocol(2, 5, 5), "a regression task has 1 way"))
         if ways:
             impossible.append((Protocol(ways + 1, 1, 1), f"split {split!r} has {ways} classes"))
         if images:
@@ -310,15 +307,15 @@ class _Bench:
                 self.source.episodes(split, protocol, [0], SEED)
 
     def check_disjoint(self, splits: Sequence[Split], tasks: int) -> None:
-        """No example of one split appears in another."""
+        """Check that splits share no example."""
         seen: dict[bytes, Split] = {}
         for split in splits:
             drawn = self.draw(split, range(tasks))
             both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(0, 1).cpu().contiguous()
-            if self.facts.kind == "regression":  # one number may well appear twice; with its target it cannot
+            if self.facts.kind == "regression":  # a number may appear twice, but not with its target
                 target = torch.cat([drawn.support.y, drawn.query.y], 1).flatten(0, 1).cpu()
                 both = torch.cat([both.flatten(1), target.flatten(1)], 1)
-            for digest in {hashlib.sha256(one.numpy().tobytes()).digest() for one in both}:
+            for digest in {hashlib.sha256(example.numpy().tobytes()).digest() for example in both}:
                 other = seen.setdefault(digest, split)
                 self.subject.require(
                     other == split,
@@ -327,8 +324,8 @@ class _Bench:
                 )
 
 
-def _same(one: Episodes, other: Episodes) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(_parts(one), _parts(other), strict=True))
+def _same(episodes: Episodes, other: Episodes) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(_parts(episodes), _parts(other), strict=True))
 
 
 def _parts(episodes: Episodes) -> list[Tensor]:

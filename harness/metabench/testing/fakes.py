@@ -38,19 +38,19 @@ class TinyClasses(Dataset):
     images: int = setting(12, "examples of each class", at_least=2)
 
     def describe(self) -> Facts:
-        """What the settings say."""
+        """Return the facts of these settings."""
         counts = dict.fromkeys(SPLITS, self.classes)
         return Facts("classification", self.shape, None, counts, dict.fromkeys(SPLITS, self.images))
 
     def load(self, device: Device) -> Source:
-        """Makes the examples: a class is a centre, an example a point around it."""
+        """Make the examples: a class is a centre, an example a point around it."""
         total, size = len(SPLITS) * self.classes, prod(self.shape)
         stream = draws.streams(draws.key("metabench", self.name), range(total * (self.images + 1)))
         noise = draws.normal(stream, size).reshape(total, self.images + 1, size)
         examples = (2 * noise[:, :1] + noise[:, 1:]).reshape(-1, *self.shape)
         splits: dict[Split, ClassIndex] = {}
         for number, split in enumerate(("train", "validation", "test")):
-            names = [f"{split}-{one}" for one in range(self.classes)]
+            names = [f"{split}-{index}" for index in range(self.classes)]
             first = number * self.classes * self.images
             splits[split] = ClassIndex.of_counts(names, [self.images] * self.classes, first)  # type: ignore[index]  # a tuple of literals
         return TensorSource(self.name, examples, splits, device)
@@ -63,11 +63,11 @@ class TinyCurves(Dataset):
     name: ClassVar[str] = "tiny-curves"
 
     def describe(self) -> Facts:
-        """One number on one number, tasks without end."""
+        """Return the facts: scalars on scalars, endless tasks."""
         return Facts("regression", (1,), 1, dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0))
 
     def load(self, device: Device) -> Source:
-        """Needs no data."""
+        """Return the source; it needs no data."""
         return _Curves(device)
 
 
@@ -106,7 +106,7 @@ class TinyNetwork(Network):
     misfit: bool = setting(False, "refuse every input, as a network does that an input does not fit")
 
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
-        """`.features` gives 6 numbers, `.head` is linear."""
+        """Build `.features` of 6 units and a linear `.head`."""
         if self.misfit:
             raise Invalid(f"tiny-network: an input of {input_shape} does not fit")
         layers = [nn.Flatten(), nn.Linear(prod(input_shape), 6)]

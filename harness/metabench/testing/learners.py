@@ -1,4 +1,4 @@
-"""`check_learner`: what every algorithm's learner must keep, shown on tasks of a few numbers in float64."""
+"""`check_learner`: the contract of every algorithm's learner, checked on tiny tasks in float64."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metabench.learning.losses import some_tasks
 from metabench.records.cell import Batches, Protocol
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork
-from metabench.testing.learner_bench import STEPS, TASKS, Bench, apart_by, flat, same_state, snapshot
+from metabench.testing.learner_bench import STEPS, TASKS, Bench, flat, relative_error, same_state, snapshot
 from metabench.testing.pretended_device import check_no_strays
 
 STALE = 7.0
@@ -34,7 +34,7 @@ def check_learner(
     tolerance: float = 1e-8,
     device: Device | None = None,
 ) -> None:
-    """Checks an algorithm's learner against its whole contract, on every kind of data that it learns from.
+    """Check an algorithm's learner against its whole contract, on every kind of data that it learns from.
 
     network, dataset, test: what to build it for instead of the tiny ones (a tiny network with and without
     batch norm; classification and regression as `kinds` says); exact_gradient: False where `.grad` is by
@@ -53,9 +53,9 @@ def check_learner(
         networks: Sequence[Network | None] = [network]
         if network is None and algorithm.needs_network:
             networks = [TinyNetwork(), TinyNetwork(batch_norm=True)]
-        for number, one in enumerate(networks):
-            where = f"{subject.title} on {data.name}" + (f" with {one}" if one else "")
-            bench = Bench(Subject(where), algorithm, one, data, protocol, device, tolerance)
+        for number, tried in enumerate(networks):
+            title = f"{subject.title} on {data.name}" + (f" with {tried}" if tried else "")
+            bench = Bench(Subject(title), algorithm, tried, data, protocol, device, tolerance)
             checks = CHECKS if number == 0 else WITH_BATCH_NORM
             for check in (*checks, *([check_finite_differences] if exact_gradient else [])):
                 check(bench)
@@ -65,30 +65,31 @@ _DATA: dict[str, type[Dataset]] = {"classification": TinyClasses, "regression": 
 
 
 def check_build(bench: Bench) -> None:
-    """Parameters are the same tensors at each call, on the device, in its type."""
+    """Check that parameters are the same tensors at each call, on the device, in its type."""
     learner, subject = bench.learner(), bench.subject
     parameters = list(learner.parameters())
     subject.require(
         [id(p) for p in parameters] == [id(p) for p in learner.parameters()],
-        "parameters() gives other tensors at the second call; give the same ones, in a fixed order",
+        "parameters() returns other tensors at the second call; return the same, in a fixed order",
     )
     if not bench.trained:
         subject.require(
-            not parameters, "train_protocol says that nothing is trained, but parameters() is not empty"
+            not parameters,
+            "train_protocol returns None, so nothing is trained, but parameters() is not empty",
         )
-    for number, one in enumerate(parameters):
-        kept = one.device.type == bench.device.torch.type and one.dtype == bench.device.dtype
+    for number, parameter in enumerate(parameters):
+        place = parameter.device.type, parameter.dtype
         subject.require(
-            kept,
-            f"parameter {number} is {one.dtype} on {one.device}; the device is {bench.device.dtype} on "
-            f"{bench.device.torch}: call .to(device.torch, device.dtype) on every module and tensor in build",
+            place == (bench.device.torch.type, bench.device.dtype),
+            f"parameter {number} must be {bench.device.dtype} on {bench.device.torch}, got {parameter.dtype} "
+            f"on {parameter.device}: call .to(device.torch, device.dtype) on modules and tensors in build",
         )
 
 
 def check_equal_seeds(bench: Bench) -> None:
-    """Two learners of one seed do the same, whatever torch's own generator has done since."""
+    """Check that two learners of a seed compute the same, whatever the state of torch's own RNG."""
 
-    def told() -> tuple[list[Tensor], Tensor]:
+    def outcome() -> tuple[list[Tensor], Tensor]:
         learner = bench.learner()
         if bench.trained:
             bench.train(learner)
@@ -96,14 +97,14 @@ def check_equal_seeds(bench: Bench) -> None:
         return [p.detach().clone() for p in learner.parameters()], bench.predict(learner, bench.tasks())
 
     before = torch.get_rng_state()
-    first = told()
+    first = outcome()
     untouched = torch.equal(before, torch.get_rng_state())
     with torch.random.fork_rng():
         torch.manual_seed(99)
-        second = told()
+        second = outcome()
     same = all(torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
     bench.subject.require(
-        same and apart_by(first[1], second[1]) == 0,
+        same and relative_error(first[1], second[1]) == 0,
         "two learners built with the same seed end with other weights or predictions: after build, draw from "
         "a torch.Generator seeded with workload.seed, never from torch's own generator",
     )
@@ -115,10 +116,10 @@ def check_equal_seeds(bench: Bench) -> None:
 
 
 def check_learning(bench: Bench) -> None:
-    """`learn` overwrites `.grad` and changes nothing else; `update` moves every trained weight's tensor."""
+    """Check that `learn` overwrites `.grad` and nothing else, and that `update` works in place."""
     learner, subject = bench.learner(), bench.subject
     if not bench.trained:
-        with subject.refusing("learn", Invalid, "train_protocol says that nothing is trained"):
+        with subject.refusing("learn", Invalid, "train_protocol returns None: nothing is trained"):
             learner.learn(bench.tasks(), 0, STEPS)
         return
     parameters = list(learner.parameters())
@@ -137,10 +138,10 @@ def check_learning(bench: Bench) -> None:
     for parameter in parameters:
         parameter.grad = torch.full_like(parameter, STALE)
     _, stale = bench.learn(learner, batch)
-    for one, other in zip(fresh, stale, strict=True):
-        bench.same(
-            one, other,
-            "learn gives another gradient where an old one stands in .grad: overwrite .grad, never add to it "
+    for gradient, over_stale in zip(fresh, stale, strict=True):
+        bench.require_equal(
+            gradient, over_stale,
+            "learn leaves another gradient where .grad holds an old one: overwrite .grad, never add to it "
             "(set it to None before backward)",
         )  # fmt: skip
     bench.train(learner, 3)
@@ -156,33 +157,33 @@ def check_learning(bench: Bench) -> None:
 
 
 def check_single_tasks(bench: Bench) -> None:
-    """A batch is the mean of its tasks: gradients in a plain loop, one by one, and predictions as well."""
+    """Check that a batch has the mean gradient, and the predictions, of its tasks in a plain loop."""
     learner = bench.learner()
     if bench.trained:
         batch = bench.batch()
         losses, whole = bench.learn(learner, batch)
         parts = [bench.learn(learner, some_tasks(batch, slice(t, t + 1))) for t in range(TASKS)]
-        bench.same(
+        bench.require_equal(
             losses, torch.cat([loss for loss, _ in parts]),
             "a task's loss depends on the other tasks of its batch: compute each from its own examples",
         )  # fmt: skip
-        looped = [torch.stack(each).mean(0) for each in zip(*(g for _, g in parts), strict=True)]
-        bench.same(
+        looped = [torch.stack(gradients).mean(0) for gradients in zip(*(g for _, g in parts), strict=True)]
+        bench.require_equal(
             flat(whole), flat(looped),
-            "learn's .grad is not the mean of what it gives for the same tasks one at a time, in a plain "
+            "learn's .grad is not the mean of the gradients of the same tasks one at a time, in a plain "
             "loop: leave the mean over the tasks, not their sum, and no statistic over tasks",
         )  # fmt: skip
     bench.finish(learner)
     tasks = bench.tasks()
     alone = [bench.predict(learner, some_tasks(tasks, slice(t, t + 1))) for t in range(TASKS)]
-    bench.same(
+    bench.require_equal(
         bench.predict(learner, tasks), torch.cat(alone),
         "a task's prediction depends on the other tasks of its batch: adapt each from its own support set",
     )  # fmt: skip
 
 
 def check_ranks(bench: Bench) -> None:
-    """Two ranks compute what one does: the weighted mean of the gradients of their slices."""
+    """Check that two ranks compute what one does: the weighted mean of their shards' gradients."""
     if not bench.trained:
         return
     learner, batch = bench.learner(), bench.batch()
@@ -190,15 +191,15 @@ def check_ranks(bench: Bench) -> None:
     _, first = bench.learn(learner, some_tasks(batch, slice(0, 1)))
     _, second = bench.learn(learner, some_tasks(batch, slice(1, TASKS)))
     both = [a / TASKS + b * (TASKS - 1) / TASKS for a, b in zip(first, second, strict=True)]
-    bench.same(
+    bench.require_equal(
         flat(whole), flat(both),
-        "two ranks do not compute what one does: the weighted mean of the gradients of two slices of a batch "
-        "is not the gradient of the whole; learn leaves the mean over the tasks that it was given",
+        "two ranks do not compute what one does: the weighted mean of the gradients of two shards of a batch "
+        "is not the gradient of the whole; learn must leave the mean over its own tasks",
     )  # fmt: skip
 
 
 def check_adapting(bench: Bench) -> None:
-    """`adapt` and `predict` change nothing, leave no `.grad`, and do the same inside and outside autograd."""
+    """Check that `adapt` and `predict` change nothing, leave no `.grad`, and need no autograd."""
     learner, tasks, subject = bench.learner(), bench.tasks(), bench.subject
     bench.finish(learner)
     for parameter in learner.parameters():
@@ -218,23 +219,25 @@ def check_adapting(bench: Bench) -> None:
     )
     subject.require(
         same_state(before, snapshot(learner)),
-        "adapt or predict changes the learner: the next task would start elsewhere; work on copies",
+        "adapt or predict changes the learner: the next task would start from other weights; work on copies",
     )
     subject.require(
         all(torch.equal(a, b) for a, b in zip(inputs, tasks.support, strict=True)),
         "adapt changes the support set in place; work on copies",
     )
-    bench.same(recorded, unrecorded, "predictions differ where autograd records and where it does not")
+    bench.require_equal(
+        recorded, unrecorded, "predictions differ where autograd records and where it does not"
+    )
     bench.predict(learner, tasks, steps=2)  # the harness asks for a curve over steps
 
 
 def check_labels(bench: Bench) -> None:
-    """A canary in the query labels changes no prediction, and neither does learning on them beforehand."""
+    """Check that query labels change no prediction, nor does learning on them beforehand."""
     learner, tasks = bench.learner(), bench.tasks()
     bench.finish(learner)
     n = tasks.support.y.shape[1]
 
-    def told(query_y: Tensor) -> Tensor:
+    def predicted(query_y: Tensor) -> Tensor:
         labels = torch.cat([tasks.support.y, query_y], 1)  # support labels are a view of the whole task's
         view = Episodes(
             Examples(tasks.support.x, labels[:, :n]), Examples(tasks.query.x, labels[:, n:]), *tasks[2:]
@@ -244,10 +247,10 @@ def check_labels(bench: Bench) -> None:
         return bench.predict(learner, view)
 
     canary = tasks.query.y.flip(1) + (1000.0 if tasks.query.y.is_floating_point() else 0)
-    bench.same(
-        told(tasks.query.y), told(canary),
+    bench.require_equal(
+        predicted(tasks.query.y), predicted(canary),
         "a canary in the query labels changes predictions: adapt and predict must not reach them, neither "
-        "through the support labels' storage nor by remembering what learn was given",
+        "through the support labels' storage nor by remembering the batch of learn",
     )  # fmt: skip
 
 
@@ -271,7 +274,7 @@ def check_support_labels(bench: Bench) -> None:
 
 
 def check_transduction(bench: Bench) -> None:
-    """Permuted queries give permuted predictions; split ones the same, unless `transductive` is True."""
+    """Check that permuted queries have permuted predictions, and split queries the claimed ones."""
     learner, tasks, subject = bench.learner(), bench.tasks(), bench.subject
     bench.finish(learner)
     whole = bench.predict(learner, tasks)
@@ -279,31 +282,31 @@ def check_transduction(bench: Bench) -> None:
     order = torch.randperm(queries.shape[1], generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         state = learner.adapt(tasks.support)
-        permuted = bench.answer(learner, state, queries[:, order])
+        permuted = bench.predict_from(learner, state, queries[:, order])
         third = queries.shape[1] // 3
-        parts = [bench.answer(learner, state, one) for one in torch.split(queries, third, 1)]
-    bench.same(
+        parts = [bench.predict_from(learner, state, part) for part in torch.split(queries, third, 1)]
+    bench.require_equal(
         permuted, whole[:, order],
-        "permuted queries do not give permuted predictions: a prediction depends on a query's place, which "
-        "tells its class",
+        "permuted queries do not have permuted predictions: a prediction depends on a query's place, which "
+        "reveals its class",
     )  # fmt: skip
-    apart = apart_by(torch.cat(parts, 1), whole)
+    error = relative_error(torch.cat(parts, 1), whole)
     if learner.transductive:
         subject.require(
-            apart > bench.tolerance,
-            "transductive is True, but queries alone are answered as they are together: set it to False, "
+            error > bench.tolerance,
+            "transductive is True, but queries alone are predicted as they are together: set it to False, "
             "or only where the network has batch statistics",
         )
     else:
         subject.require(
-            apart <= bench.tolerance,
-            f"transductive is False, but a query's prediction changes by {apart:.1e} with the other queries "
+            error <= bench.tolerance,
+            f"transductive is False, but a query's prediction changes by {error:.1e} with the other queries "
             "of its task (as by batch norm): set transductive = True, or normalise by the support set",
         )
 
 
 def check_state(bench: Bench) -> None:
-    """A saved state, read back into a fresh learner, predicts and goes on training just as the first did."""
+    """Check that a saved state, restored in a fresh learner, predicts and trains on as the first did."""
     learner, subject = bench.learner(), bench.subject
     if bench.trained:
         bench.train(learner)
@@ -316,16 +319,16 @@ def check_state(bench: Bench) -> None:
     other = bench.learner()
     with subject.doing("load_state_dict(state)"):
         other.load_state_dict(copy.deepcopy(state))
-    where = "a fresh learner that load_state_dict gave the saved state"
+    title = "a fresh learner with the state restored by load_state_dict"
     _compare(
-        bench, learner, other, f"{where} predicts otherwise: state_dict must hold all that training changed"
+        bench, learner, other, f"{title} predicts otherwise: state_dict must hold all that training changed"
     )
     if not bench.trained:
         return
     bench.train(learner, first=2)
     bench.train(other, first=2)
     _compare(
-        bench, learner, other, f"{where} trains on otherwise: state_dict must hold the optimizer and schedule"
+        bench, learner, other, f"{title} trains on otherwise: state_dict must hold the optimizer and schedule"
     )
     with subject.doing("load_state_dict(state) at a later time"):
         learner.load_state_dict(copy.deepcopy(state))
@@ -333,22 +336,22 @@ def check_state(bench: Bench) -> None:
     _compare(bench, learner, other, "a learner that went back to a saved state does not go on from there")
 
 
-def _compare(bench: Bench, one: Learner, other: Learner, what: str) -> None:
-    bench.finish(one)
-    bench.finish(one)  # the harness calls it before each validation
+def _compare(bench: Bench, learner: Learner, other: Learner, what: str) -> None:
+    bench.finish(learner)
+    bench.finish(learner)  # the harness calls it before each validation
     bench.finish(other)
-    bench.same(bench.predict(one, bench.tasks()), bench.predict(other, bench.tasks()), what)
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
-        bench.same(a.detach(), b.detach(), what)
+    bench.require_equal(bench.predict(learner, bench.tasks()), bench.predict(other, bench.tasks()), what)
+    for a, b in zip(learner.parameters(), other.parameters(), strict=True):
+        bench.require_equal(a.detach(), b.detach(), what)
 
 
 def check_places(bench: Bench) -> None:
-    """On another device than the CPU, every tensor is made there: what a GPU would refuse is found here."""
-    check_no_strays(bench.subject, bench.go_round, bench.device.dtype)
+    """Check that every tensor is made on the device: finds here what a GPU would refuse."""
+    check_no_strays(bench.subject, bench.run_all, bench.device.dtype)
 
 
 def check_errors(bench: Bench) -> None:
-    """What cannot be built is refused with a reason, before training: each error path of the contract."""
+    """Check that what cannot be built is refused with a reason, before training."""
     subject, algorithm = bench.subject, bench.algorithm
     if algorithm.needs_network:
         with subject.refusing("build without a network", CellEnd, "needs_network is True"):
@@ -379,34 +382,34 @@ def check_errors(bench: Bench) -> None:
 
 
 def check_finite_differences(bench: Bench) -> None:
-    """`.grad` is the derivative of the mean loss that `learn` returns, along a random direction."""
+    """Check that `.grad` is the derivative of the mean loss of `learn`, along a random direction."""
     if not bench.trained:
         return
     learner, batch = bench.learner(), bench.batch()
     _, grads = bench.learn(learner, batch)
     generator = torch.Generator().manual_seed(1)
     parameters = list(learner.parameters())
-    ways = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in parameters]
-    told = float(sum((g * d).sum() for g, d in zip(grads, ways, strict=True)))
+    directions = [torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p) for p in parameters]
+    derivative = float(sum((g * d).sum() for g, d in zip(grads, directions, strict=True)))
 
     def mean_loss(step: float) -> float:
         with torch.no_grad():
-            for parameter, way in zip(parameters, ways, strict=True):
-                parameter.add_(way, alpha=step)
-        found = float(bench.learn(learner, batch)[0].mean())
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter.add_(direction, alpha=step)
+        loss = float(bench.learn(learner, batch)[0].mean())
         with torch.no_grad():
-            for parameter, way in zip(parameters, ways, strict=True):
-                parameter.sub_(way, alpha=step)
-        return found
+            for parameter, direction in zip(parameters, directions, strict=True):
+                parameter.sub_(direction, alpha=step)
+        return loss
 
     step = 1e-7  # so small that hardly any ReLU switches on the way
-    found = (mean_loss(step) - mean_loss(-step)) / (2 * step)
-    scale = max(abs(found), 1e-3 * float(flat(grads).norm()), 1e-12)
+    difference = (mean_loss(step) - mean_loss(-step)) / (2 * step)
+    scale = max(abs(difference), 1e-3 * float(flat(grads).norm()), 1e-12)
     bench.subject.require(
-        abs(found - told) <= 1e-4 * scale,
-        f"the meta-gradient is wrong: along a random direction .grad gives {told:.6g}, finite differences of "
-        f"the losses that learn returns give {found:.6g}; differentiate through adaptation "
-        "(create_graph=True), or check with exact_gradient=False where the method drops terms by design",
+        abs(difference - derivative) <= 1e-4 * scale,
+        f"the meta-gradient is wrong: along a random direction .grad has {derivative:.6g}, finite "
+        f"differences of the losses that learn returns have {difference:.6g}; differentiate through "
+        "adaptation (create_graph=True), or check with exact_gradient=False where the method drops terms by design",
     )
 
 
@@ -415,4 +418,4 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_labels, check_support_labels, check_transduction, check_state, check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
-"""What batch norm can change: the rest was seen with the first network."""
+"""Checks that batch norm can change; the others ran with the first network."""

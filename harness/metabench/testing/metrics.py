@@ -1,4 +1,4 @@
-"""`check_metric`: one score per task, better for better predictions, blind to the order of queries."""
+"""`check_metric`: a score per task, better for better predictions, the same in any order of queries."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Summed in another order they differ by 30 · 2⁻²⁴ = 2e-6 at most; the rest 
 
 
 def check_metric(metric: Metric | type[Metric]) -> None:
-    """Checks a metric against its whole contract, for every kind of data that it scores.
+    """Check a metric against its whole contract, for every kind of data that it scores.
 
     Raises ContractError with what is wrong and what to do.
     """
     metric, subject = begin("metric", metric)
     subject.require(
         bool(metric.kinds) and metric.kinds <= KINDS,
-        f"kinds is {set(metric.kinds)}; it holds 'classification', 'regression' or both",
+        f"kinds must hold 'classification', 'regression' or both, got {set(metric.kinds)}",
     )
     subject.require(
         isinstance(metric.unit, str) and isinstance(metric.higher_is_better, bool),
-        f"unit is {metric.unit!r} and higher_is_better {metric.higher_is_better!r}; they are text and bool",
+        f"unit and higher_is_better must be text and bool, got {metric.unit!r}, {metric.higher_is_better!r}",
     )
     low, high = metric.bounds
     subject.require(low < high, f"bounds are {metric.bounds!r}; they are the least and the greatest score")
@@ -50,18 +50,20 @@ def _check(metric: Metric, subject: Subject, kind: str, dtype: torch.dtype) -> N
         target = torch.randn(TASKS, QUERIES, 2, generator=generator, dtype=dtype)
         perfect, wrong = target.clone(), target + 3
     wrong_rows = (torch.arange(TASKS) * QUERIES // (2 * TASKS))[:, None] > torch.arange(QUERIES)
-    mixed = torch.where(wrong_rows[..., None], wrong, perfect)  # task t has its own share of wrong answers
+    mixed = torch.where(
+        wrong_rows[..., None], wrong, perfect
+    )  # task t has its own fraction of wrong predictions
 
     def score(prediction: Tensor, truth: Tensor = target) -> Tensor:
         with subject.doing("score(prediction, target)"):
-            found = metric.score(prediction, truth)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else found
+            scores = metric.score(prediction, truth)
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else scores
         subject.require(
-            shape == (len(truth),) and found.is_floating_point(),
-            f"score gives {shape} for {len(truth)} tasks of {kind}; it gives one floating-point score per "
-            "task, [T]",
+            shape == (len(truth),) and scores.is_floating_point(),
+            f"score must return a floating-point score for each of {len(truth)} tasks of {kind}, [T], got "
+            f"{shape}",
         )
-        return found
+        return scores
 
     best, worst, between = score(perfect), score(wrong), score(mixed)
     low, high = metric.bounds
@@ -74,7 +76,7 @@ def _check(metric: Metric, subject: Subject, kind: str, dtype: torch.dtype) -> N
     subject.require(
         bool(better.all()),
         f"right predictions score {best.tolist()}, wrong ones {worst.tolist()}, and higher_is_better is "
-        f"{metric.higher_is_better}: one of them is upside down",
+        f"{metric.higher_is_better}: higher_is_better or score has the wrong sign",
     )
     alone = torch.cat([score(mixed[t : t + 1], target[t : t + 1]) for t in range(TASKS)])
     subject.require(
@@ -86,24 +88,24 @@ def _check(metric: Metric, subject: Subject, kind: str, dtype: torch.dtype) -> N
         torch.allclose(between, score(mixed[:, order], target[:, order]), rtol=CLOSE, atol=CLOSE),
         "the score changes with the order of the queries",
     )
-    kept, truth = mixed.clone(), target.clone()
+    copy, truth = mixed.clone(), target.clone()
     score(mixed)
     subject.require(
-        torch.equal(kept, mixed) and torch.equal(truth, target), "score changes its arguments in place"
+        torch.equal(copy, mixed) and torch.equal(truth, target), "score changes its arguments in place"
     )
-    lost = score(torch.full_like(perfect, torch.nan))
-    praised = lost > worst + CLOSE if metric.higher_is_better else lost < worst - CLOSE
+    of_nan = score(torch.full_like(perfect, torch.nan))
+    too_good = of_nan > worst + CLOSE if metric.higher_is_better else of_nan < worst - CLOSE
     subject.require(
-        not bool(praised.any()),
-        f"predictions that are not a number score {lost.tolist()}, better than wrong ones "
-        f"({worst.tolist()}): give nan, or the worst score",
+        not bool(too_good.any()),
+        f"predictions of NaN score {of_nan.tolist()}, better than wrong ones ({worst.tolist()}): "
+        "return NaN, or the worst score",
     )
 
     def score_there(device: Device) -> None:
-        found = metric.score(mixed.to(device.torch), target.to(device.torch))
+        scores = metric.score(mixed.to(device.torch), target.to(device.torch))
         subject.require(
-            found.device.type == device.torch.type,
-            f"score gives a tensor on {found.device} for predictions on {device.torch}",
+            scores.device.type == device.torch.type,
+            f"score must return a tensor on {device.torch} for predictions there, got one on {scores.device}",
         )
 
     check_no_strays(subject, score_there, dtype)

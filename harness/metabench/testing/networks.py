@@ -21,9 +21,9 @@ CLOSE = 1e-7
 def check_network(
     network: Network | type[Network], *, input_shapes: Sequence[tuple[int, ...]] = SHAPES
 ) -> None:
-    """Checks a network against its whole contract, in float64, for each of these shapes of an input.
+    """Check a network against its whole contract, in float64, for each of these shapes of an input.
 
-    A shape may be refused with `metabench.Invalid`, one of them at least must fit.
+    A shape may be refused with `metabench.Invalid`; at least one must fit.
 
     Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
     """
@@ -32,7 +32,7 @@ def check_network(
     for shape in input_shapes:
         try:
             with subject.doing(f"build({shape}, {OUTPUTS})", Invalid):
-                module = built(network, shape, OUTPUTS)
+                module = build(network, shape, OUTPUTS)
         except Invalid as error:
             subject.require(
                 bool(str(error).strip()), f"build({shape}, {OUTPUTS}) raises Invalid without a reason in it"
@@ -40,7 +40,7 @@ def check_network(
             refused.append(f"{shape}: {error}")
             continue
         _check_parts(subject, network, module, shape)
-        _check_chance(subject, network, module, shape)
+        _check_randomness(subject, network, module, shape)
         _check_tasks(subject, module, shape)
         _check_places(subject, network, shape)
     if len(refused) == len(input_shapes):
@@ -50,8 +50,8 @@ def check_network(
         )
 
 
-def built(network: Network, shape: tuple[int, ...], outputs: int | None, seed: int = 0) -> nn.Module:
-    """The module in float64, its weights drawn after this seed."""
+def build(network: Network, shape: tuple[int, ...], outputs: int | None, seed: int = 0) -> nn.Module:
+    """Build the module in float64, its weights sampled after this seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return network.build(shape, outputs).double()
@@ -75,50 +75,50 @@ def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: t
         joined = module.get_submodule("head")(features)
     subject.require(
         features.dim() == 2 and len(features) == 6,
-        f".features gives {tuple(features.shape)} for 6 inputs {shape}; it gives [batch, d]",
+        f".features must return [batch, d] for 6 inputs {shape}, got {tuple(features.shape)}",
     )
     subject.require(
         tuple(out.shape) == (6, OUTPUTS),
-        f"the module gives {tuple(out.shape)} for 6 inputs {shape}; it gives [batch, outputs]",
+        f"the module must return [batch, outputs] for 6 inputs {shape}, got {tuple(out.shape)}",
     )
-    subject.require(bool(out.isfinite().all()), "the module gives values that are no finite number")
+    subject.require(bool(out.isfinite().all()), "the module returns values that are not finite")
     subject.require(
         torch.allclose(out, joined, atol=CLOSE),
-        "the module's output is not .head(.features(x)); give just that",
+        "the module's output must be .head(.features(x))",
     )
     with subject.doing(f"build({shape}, None)"):
-        bare = built(network, shape, None)
+        bare = build(network, shape, None)
     with torch.no_grad():
         unchanged = torch.allclose(bare(x), bare.get_submodule("features")(x), atol=CLOSE)
     subject.require(
         unchanged and not list(bare.get_submodule("head").parameters()),
-        "with outputs=None the head changes the features: give nn.Identity() as the head",
+        "with outputs=None the head must be nn.Identity(), got one that changes the features",
     )
     loss = module(x).square().sum()
-    found = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
-    unused = [name for (name, _), g in zip(module.named_parameters(), found, strict=True) if g is None]
+    gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+    unused = [name for (name, _), g in zip(module.named_parameters(), gradients, strict=True) if g is None]
     subject.require(
         not unused,
         f"the parameters {', '.join(unused)} have no part in the output: leave them out of the module",
     )
 
 
-def _check_chance(subject: Subject, network: Network, module: nn.Module, shape: tuple[int, ...]) -> None:
-    again, other = built(network, shape, OUTPUTS), built(network, shape, OUTPUTS, seed=1)
-    weights, same, different = (list(each.parameters()) for each in (module, again, other))
+def _check_randomness(subject: Subject, network: Network, module: nn.Module, shape: tuple[int, ...]) -> None:
+    again, other = build(network, shape, OUTPUTS), build(network, shape, OUTPUTS, seed=1)
+    weights, same, different = (list(built.parameters()) for built in (module, again, other))
     subject.require(
         all(torch.equal(a, b) for a, b in zip(weights, same, strict=True)),
-        "two builds after the same torch.manual_seed have other weights: draw from torch's own generator",
+        "two builds after the same torch.manual_seed have other weights: sample from torch's own RNG",
     )
     subject.require(
         not all(torch.equal(a, b) for a, b in zip(weights, different, strict=True)),
-        "two builds after different torch.manual_seed have the same weights: draw them from torch's own "
-        "generator, which the harness seeds",
+        "two builds after different torch.manual_seed have the same weights: sample them from torch's own "
+        "RNG, which the harness seeds",
     )
 
 
 def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) -> None:
-    """The engine's pass over tasks with weights of their own equals plain passes, one task at a time."""
+    """Check that the engine's pass over tasks, with their own weights, equals a plain pass of each task."""
     from metabench.engine import expand_weights, lift
 
     x = torch.stack([_inputs(shape, 4), _inputs(shape, 4).flip(0) + 0.1])
@@ -133,7 +133,7 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
         subject.require(
             torch.allclose(module(x[0]), first, atol=CLOSE)
             and all(torch.equal(value, buffers[name]) for name, value in module.named_buffers()),
-            "a pass of inputs changes what the next one gives: keep no running statistics "
+            "a pass of inputs changes the output of the next: keep no running statistics "
             "(track_running_stats=False) and no dropout, so that N ranks compute what one does",
         )
         alone = torch.stack([
@@ -144,14 +144,14 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
             together = lift(module)(x, weights)
     subject.require(
         torch.allclose(together, alone, atol=CLOSE, rtol=CLOSE),
-        "run over two tasks at once by metabench.engine.lift it gives something else than one at a time: "
+        "run over two tasks at once by metabench.engine.lift its output differs from one task at a time: "
         "keep to operations on whole tensors, with no state outside of parameters and buffers",
     )
 
 
 def _check_places(subject: Subject, network: Network, shape: tuple[int, ...]) -> None:
     def run(device: Device) -> None:
-        module = built(network, shape, OUTPUTS).to(device.torch)
+        module = build(network, shape, OUTPUTS).to(device.torch)
         module(_inputs(shape, 4).to(device.torch)).square().sum().backward()
 
     check_no_strays(subject, run, torch.float64)
