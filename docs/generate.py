@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code: hooks, contracts, suite file, result schema, commands, testing.
+"""Writes the reference pages from the code: hooks, contracts, public rooms, suite file, results, commands.
 
     python docs/generate.py
 
@@ -8,18 +8,17 @@ A test fails where a page differs from what this writes.
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import json
 import os
 import sys
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
 os.environ["COLUMNS"] = "100"
+
+from rooms import OTHER_PAGES, ROOMS, class_section, doc, room_page, settings_table, signature
 
 from metabench import (
     Algorithm,
@@ -35,15 +34,10 @@ from metabench import (
     contracts,
     hookspecs,
     records,
-    setting,
     suite,
-    testing,
 )
 from metabench.cli import COMMANDS, metabench
-from metabench.device import Device
 from metabench.plugins import load
-from metabench.records.job import Job, Outcome
-from metabench.settings import describe_settings
 from metabench.suite import reader
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -80,47 +74,47 @@ CELL_NOTES = {
 
 
 def main() -> None:
-    """Writes every page."""
+    """Write every page."""
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
 
 
 def pages() -> dict[str, str]:
-    """The reference pages: file name → text."""
+    """Return the reference pages: file name → text."""
     return {
         "hooks.md": _hooks(),
         "contracts.md": _contracts(),
         "suite-file.md": _suite_file(),
         "results.md": _results(),
         "commands.md": _commands(),
-        "testing.md": _testing(),
         "algorithms.md": _algorithms(),
+        **{f"{room}.md": _page(room_page(room, ROOM_HEADS.get(room, lambda: ())())) for room in ROOMS},
     }
 
 
 def hook_names() -> list[str]:
-    """Every hook, in the order of a run's life."""
+    """Return every hook, in the order of a run."""
     return [name for name in vars(hookspecs) if name.startswith("metabench_")]
 
 
 def command_lines() -> list[tuple[str, click.Command]]:
-    """Every command with its subcommands: `metabench data fetch` and so on."""
-    found = []
+    """Return every command with its subcommands: `metabench data fetch` and so on."""
+    lines = []
     for name in COMMANDS:
         command = metabench.get_command(click.Context(metabench), name)
         assert command is not None
-        found.append((f"metabench {name}", command))
+        lines.append((f"metabench {name}", command))
         if isinstance(command, click.Group):
             inner = click.Context(command)
-            for one in command.list_commands(inner):
-                sub = command.get_command(inner, one)
+            for sub_name in command.list_commands(inner):
+                sub = command.get_command(inner, sub_name)
                 assert sub is not None
-                found.append((f"metabench {name} {one}", sub))
-    return found
+                lines.append((f"metabench {name} {sub_name}", sub))
+    return lines
 
 
 def help_of(line: str, command: click.Command) -> str:
-    """What `--help` prints on a terminal of 100 columns."""
+    """Return what `--help` prints on a terminal of 100 columns."""
     settings = {**metabench.context_settings, "max_content_width": 100, "terminal_width": 100}
     return command.get_help(click.Context(command, info_name=line, **settings))
 
@@ -129,7 +123,7 @@ def _hooks() -> str:
     parts = ["# Hooks", _hook_head()]
     for name in hook_names():
         function = getattr(hookspecs, name)
-        parts.append(f"## `{name}`\n\n```text\n{signature(name, function)}\n```\n\n{_doc(function)}")
+        parts.append(f"## `{name}`\n\n```text\n{signature(name, function)}\n```\n\n{doc(function)}")
     return _page(parts)
 
 
@@ -145,11 +139,6 @@ def _hook_head() -> str:
     )
 
 
-def signature(name: str, function: Any) -> str:
-    """`name(argument: type) -> type`, as the code has it."""
-    return f"{name}{inspect.signature(function)}".replace("'", "")
-
-
 def _contracts() -> str:
     parts = [
         "# Contracts",
@@ -162,53 +151,24 @@ def _contracts() -> str:
         ),
     ]
     tuples = (contracts.Examples, contracts.Episodes)
-    parts += [f"## {cls.__name__}\n\n{_doc(cls)}" for cls in tuples]
-    for cls in (
-        Algorithm,
-        Learner,
-        Network,
-        Dataset,
-        Source,
-        Metric,
-        Backend,
-        Executor,
-        Report,
-        ReportContent,
-    ):
-        parts.append(_class(cls))
-    parts.append(_class(Device, "metabench.device"))
-    for record in (records.Facts, records.Workload, records.Protocol, records.Batches):
-        parts.append(_record(record))
-    for record in (Job, Outcome):
-        parts.append(_record(record, "metabench.records.job"))
-    parts.append(f"## setting\n\n```text\n{signature('setting', setting)}\n```\n\n{_doc(setting)}")
+    parts += [f"## {cls.__name__}\n\n{doc(cls)}" for cls in tuples]
+    for cls in (Algorithm, Learner, Network, Dataset, Source, Metric, Backend, Executor, Report):
+        parts.append(class_section(cls, marks_defaults=True))
+    parts += [
+        "Cells, workloads and jobs: [metabench.records](records.md). Settings: "
+        "[metabench.settings](settings.md). The device: [metabench.device](device.md). What a report is "
+        "given: [metabench.report](report.md)."
+    ]
     return _page(parts)
 
 
-def _class(cls: type, home: str = "metabench") -> str:
-    parts = [
-        f"## {cls.__name__}",
-        _doc(cls) if home == "metabench" else f"`{home}.{cls.__name__}`. {_doc(cls)}",
-    ]
-    for name, member in vars(cls).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(member, classmethod):
-            member = member.__func__
-        if isinstance(member, property):
-            parts.append(f"### `{cls.__name__}.{name}`\n\n{_doc(member)}")
-        elif inspect.isfunction(member):
-            mark = "" if getattr(member, "__isabstractmethod__", False) else " (has a default)"
-            mark = "" if cls in (Device, ReportContent) else mark
-            head = f"### `{cls.__name__}.{name}`{mark}"
-            parts.append(f"{head}\n\n```text\n{signature(name, member)}\n```\n\n{_doc(member)}")
-    return "\n\n".join(parts)
+def _report_head() -> list[str]:
+    text = "Every text in a report's content comes from somebody's result file: escape it for your format."
+    return [text, class_section(ReportContent)]
 
 
-def _record(cls: type, home: str = "metabench") -> str:
-    rows = [f"- `{one.name}`: `{one.type}`" for one in dataclasses.fields(cls)]
-    told = "" if home == "metabench" else f"`{home}.{cls.__name__}`. "
-    return f"## {cls.__name__}\n\n{told}{_doc(cls)}\n\n" + "\n".join(rows)
+ROOM_HEADS = {"report": _report_head}
+"""Room → what its page begins with, after the room's docstring."""
 
 
 def _suite_file() -> str:
@@ -216,7 +176,7 @@ def _suite_file() -> str:
         "the top of the file": (reader.SUITE_KEYS, SUITE_NOTES),
         "a cell, and `[defaults]`": (reader.CELL_KEYS, CELL_NOTES),
     }
-    parts = ["# The suite file", _doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
+    parts = ["# The suite file", doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
     for where, (names, more) in keys.items():
         rows = ["| key | what it is |", "| --- | --- |", *(f"| `{name}` | {more[name]} |" for name in names)]
         parts.append(f"## Keys of {where}\n\n" + "\n".join(rows))
@@ -231,25 +191,11 @@ def _suite_file() -> str:
     )
     for title, cls in (("test", records.Protocol), ("train", records.Protocol), ("budget", records.Budget),
                        ("evaluation", records.Evaluation)):  # fmt: skip
-        parts.append(f"## `{title}`\n\n{_doc(cls)}\n\n" + _settings(cls))
+        parts.append(f"## `{title}`\n\n{doc(cls)}\n\n" + settings_table(cls))
     rows = ["| status | tried again by a later run |", "| --- | --- |"]
     rows += [f"| `{status}` | {'no' if status.final else 'yes'} |" for status in records.Status]
     parts.append("## `expect`\n\nStatuses that are no failure of this cell:\n\n" + "\n".join(rows))
     return _page(parts)
-
-
-def _settings(cls: type) -> str:
-    rows = ["| key | type | default | what it is |", "| --- | --- | --- | --- |"]
-    for one in describe_settings(cls):
-        rows.append(f"| `{one.name}` | {one.type_text} | {_toml(one.default)} | {one.help} |")
-    return "\n".join(rows)
-
-
-def _toml(default: Any) -> str:
-    """A default as it would stand in a suite file, which has no word for None."""
-    if default is dataclasses.MISSING:
-        return "required"
-    return "none" if default is None else f"`{json.dumps(default)}`"
 
 
 def _results() -> str:
@@ -264,8 +210,7 @@ def _results() -> str:
             "`metabench/records/result.schema.json`."
         ),
     ]
-    parts += [_record(cls) for cls in (records.Result, records.Training, records.Block, records.Validation,
-                                       records.Scores, records.Cell, records.Spec)]  # fmt: skip
+    parts += [class_section(getattr(records, name)) for name in OTHER_PAGES["records"]["results.md"]]
     return _page(parts)
 
 
@@ -278,28 +223,6 @@ def _commands() -> str:
     parts.append(f"## `metabench`\n\n```text\n{help_of('metabench', metabench)}\n```")
     for line, command in command_lines():
         parts.append(f"## `{line}`\n\n```text\n{help_of(line, command)}\n```")
-    return _page(parts)
-
-
-def _testing() -> str:
-    parts = ["# metabench.testing"]
-    parts.append(
-        _prose(
-            "Checks that a component keeps its contract, one line per kind, and tiny components to test it "
-            "with. Every check raises `ContractError`, an `AssertionError` whose text names the component, "
-            "what is wrong and what to do. Where a component cannot be used on this machine it raises "
-            "`unittest.SkipTest` with the reason, which pytest shows as a skip. All built-ins pass these "
-            "same checks."
-        )
-    )
-    for name in testing.__all__:
-        member = getattr(testing, name)
-        if inspect.isfunction(member):
-            parts.append(f"## {name}\n\n```text\n{signature(name, member)}\n```\n\n{_doc(member)}")
-        elif inspect.isclass(member):
-            parts.append(f"## {name}\n\n{_doc(member)}")
-        else:
-            parts.append(f"## {name}\n\n`{member!r}`")
     return _page(parts)
 
 
@@ -318,12 +241,12 @@ def _algorithms() -> str:
     rows = ["| algorithm | learns from | network | transductive | not transductive with |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for name, cls in classes.items():
-        queries = any(one.name == "queries" for one in dataclasses.fields(cls))
-        answers = ("with batch norm", '`queries = "alone"`') if queries else ("never", "any settings")
+        queries = any(field.name == "queries" for field in dataclasses.fields(cls))
+        claims = ("with batch norm", '`queries = "alone"`') if queries else ("never", "any settings")
         network = "needed" if cls.needs_network else "none"
-        rows.append(f"| `{name}` | {', '.join(sorted(cls.kinds))} | {network} | {' | '.join(answers)} |")
+        rows.append(f"| `{name}` | {', '.join(sorted(cls.kinds))} | {network} | {' | '.join(claims)} |")
     parts = ["# Algorithms", _prose(intro), "\n".join(rows)]
-    parts += [f"## {name}\n\n{_doc(cls)}\n\n{_settings(cls)}" for name, cls in classes.items()]
+    parts += [f"## {name}\n\n{doc(cls)}\n\n{settings_table(cls)}" for name, cls in classes.items()]
     return _page(parts)
 
 
@@ -331,10 +254,6 @@ def _prose(text: str) -> str:
     """Paragraphs in lines of at most 110 characters."""
     parts = [textwrap.fill(part, 110, break_on_hyphens=False) for part in text.split("\n\n")]
     return "\n\n".join(parts)
-
-
-def _doc(thing: Any) -> str:
-    return inspect.cleandoc(thing.__doc__ or "").replace("''", "'")
 
 
 def _page(parts: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ from metabench.errors import RequestError, SettingError, did_you_mean
 
 T = TypeVar("T")
 REQUIRED: Any = MISSING
+"""The default of a setting that must be given."""
 
 
 def setting(

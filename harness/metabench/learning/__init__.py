@@ -19,7 +19,6 @@ shape.
 from metabench.learning.base import ModuleLearner, UntrainedLearner
 from metabench.learning.displacement import DisplacementLearner
 from metabench.learning.embedding import (
-    HALVING_HELP,
     EmbeddingAlgorithm,
     EmbeddingLearner,
     EpisodicAlgorithm,
@@ -31,7 +30,7 @@ from metabench.learning.embedding import (
     squared_distances,
 )
 from metabench.learning.gradient import Adapted, GradientAlgorithm, GradientLearner
-from metabench.learning.losses import Batch, mean_gradient, some_tasks, task_losses
+from metabench.learning.losses import mean_gradient, some_tasks, task_losses
 from metabench.learning.networks import Headed, build_network, feature_width, require_equal_ways
 from metabench.learning.queries import (
     JOINABLE_QUERIES,
@@ -43,14 +42,12 @@ from metabench.learning.queries import (
 from metabench.learning.supervised import SupervisedAlgorithm, SupervisedLearner, fit_head
 
 __all__ = [
-    "HALVING_HELP",
     "JOINABLE_QUERIES",
     "JOINABLE_QUERIES_HELP",
     "QUERIES",
     "QUERIES_HELP",
     "TEST_QUERIES_HELP",
     "Adapted",
-    "Batch",
     "DisplacementLearner",
     "EmbeddingAlgorithm",
     "EmbeddingLearner",
