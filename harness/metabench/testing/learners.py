@@ -409,7 +409,8 @@ def check_finite_differences(bench: Bench) -> None:
         abs(difference - derivative) <= 1e-4 * scale,
         f"the meta-gradient is wrong: along a random direction .grad has {derivative:.6g}, finite "
         f"differences of the losses that learn returns have {difference:.6g}; differentiate through "
-        "adaptation (create_graph=True), or check with exact_gradient=False where the method drops terms by design",
+        "adaptation (create_graph=True), or check with exact_gradient=False where the method drops terms "
+        "by design",
     )
 
 
