@@ -53,11 +53,14 @@ class _FaultySource(Source):
         self.calls += 1
         if self.fault == "any size" and protocol.ways > 20:
             protocol = replace(protocol, ways=3)
-        source_split = "test" if self.fault == "one split" else split
+        copies = self.fault == "near copies" and split == "test"
+        source_split = "test" if self.fault == "one split" else "train" if copies else split
         moved = {"moves on": self.calls, "other load": self.load}.get(self.fault, 0)
         asked = range(100, 100 + len(indices)) if self.fault == "slice" and indices[0] else indices
         if self.fault == "no numbers":
             asked = [0] * len(indices)
+        if self.fault == "hash":  # of a string: another value in each process
+            moved = hash("a key of this data set")
         seed = 0 if self.fault == "no seed" else seed + moved
         drawn = self.sound.episodes(source_split, protocol, asked, seed)
         support, query = drawn.support, drawn.query
@@ -71,6 +74,12 @@ class _FaultySource(Source):
             query = Examples(torch.cat([support.x[:, :1], query.x[:, 1:]], 1), query.y)
         if self.fault == "chance":
             torch.rand(1)
+        if self.fault == "marked":  # the label at a place of each image
+            support, query = (Examples(_marked(x, y), y) for x, y in (support, query))
+        if self.fault == "marked query":
+            query = Examples(_marked(query.x, query.y), query.y)
+        if copies:
+            support, query = (Examples(0.9 * x + 0.2, y) for x, y in (support, query))
         if self.fault == "views":
             store = vars(self).setdefault("kept", {})
             key = (split, tuple(indices), seed)
@@ -86,7 +95,30 @@ class _FaultySource(Source):
         return self.sound.batch(batches, indices, seed + (self.calls if self.fault == "batch" else 0))
 
     def manifest(self, split: Any, protocol: Any, indices: Sequence[int], seed: int) -> Any:
-        told = self.sound.manifest(split, protocol, indices, seed)
+        if self.fault == "hash":
+            seed += hash("a key of this data set")
+        if self.fault == "other load":
+            seed += self.load
+        if self.fault == "one split":
+            split = "test"
+        if self.fault == "near copies" and split == "test":
+            split = "train"
+        if self.fault == "other manifest":
+            seed += 1
+        if self.fault == "manifest without seed":
+            seed = 0
+        manifest = dict(self.sound.manifest(split, protocol, indices, seed))
+        if self.fault == "other images":  # of the same classes
+            others = [number + 1 for number in indices]
+            manifest["query"] = self.sound.manifest(split, protocol, others, seed)["query"]
         if self.fault == "mute manifest":
-            return {name: np.zeros_like(value) for name, value in told.items()}
-        return {name: torch.tensor(v) for name, v in told.items()} if self.fault == "tensors" else told
+            return {name: np.zeros_like(value) for name, value in manifest.items()}
+        return (
+            {name: torch.tensor(v) for name, v in manifest.items()} if self.fault == "tensors" else manifest
+        )
+
+
+def _marked(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[..., 0, 0, 0] = y.to(x.dtype)
+    return x

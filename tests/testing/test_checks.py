@@ -123,8 +123,18 @@ def test_fault_of_a_learner_is_named(fault: str, message: str) -> None:
         ("no batches", "batch raises Invalid (none), but meta-train has a finite number of classes"),
         ("batch", "a micro-batch is a pure function of its number and the seed"),
         ("mute manifest", "is the same for different tasks"),
-        ("stray index", "index must be torch.int64 (6,) on lazy, got torch.int64 (6,) on cpu"),
-        ("tensors", "manifest must return names with numpy arrays"),
+        ("stray index", "index is torch.int64 (6,) on cpu; it is torch.int64 (6,) on lazy"),
+        ("tensors", "manifest gives something else than names with numpy arrays"),
+        ("hash", "another process draws other tasks: the order of a set and hash() differ"),
+        ("marked", "can be read from 1 places of the image alone, such as channel 0, row 0, column 0"),
+        ("marked query", "can be read from 1 places of the image alone, such as channel 0, row 0, column 0"),
+        ("near copies", "100% of the test images are near copies of training images"),
+        ("other manifest", "describes other tasks than episodes draws: its 'classes' differ"),
+        (
+            "manifest without seed",
+            "describes other tasks than episodes draws: it is the same for another seed",
+        ),
+        ("other images", "its 'query' names image"),
     ],
 )
 def test_fault_of_a_dataset_is_named(fault: str, message: str) -> None:
