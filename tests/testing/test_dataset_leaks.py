@@ -54,7 +54,8 @@ def test_a_class_that_fills_the_image_is_no_leak() -> None:
 def test_copies_are_found_when_noisy_darker_moved_or_mirrored() -> None:
     train = noise(40, 3, 28, 28)
     for copy in (
-        train + 0.01 * noise(40, 3, 28, 28, seed=3), 0.5 * train + 0.1, train.roll((1, -1), (-2, -1)), train.flip(-1),
+        train + 0.01 * noise(40, 3, 28, 28, seed=3), 0.5 * train + 0.1,
+        train.roll((1, -1), (-2, -1)), train.flip(-1),
     ):  # fmt: skip
         assert near_copies(train, copy) == 1
     assert near_copies(train, torch.cat([train[:10], noise(30, 3, 28, 28, seed=4)])) == 0.25

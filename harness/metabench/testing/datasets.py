@@ -1,4 +1,4 @@
-"""`check_dataset`: tasks as they are described, the same at every call, and apart between splits."""
+"""`check_dataset`: tasks of the described shape, the same at every call, disjoint between splits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_dataset(
     tasks: int = 24,
     device: Device | None = None,
 ) -> None:
-    """Check a data set against its whole contract; loads it four times, and once in another process.
+    """Check a data set against its whole contract; load it four times, and once in another process.
 
     test: the shape of the tasks to draw, 3-way 1-shot with 2 queries or 5 points and 5 by default; tasks:
     how many of each split are searched for leaks and for examples that another split has;
@@ -59,7 +59,7 @@ def check_dataset(
         bench.check_manifest(split)
         bench.check_manifest_matches(split, tasks)
         bench.check_readable(split, tasks)
-    bench.check_chance()
+    bench.check_randomness()
     bench.check_batches()
     bench.check_errors(splits[0])
     bench.check_disjoint(splits, tasks)
@@ -99,12 +99,10 @@ def _check_missing(dataset: Dataset, subject: Subject) -> str | None:
         absent = dataset.missing()
     subject.require(
         absent is None or (isinstance(absent, str) and bool(absent.strip())),
-        f"missing() gives {absent!r}; it gives None, or what is absent and the one command that brings it",
+        f"missing() must return None, or what is absent and the command that fetches it, got {absent!r}",
     )
     if absent is not None:
-        with subject.refusing(
-            "load(device) without its data", DataError, "missing() says that data is absent"
-        ):
+        with subject.refusing("load(device) without its data", DataError, "missing() reports absent data"):
             dataset.load(Device())
     return absent
 
@@ -116,19 +114,19 @@ def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Fact
         if absent is None:
             raise
         raise SkipTest(f"{subject.title}: {absent}") from None
-    subject.require(isinstance(facts, Facts), f"describe() gives {facts!r}, which is no metabench.Facts")
+    subject.require(isinstance(facts, Facts), f"describe() must return metabench.Facts, got {facts!r}")
     subject.require(
         facts.kind in ("classification", "regression"),
-        f"describe() says kind {facts.kind!r}; it is 'classification' or 'regression'",
+        f"describe().kind must be 'classification' or 'regression', got {facts.kind!r}",
     )
     subject.require(
         isinstance(facts.input_shape, tuple) and all(isinstance(n, int) and n > 0 for n in facts.input_shape),
-        f"describe() says input_shape {facts.input_shape!r}; it is a tuple of one example's sizes, without "
-        "batch axes",
+        "describe().input_shape must be a tuple of one example's sizes, without batch axes, got "
+        f"{facts.input_shape!r}",
     )
     subject.require(
         (facts.outputs is None) == (facts.kind == "classification"),
-        f"describe() says outputs {facts.outputs!r}; it is a regression target's width, None for classes",
+        f"describe().outputs must be a regression target's width, None for classes, got {facts.outputs!r}",
     )
     known = [split for split in facts.classes if split in SPLITS]
     subject.require(
@@ -140,7 +138,7 @@ def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Fact
 
 
 class _Bench:
-    """One loaded data set, and the tasks that the checks draw from it."""
+    """A loaded data set, and the tasks that the checks draw from it."""
 
     def __init__(
         self, subject: Subject, facts: Facts, source: Source, protocol: Protocol, device: Device
@@ -153,21 +151,21 @@ class _Bench:
             return self.source.episodes(split, self.protocol, numbers, seed)
 
     def check_shapes(self, split: Split) -> None:
-        """Shapes, types, devices and labels as the contract describes them."""
+        """Check shapes, types, devices and labels."""
         require, protocol, facts = self.subject.require, self.protocol, self.facts
         drawn = self.draw(split)
-        for part, per_class in (("support", protocol.shots), ("query", protocol.queries)):
+        for part, count in (("support", protocol.shots), ("query", protocol.queries)):
             examples: Examples = getattr(drawn, part)
-            n = protocol.ways * per_class
+            n = protocol.ways * count
             self._tensor(f"{part}.x", examples.x, (TASKS, n, *facts.input_shape), self.device.dtype)
             if facts.outputs is not None:
                 self._tensor(f"{part}.y", examples.y, (TASKS, n, facts.outputs), self.device.dtype)
                 continue
             self._tensor(f"{part}.y", examples.y, (TASKS, n), torch.int64)
-            wanted = torch.arange(protocol.ways, device=examples.y.device).repeat_interleave(per_class)
+            expected = torch.arange(protocol.ways, device=examples.y.device).repeat_interleave(count)
             require(
-                bool((examples.y.sort(1).values == wanted).all()),
-                f"{part}.y of split {split!r} must hold each of 0 … {protocol.ways - 1} {per_class} times: "
+                bool((examples.y.sort(1).values == expected).all()),
+                f"{part}.y of split {split!r} must hold each class 0 … {protocol.ways - 1} {count} times: "
                 "labels count the task's own classes from 0",
             )
         ways = protocol.ways if facts.outputs is None else 0
@@ -176,13 +174,13 @@ class _Bench:
         require(
             drawn.index.tolist() == list(range(TASKS)), "index does not hold the numbers that were asked for"
         )
-        count = facts.classes[split]
+        classes = facts.classes[split]
         if ways:
             distinct = all(len(set(row)) == ways for row in drawn.classes.tolist())
             least, most = int(drawn.classes.min()), int(drawn.classes.max())
             require(
-                distinct and least >= 0 and (not count or most < count),
-                f"classes of split {split!r} are not {ways} different numbers below {count} in every task",
+                distinct and least >= 0 and (not classes or most < classes),
+                f"classes of split {split!r} are not {ways} different numbers below {classes} in every task",
             )
         both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(2)
         require(
@@ -195,44 +193,39 @@ class _Bench:
             "replacement",
         )
 
-    def _tensor(self, what: str, tensor: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        given = (
-            f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-            if isinstance(tensor, Tensor)
-            else repr(tensor)
-        )
-        place = self.device.torch.type
-        right = isinstance(tensor, Tensor) and (tuple(tensor.shape), tensor.dtype, tensor.device.type) == (
-            shape, dtype, place,
-        )  # fmt: skip
+    def _tensor(self, what: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        expected = f"{dtype} {shape} on {self.device.torch.type}"
+        actual = repr(value)
+        if isinstance(value, Tensor):
+            actual = f"{value.dtype} {tuple(value.shape)} on {value.device.type}"
         self.subject.require(
-            right,
-            f"{what} is {given}; it is {dtype} {shape} on {place}: inputs have device.dtype, numbers of "
-            "classes and tasks int64, and everything lies on device.torch",
+            isinstance(value, Tensor) and actual == expected,
+            f"{what} must be {expected}, got {actual}: inputs have device.dtype, numbers of classes and "
+            "tasks int64, and everything lies on device.torch",
         )
 
     def check_draws(self, split: Split) -> None:
-        """Draws repeat, do not hang on their neighbours, and differ by number and by seed."""
+        """Check that draws repeat, do not depend on their neighbours, and differ by number and by seed."""
         require = self.subject.require
         first = _copy(self.draw(split))
         require(
             _same(first, self.draw(split)),
-            f"split {split!r} gives other tasks at the second call: a task is a pure function of split, "
+            f"split {split!r} draws other tasks at the second call: a task is a pure function of split, "
             "protocol, seed and number, with no generator that moves on",
         )
         turned = self.draw(split, range(TASKS - 1, 0, -2))
         require(
             _same(_rows(first, list(range(TASKS - 1, 0, -2))), turned),
-            f"split {split!r}: task number 5 is another one when it is drawn in another slice or order: draw "
-            "each task by its own number, since ranks share the numbers out",
+            f"split {split!r}: task number 5 changes when it is drawn in another slice or order: draw each "
+            "task by its own number, since ranks shard the numbers",
         )
         drawn = self.draw(split)
         drawn.support.x.add_(1.0)
         drawn.query.x.add_(1.0)
         require(
             _same(first, self.draw(split)),
-            f"split {split!r}: changing the tensors of a task changes later draws: give copies, not views of "
-            "the data",
+            f"split {split!r}: changing the tensors of a task changes later draws: return copies, not views "
+            "of the data",
         )
         require(
             not torch.equal(first.support.x[0], first.support.x[1]),
@@ -240,11 +233,11 @@ class _Bench:
         )
         require(
             not torch.equal(first.support.x, self.draw(split, seed=SEED + 1).support.x),
-            f"split {split!r} gives the same tasks for another seed",
+            f"split {split!r} draws the same tasks for another seed",
         )
 
     def check_manifest(self, split: Split) -> None:
-        """The manifest tells tasks apart, row by row, in plain arrays."""
+        """Check that the manifest distinguishes tasks, row by row, in plain arrays."""
         with self.subject.doing(f"manifest({split!r}, …)"):
             manifest = self.source.manifest(split, self.protocol, range(TASKS), SEED)
             alone = self.source.manifest(split, self.protocol, [TASKS - 1], SEED)
@@ -254,7 +247,7 @@ class _Bench:
         )
         self.subject.require(
             plain and bool(manifest),
-            "manifest gives something else than names with numpy arrays of one row per task, [T, …]",
+            "manifest must return names with numpy arrays of a row per task, [T, …]",
         )
         rows = [
             b"".join(np.ascontiguousarray(v[t]).tobytes() for v in manifest.values()) for t in range(TASKS)
@@ -264,12 +257,12 @@ class _Bench:
         )
         self.subject.require(
             set(alone) == set(manifest)
-            and all(np.array_equal(alone[name][0], manifest[name][-1]) for name in manifest),
-            f"the manifest of split {split!r} gives task number {TASKS - 1} another row in another slice",
+            and all(np.array_equal(alone[name][0], rows[-1]) for name, rows in manifest.items()),
+            f"the manifest of split {split!r} has another row for task number {TASKS - 1} in another slice",
         )
 
     def check_manifest_matches(self, split: Split, tasks: int) -> None:
-        """The manifest describes the tasks that are drawn."""
+        """Check that the manifest describes the tasks that are drawn."""
         drawn = self.draw(split, range(tasks))
         with self.subject.doing(f"manifest({split!r}, …)"):
             fault = manifest_fault(self.source, drawn, split, self.protocol, range(tasks), SEED)
@@ -279,7 +272,7 @@ class _Bench:
         )
 
     def check_readable(self, split: Split, tasks: int) -> None:
-        """No place of an image gives its label away."""
+        """Check that no place of an image gives its label away."""
         if self.facts.outputs is not None or len(self.facts.input_shape) not in (2, 3):
             return
         places = readable_places(self.draw(split, range(tasks)), self.protocol.ways)
@@ -290,7 +283,7 @@ class _Bench:
         )
 
     def check_copies(self, splits: Sequence[Split], tasks: int) -> None:
-        """Test images are no near copies of training images."""
+        """Check that test images are no near copies of training images."""
         if not {"train", "test"} <= set(splits) or len(self.facts.input_shape) not in (2, 3):
             return
         images = []
@@ -306,8 +299,8 @@ class _Bench:
             "class before images are copied or augmented, and look with `metabench data verify`",
         )
 
-    def check_chance(self) -> None:
-        """No global random state is read or moved."""
+    def check_randomness(self) -> None:
+        """Check that no global RNG is read or advanced."""
 
         def states() -> list[bytes]:
             return [
@@ -319,12 +312,12 @@ class _Bench:
         self.draw("test")
         self.subject.require(
             before == states(),
-            "drawing tasks moves a global random state (torch, numpy or random): use metabench.data.draws or "
-            "a generator of your own",
+            "drawing tasks advances a global RNG (torch, numpy or random): use metabench.data.draws or "
+            "an RNG of your own",
         )
 
     def check_batches(self) -> None:
-        """Labelled batches of meta-train: shapes, labels, draws; or Invalid where there are none."""
+        """Check labelled batches of meta-train: shapes, labels, draws; or Invalid where there are none."""
         batches = Batches(16, 8)
         require = self.subject.require
         try:
@@ -332,7 +325,7 @@ class _Bench:
         except Invalid as error:
             require(
                 self.facts.kind == "regression" or not self.facts.classes.get("train"),
-                f"batch raises Invalid ({error}), but meta-train has a finite number of classes: give "
+                f"batch raises Invalid ({error}), but meta-train has a finite number of classes: return "
                 "labelled micro-batches (metabench.data.TensorSource has them)",
             )
             return
@@ -351,16 +344,16 @@ class _Bench:
         sliced = all(torch.equal(a[2:3], b) for a, b in zip(first, part, strict=True))
         require(
             same and sliced,
-            "batch gives other examples at another call or in another slice: a micro-batch is a pure "
+            "batch draws other examples at another call or in another slice: a micro-batch is a pure "
             "function of its number and the seed",
         )
 
     def check_errors(self, split: Split) -> None:
-        """A protocol that the split cannot give is refused with Invalid."""
+        """Check that a protocol which the split cannot serve is refused with Invalid."""
         ways, images = self.facts.classes[split], self.facts.images[split]
         impossible = []
         if self.facts.kind == "regression":
-            impossible.append((Protocol(2, 5, 5), "a regression task has one way"))
+            impossible.append((Protocol(2, 5, 5), "a regression task has 1 way"))
         if ways:
             impossible.append((Protocol(ways + 1, 1, 1), f"split {split!r} has {ways} classes"))
         if images:
@@ -370,12 +363,12 @@ class _Bench:
                 self.source.episodes(split, protocol, [0], SEED)
 
     def check_disjoint(self, splits: Sequence[Split], tasks: int) -> None:
-        """No example of one split appears in another."""
+        """Check that splits share no example."""
         seen: dict[bytes, Split] = {}
         for split in splits:
             drawn = self.draw(split, range(tasks))
             both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(0, 1).cpu().contiguous()
-            if self.facts.kind == "regression":  # one number may well appear twice; with its target it cannot
+            if self.facts.kind == "regression":  # a number may appear twice, but not with its target
                 target = torch.cat([drawn.support.y, drawn.query.y], 1).flatten(0, 1).cpu()
                 both = torch.cat([both.flatten(1), target.flatten(1)], 1)
             for digest in {hashlib.sha256(example.numpy().tobytes()).digest() for example in both}:
@@ -387,8 +380,8 @@ class _Bench:
                 )
 
 
-def _same(first: Episodes, second: Episodes) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(_parts(first), _parts(second), strict=True))
+def _same(episodes: Episodes, other: Episodes) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(_parts(episodes), _parts(other), strict=True))
 
 
 def _parts(episodes: Episodes) -> list[Tensor]:
