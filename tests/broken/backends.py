@@ -30,11 +30,11 @@ class FaultyDevice(Device):
         return self.turn if self.turn else super().clock()
 
     def average_gradients(self, parameters: Sequence[Tensor], weight: float) -> None:
-        for one in parameters:
-            if self.fault == "gradients" and one.grad is not None:
-                one.grad.mul_(0.5)
-            if self.fault == "zeros" and one.grad is None:
-                one.grad = torch.zeros_like(one)
+        for parameter in parameters:
+            if self.fault == "gradients" and parameter.grad is not None:
+                parameter.grad.mul_(0.5)
+            if self.fault == "zeros" and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         return [] if self.fault == "gather" else super().gather(values)

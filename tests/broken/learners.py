@@ -68,8 +68,8 @@ class AddsGradients(Means):
 class SumsTasks(Means):
     def learn(self, batch: Any, step: int, total: int) -> Tensor:
         losses = super().learn(batch, step, total)
-        for one in self.parameters():
-            one.grad = None if one.grad is None else one.grad * len(losses)
+        for parameter in self.parameters():
+            parameter.grad = None if parameter.grad is None else parameter.grad * len(losses)
         return losses
 
 
@@ -129,10 +129,10 @@ class ReadsLabels(Means):
         return super().adapt(support, steps)
 
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
-        told = super().predict(state, query_x)
+        prediction = super().predict(state, query_x)
         if self.seen is None or self.seen.shape[1] != query_x.shape[1]:
-            return told
-        return told + nn.functional.one_hot(self.seen, self.ways)
+            return prediction
+        return prediction + nn.functional.one_hot(self.seen, self.ways)
 
 
 class RemembersLabels(Means):
@@ -142,10 +142,10 @@ class RemembersLabels(Means):
         return losses
 
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
-        told = super().predict(state, query_x)
+        prediction = super().predict(state, query_x)
         if torch.is_grad_enabled() or self.seen is None or not torch.equal(self.seen.query.x, query_x):
-            return told
-        return told + nn.functional.one_hot(self.seen.query.y, self.ways)
+            return prediction
+        return prediction + nn.functional.one_hot(self.seen.query.y, self.ways)
 
 
 class HidesTransduction(Means):
@@ -189,8 +189,8 @@ class NoSteps(Means):
 
 class TransposedPrediction(Means):
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
-        told = super().predict(state, query_x)
-        return told if torch.is_grad_enabled() else told.mT
+        prediction = super().predict(state, query_x)
+        return prediction if torch.is_grad_enabled() else prediction.mT
 
 
 class ForgetsState(Means):
@@ -241,8 +241,8 @@ class AnswersOnCpu(Means):
 
 class DrawsOnCpu(Means):
     def adapt(self, support: Examples, steps: int | None = None) -> Any:
-        chance = torch.Generator().manual_seed(0)
-        noise = torch.randn(support.x.shape, generator=chance, device=self.device.torch)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(support.x.shape, generator=generator, device=self.device.torch)
         return super().adapt(Examples(support.x + 0 * noise.to(support.x.dtype), support.y), steps)
 
 

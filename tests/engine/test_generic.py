@@ -81,8 +81,8 @@ def test_a_function_that_drops_numbers_is_refused(share: float) -> None:
 
 
 def test_randomness_of_another_generator_is_refused() -> None:
-    chance = np.random.default_rng(0)
-    module = in_double(Written(lambda m, x: m.conv(x).cumsum(2) * chance.random()))
+    rng = np.random.default_rng(0)
+    module = in_double(Written(lambda m, x: m.conv(x).cumsum(2) * rng.random()))
     with pytest.raises(Invalid, match="another output at each run"):
         lift(module)(inputs(2, 6, 6))
 
@@ -128,12 +128,12 @@ def without_gradient(m: nn.Module, x: Tensor) -> Tensor:
 def test_a_networks_own_gradient_is_kept(between: Callable[[nn.Module, Tensor], Tensor]) -> None:
     module = in_double(Written(between))
     lifted, x, weights = lift(module), inputs(2, 6, 6), own_weights(module)
-    found, wanted = (
+    actual, expected = (
         torch.autograd.grad(y.square().sum(), list(weights.values()), materialize_grads=True)
         for y in (lifted(x, weights), task_by_task(module, x, weights))
     )
     assert "autograd.Function" in lifted.reason
-    assert close(list(found), list(wanted))
+    assert close(list(actual), list(expected))
 
 
 def test_each_part_is_decided_on_its_own() -> None:

@@ -48,8 +48,8 @@ class Skips(nn.Module):
 def second_order(output: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
     """The gradient of a function of the gradient."""
     leaves = list(weights.values())
-    slope = torch.linspace(-1, 1, output.numel(), dtype=output.dtype)
-    loss = (output.flatten() * slope).sum() + output.square().mean()
+    factors = torch.linspace(-1, 1, output.numel(), dtype=output.dtype)
+    loss = (output.flatten() * factors).sum() + output.square().mean()
     first = torch.autograd.grad(loss, leaves, create_graph=True, materialize_grads=True)
     return list(
         torch.autograd.grad(sum((g.square().sum() for g in first), loss), leaves, materialize_grads=True)
@@ -59,17 +59,17 @@ def second_order(output: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize(
     ("module", "path"),
     [(Skips(), "batched"), (Pools(), "batched"), (Attends(), "vmap"), (Branches(), "loop")],
-    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
+    ids=lambda case: case if isinstance(case, str) else type(case).__name__,
 )
 def test_a_third_partys_module_agrees_with_each_task_alone_to_second_order(
     module: nn.Module, path: str
 ) -> None:
     module = in_double(module)
     lifted, x, weights = lift(module), inputs(2, 6, 6), own_weights(module)
-    found, wanted = lifted(x, weights), task_by_task(module, x, weights)
+    actual, expected = lifted(x, weights), task_by_task(module, x, weights)
     assert lifted.path == path
-    assert torch.allclose(found, wanted, rtol=1e-10)
-    assert close(second_order(found, weights), second_order(wanted, weights))
+    assert torch.allclose(actual, expected, rtol=1e-10)
+    assert close(second_order(actual, weights), second_order(expected, weights))
 
 
 @pytest.mark.parametrize("module", [Skips(), Pools(), Attends(), Branches()], ids=lambda m: type(m).__name__)
@@ -117,9 +117,9 @@ def test_support_statistics_need_rules() -> None:
 def test_a_bias_before_a_batch_norm_has_no_gradient_and_changes_nothing() -> None:
     module = in_double(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 2)))
     x, weights = inputs(2, 6, 6), own_weights(module)
-    found = lift(module)(x, weights)
-    assert torch.autograd.grad(found.sum(), weights["0.bias"], allow_unused=True)[0] is None
-    assert torch.allclose(found, task_by_task(module, x, weights), rtol=1e-9)
+    actual = lift(module)(x, weights)
+    assert torch.autograd.grad(actual.sum(), weights["0.bias"], allow_unused=True)[0] is None
+    assert torch.allclose(actual, task_by_task(module, x, weights), rtol=1e-9)
 
 
 def test_running_statistics_are_dropped() -> None:
@@ -150,9 +150,9 @@ def test_one_weight_under_two_names_is_one_weight() -> None:
 def test_batch_norm_is_right_to_second_order(shape: tuple[int, ...]) -> None:
     from metabench.engine.normalisation import batch_norm
 
-    chance = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=chance, dtype=torch.float64, requires_grad=True)
-    w, b = (torch.rand(4, generator=chance, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    w, b = (torch.rand(4, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda *a: batch_norm(*a, 1e-5), (x, w, b))
     assert torch.autograd.gradgradcheck(lambda *a: batch_norm(*a, 1e-5), (x, w, b))
 
@@ -162,11 +162,11 @@ def test_batch_norm_is_right_to_second_order(shape: tuple[int, ...]) -> None:
 def test_convolution_is_right_to_second_order(equal: bool, groups: int) -> None:
     from metabench.engine.convolution import Geometry, task_convolution
 
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     geometry = Geometry((2, 1), (1, 0), (1, 1), groups)
-    x = torch.randn(2, 3 * 2, 4, 4, generator=chance, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3 * 2, 4, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     shape = (4, 2 // groups, 3, 2)
-    w = torch.randn(*(shape if equal else (3, *shape)), generator=chance, dtype=torch.float64)
+    w = torch.randn(*(shape if equal else (3, *shape)), generator=generator, dtype=torch.float64)
     w.requires_grad_()
 
     def run(x: Tensor, w: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def test_weights_that_change_under_autocast_change_the_prediction() -> None:
     layer = nn.Linear(4, 1, bias=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     x, y = torch.ones(8, 4), torch.full((8, 1), 3.0)
-    told = []
+    outcomes = []
 
     with device.numerics():
         for _ in range(2):
@@ -37,12 +37,14 @@ def test_weights_that_change_under_autocast_change_the_prediction() -> None:
             prediction = F.linear(x, layer.weight)
             F.mse_loss(prediction, y).backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
-            told.append(float(prediction.detach()[0]))
+            outcomes.append(float(prediction.detach()[0]))
         with torch.no_grad():
-            told.append(float(F.linear(x, layer.weight)[0]))
+            outcomes.append(float(F.linear(x, layer.weight)[0]))
 
     assert prediction.dtype == BF16
-    assert min(abs(a - b) for a, b in ((told[0], told[1]), (told[1], told[2]))) > 1.0, told
+    assert min(abs(a - b) for a, b in ((outcomes[0], outcomes[1]), (outcomes[1], outcomes[2]))) > 1.0, (
+        outcomes
+    )
 
 
 class _Convolutions(TorchDispatchMode):
@@ -55,17 +57,17 @@ class _Convolutions(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(function).split(".")[1]
         if "convolution" in name:
-            self.types |= {(name, one.dtype) for one in args if isinstance(one, Tensor)}
+            self.types |= {(name, argument.dtype) for argument in args if isinstance(argument, Tensor)}
         return function(*args, **(kwargs or {}))
 
 
 def noisy_tasks(dtype: torch.dtype) -> Episodes:
     """Tasks of noisy images, five classes each: the same in every type, up to its rounding."""
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     y = torch.arange(WAYS).repeat_interleave(SHOTS).repeat(TASKS, 1)
-    means = torch.randn(TASKS, WAYS, 1, 28, 28, generator=chance).repeat_interleave(SHOTS, 1)
+    means = torch.randn(TASKS, WAYS, 1, 28, 28, generator=generator).repeat_interleave(SHOTS, 1)
     support, query = (
-        Examples((means + 0.5 * torch.randn(means.shape, generator=chance)).to(dtype), y.clone())
+        Examples((means + 0.5 * torch.randn(means.shape, generator=generator)).to(dtype), y.clone())
         for _ in range(2)
     )
     return Episodes(support, query, torch.zeros(TASKS, WAYS), torch.arange(TASKS))
@@ -88,9 +90,9 @@ def engine_and_plain(device: Device, steps: int) -> tuple[Tensor, Tensor, _Convo
             ), RATE, steps)
             for i in range(TASKS)
         )  # fmt: skip
-        found = torch.autograd.grad(plain / TASKS, list(module.parameters()))
+        gradients = torch.autograd.grad(plain / TASKS, list(module.parameters()))
     ours = torch.cat([p.grad.flatten() for p in learner.parameters()])
-    return ours, torch.cat([g.flatten() for g in found]), seen
+    return ours, torch.cat([g.flatten() for g in gradients]), seen
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -136,11 +138,11 @@ def test_environment_tells_how_every_library_computes_products() -> None:
         [sys.executable, "-c", SWITCHED], capture_output=True, text=True, timeout=120, env=os.environ
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    outcomes = json.loads(done.stdout)
 
-    for one, (gpu, older) in zip(told, (TF32, IEEE, IEEE, TF32), strict=True):
-        products = one["environment"]["float32_products"]
+    for outcome, (gpu, older) in zip(outcomes, (TF32, IEEE, IEEE, TF32), strict=True):
+        products = outcome["environment"]["float32_products"]
         assert {products["cuda.matmul"], products["cudnn.conv"]} == {gpu}
         assert {products["mkldnn.matmul"], products["mkldnn.conv"]} == {"ieee"}
-        assert one["older"] == older
-        assert one["environment"]["cudnn_benchmark"] is False
+        assert outcome["older"] == older
+        assert outcome["environment"]["cudnn_benchmark"] is False

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from helpers.results import made_board, made_cell, made_result, store
+from helpers.results import HOSTILE, made_board, made_cell, made_result, store
 from metabench import Result
 from metabench.cli import metabench
 from metabench.records.cell import Status
-from plugins.reports.test_formats import HOSTILE
 
 
 def built(results: list[Result], folder: Path, *options: str) -> Path:

@@ -64,15 +64,15 @@ def stepped(
     weights: Weights, loss: Callable[[Weights], Tensor], rate: Any, names: list[str], first_order: bool
 ) -> Weights:
     """One gradient step of the named weights."""
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         loss(weights), [weights[n] for n in names], create_graph=True, allow_unused=True
     )
-    moved = dict(weights)
-    for name, slope in zip(names, found, strict=True):
-        if slope is not None:
-            slope = slope.detach() if first_order else slope
-            moved[name] = weights[name] - (rate[name] if isinstance(rate, dict) else rate) * slope
-    return moved
+    new_weights = dict(weights)
+    for name, gradient in zip(names, gradients, strict=True):
+        if gradient is not None:
+            gradient = gradient.detach() if first_order else gradient
+            new_weights[name] = weights[name] - (rate[name] if isinstance(rate, dict) else rate) * gradient
+    return new_weights
 
 
 def adapted_loss(
@@ -135,12 +135,12 @@ def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int) -> Ten
     weights: Weights = dict(module.named_parameters())
     memory: dict[str, tuple[Tensor, ...]] = {}
     for _ in range(steps):
-        held = {n: w.detach().requires_grad_() for n, w in weights.items()}
-        loss = loss_of(module, held, task.support.x, task.support.y)
-        slopes = torch.autograd.grad(loss, list(held.values()))
-        moved = {}
-        for (name, weight), slope in zip(weights.items(), slopes, strict=True):
-            theta, g = weight.reshape(-1, 1), slope.reshape(-1, 1)
+        leaves = {n: w.detach().requires_grad_() for n, w in weights.items()}
+        loss = loss_of(module, leaves, task.support.x, task.support.y)
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        new_weights = {}
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+            theta, g = weight.reshape(-1, 1), gradient.reshape(-1, 1)
             zero = torch.zeros(len(theta), updater.reader.hidden_size, dtype=theta.dtype)
             h, c, f, i = memory.get(name, (zero, zero, zero[:, :1], zero[:, :1]))
             seen = torch.cat([preprocessed(g), preprocessed(loss.detach().expand(len(g), 1))], 1)
@@ -150,8 +150,8 @@ def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int) -> Ten
                 for gate, old in ((updater.forget, f), (updater.insert, i))
             )
             memory[name] = (h, c, f, i)
-            moved[name] = (f * theta - i * g).view_as(weight)
-        weights = moved
+            new_weights[name] = (f * theta - i * g).view_as(weight)
+        weights = new_weights
     return loss_of(module, weights, task.query.x, task.query.y)
 
 
@@ -190,10 +190,10 @@ def imaml_gradient(
         phi = (phi - rate * torch.autograd.grad(pulled, phi)[0]).detach()
     phi.requires_grad_()
     b = torch.autograd.grad(query_loss(module, unflat(phi), task, alone), phi)[0]
-    slope = torch.autograd.grad(support(phi), phi, create_graph=True)[0]
+    gradient = torch.autograd.grad(support(phi), phi, create_graph=True)[0]
 
     def matrix(v: Tensor) -> Tensor:
-        return v + torch.autograd.grad(slope, phi, v, retain_graph=True)[0] / (proximal + damping)
+        return v + torch.autograd.grad(gradient, phi, v, retain_graph=True)[0] / (proximal + damping)
 
     if solver_steps is None:
         return unflat(torch.linalg.solve(torch.stack([matrix(row) for row in torch.eye(len(b)).to(b)]), b))
@@ -215,8 +215,10 @@ def mean_gradient_of(
     """The gradient of the mean of one loss per task, task by task."""
     total = [torch.zeros_like(p) for p in parameters]
     for task in tasks_of(episodes):
-        found = torch.autograd.grad(loss(task), parameters, allow_unused=True)
-        total = [t if g is None else t + g / len(episodes.index) for t, g in zip(total, found, strict=True)]
+        gradients = torch.autograd.grad(loss(task), parameters, allow_unused=True)
+        total = [
+            t if g is None else t + g / len(episodes.index) for t, g in zip(total, gradients, strict=True)
+        ]
     return total
 
 

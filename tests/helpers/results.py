@@ -20,6 +20,10 @@ REST_SPREAD = 0.06
 SEED_SPREAD = 0.004
 
 
+HOSTILE = "<img src=x onerror=alert(1)>|[x](javascript:alert(1))$\\input{/etc/passwd}$\x1b[31m=1+1"
+"""A text that attacks every format of a report."""
+
+
 def made_cell(
     algorithm: str = "maml",
     seed: int = 0,
@@ -169,3 +173,12 @@ def made_board(seeds: Sequence[int] = (0, 1, 2), test_tasks: int = 600) -> list[
 def untrained(cell: Cell, accuracy: float) -> Result:
     """The result of a learner that has nothing to train."""
     return made_result(replace(cell, train=None), accuracy, training=None)
+
+
+def sized(shots: int, fits: bool, *, ways: int = 10, limit: float = 2.0, seed: int = 0) -> Result:
+    """A result of a cell of this size, which fits in memory or not."""
+    cell = made_cell("maml", seed, ways=ways, shots=shots, test_tasks=20, group="throughput-memory")
+    cell = replace(cell, backend=Spec("cpu", {"threads": 1, "memory_gib": limit}))
+    if fits:
+        return made_result(cell, memory={"host": shots * 100.0 * 2**20})
+    return made_result(cell, status=Status.OUT_OF_MEMORY, scores=None, training=None)

@@ -24,7 +24,7 @@ def pages() -> list[Path]:
 
 def snippets(page: Path, language: str) -> list[str]:
     """The fenced blocks of a language on a page, in order."""
-    return [text for found, _, text in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+    return [text for label, _, text in FENCE.findall(page.read_text(encoding="utf-8")) if label == language]
 
 
 def commands(block: str) -> list[str]:

@@ -60,14 +60,14 @@ def in_double(module: nn.Module) -> nn.Module:
 
 
 def inputs(*shape: int) -> Tensor:
-    chance = torch.Generator().manual_seed(1)
-    return torch.randn(TASKS, N, *shape, generator=chance, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(TASKS, N, *shape, generator=generator, dtype=torch.float64)
 
 
 def own_weights(module: nn.Module, names: list[str] | None = None) -> dict[str, Tensor]:
-    chance = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     return {
-        n: torch.rand(TASKS, *p.shape, generator=chance, dtype=torch.float64).sub(0.5).requires_grad_()
+        n: torch.rand(TASKS, *p.shape, generator=generator, dtype=torch.float64).sub(0.5).requires_grad_()
         for n, p in module.named_parameters()
         if names is None or n in names
     }
@@ -79,6 +79,6 @@ def task_by_task(module: nn.Module, x: Tensor, weights: dict[str, Tensor]) -> Te
     )
 
 
-def close(found: list[Tensor], wanted: list[Tensor]) -> bool:
-    largest = max(float(w.abs().max()) for w in wanted)
-    return all(float((f - w).abs().max()) < 1e-10 * largest for f, w in zip(found, wanted, strict=True))
+def close(actual: list[Tensor], expected: list[Tensor]) -> bool:
+    largest = max(float(w.abs().max()) for w in expected)
+    return all(float((f - w).abs().max()) < 1e-10 * largest for f, w in zip(actual, expected, strict=True))

@@ -141,23 +141,23 @@ def test_report_keeps_its_contract(name: str) -> None:
 
 def pictures(folder: Path) -> Path:
     """Twenty classes of four random images each."""
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for number in range(20):
         home = folder / "pictures" / f"class-{number:02d}"
         home.mkdir(parents=True)
         for image in range(4):
-            pixels = chance.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(home / f"{image}.png")
     return folder / "pictures"
 
 
 def features(folder: Path) -> Path:
     """Twenty classes of four random vectors each, as CSV."""
-    chance = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     lines = ["a,b,c,label"]
     for number in range(80):
         lines.append(
-            ",".join(f"{value:.6f}" for value in chance.normal(size=3)) + f",class-{number // 4:02d}"
+            ",".join(f"{value:.6f}" for value in generator.normal(size=3)) + f",class-{number // 4:02d}"
         )
     path = folder / "features.csv"
     path.write_text("\n".join(lines) + "\n")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from helpers.json_values import spoiled
 from helpers.results import store
 from helpers.submissions import edited, errors, honest, honest_result, made_cell, made_suite, run
 from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.publishing import verify
 from metabench.records.cell import Status
-from results.test_cache import spoiled
 
 
 def test_an_honest_set_passes(stored_results: list[Path]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from helpers.json_values import spoiled
 from helpers.results import made_cell, made_result
 from metabench.records.schema import stored
 from metabench.records.schema_check import compile_schema, fits_schema, schema_violations
-from results.test_cache import spoiled
 
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, True, 1.5, 2.0], ids=repr)

@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from helpers.reports import table_of
-from helpers.results import made_cell, made_result
-from metabench import Result, Spec
-from metabench.records.cell import Status
-
-
-def sized(shots: int, fits: bool, *, ways: int = 10, limit: float = 2.0, seed: int = 0) -> Result:
-    cell = made_cell("maml", seed, ways=ways, shots=shots, test_tasks=20, group="throughput-memory")
-    cell = replace(cell, backend=Spec("cpu", {"threads": 1, "memory_gib": limit}))
-    if fits:
-        return made_result(cell, memory={"host": shots * 100.0 * 2**20})
-    return made_result(cell, status=Status.OUT_OF_MEMORY, scores=None, training=None)
+from helpers.results import made_cell, made_result, sized
 
 
 def test_the_largest_size_and_the_first_that_fails_stand_beside_the_limit() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers.json_values import spoiled
 from helpers.reports import shown
 from helpers.results import made_board, made_cell, made_result, store
 from metabench.errors import RequestError
@@ -136,20 +137,6 @@ def test_a_reading_leaves_the_garbage_collection_of_its_process_alone(tmp_path: 
 def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="metabench run quick"):
         index.read([tmp_path / "nothing"])
-
-
-def spoiled(told: Any, wrong: Any, depth: int = 4) -> Iterator[Any]:
-    """Copies of a JSON value, each with one part replaced by something that does not belong there."""
-    if depth and isinstance(told, dict):
-        for key, value in told.items():
-            yield {**told, key: wrong}
-            yield {k: v for k, v in told.items() if k != key}
-            for part in spoiled(value, wrong, depth - 1):
-                yield {**told, key: part}
-    if depth and isinstance(told, list) and told:
-        yield [wrong, *told[1:]]
-        for part in spoiled(told[0], wrong, depth - 1):
-            yield [part, *told[1:]]
 
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, [1, "b"], float("nan"), True], ids=repr)

@@ -60,7 +60,7 @@ def test_dataset_draws_on_another_device(name: str) -> None:
             except Invalid:
                 assert not dataset.describe().classes["train"]
 
-    assert {one.device.type for one in with_batches} == {device.torch.type}
+    assert {tensor.device.type for tensor in with_batches} == {device.torch.type}
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "reptile", "protonet", "baseline"])
@@ -71,10 +71,10 @@ def test_cell_gives_the_numbers_of_the_cpu(algorithm: str) -> None:
 
     assert len(here.training.losses) == 4
     for name in ("losses", "validations"):
-        found, wanted = (
+        actual, expected = (
             [v[1] if name == "losses" else v.mean for v in getattr(r.training, name)] for r in (there, here)
         )
-        assert found == pytest.approx(wanted, rel=1e-9)
+        assert actual == pytest.approx(expected, rel=1e-9)
 
 
 def run_cell(algorithm: str, device: Device) -> CellRun:
@@ -89,7 +89,7 @@ def run_cell(algorithm: str, device: Device) -> CellRun:
     cell = Cell(
         suite="s", suite_version=1, algorithm=Spec(algorithm), network=Spec("conv4"), dataset=Spec("glyphs"),
         test=protocol, train=train, budget=Budget(steps=4, tasks=3, validate_every=2, validation_tasks=8),
-        evaluation=Evaluation(tasks=8, curve=(0, 1), latency_tasks=1), backend=Spec("cpu"), seed=0,
+        evaluation=Evaluation(tasks=8, second=(0, 1), latency_tasks=1), backend=Spec("cpu"), seed=0,
         plugins={}, group="g", label="",
     )  # fmt: skip
     torch.manual_seed(0)
@@ -120,10 +120,10 @@ def test_tensors_of_two_devices_do_not_meet() -> None:
 def test_gradients_flow_on_the_pretended_device_and_views_write_through() -> None:
     with pretend_device() as device:
         x = torch.arange(4.0, device=device.torch, dtype=device.dtype).requires_grad_()
-        (slope,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=True)
-        (curve,) = torch.autograd.grad(slope.sum(), x)
+        (first,) = torch.autograd.grad(x.pow(3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.sum(), x)
         whole = torch.zeros(2, 2, device=device.torch)
         whole[0].add_(1.0)
 
-    assert (slope.tolist(), curve.tolist()) == ([0.0, 3.0, 12.0, 27.0], [0.0, 6.0, 12.0, 18.0])
+    assert (first.tolist(), second.tolist()) == ([0.0, 3.0, 12.0, 27.0], [0.0, 6.0, 12.0, 18.0])
     assert whole.tolist() == [[1.0, 1.0], [0.0, 0.0]]

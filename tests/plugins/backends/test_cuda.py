@@ -13,44 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from metabench import Episodes, Examples, Facts, Protocol, Workload
+from helpers.meta_steps import meta_gradient
+from helpers.shell import ROOT
 from metabench.device import Device
 from metabench.settings import make
 from metabench.testing import check_backend
 from metabench.worker.disturbance import measure_machine
-from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.backends.cuda import Cuda
 from metabench_plugins.backends.cuda_ranks import CudaRanks
-from metabench_plugins.networks.conv4 import Conv4
 
 pytestmark = pytest.mark.skipif(
     make(Cuda).available() is not None, reason=f"needs a GPU: {make(Cuda).available()}"
 )
-TASKS = 4
-
-
-def drawn(device: Device, numbers: range = range(TASKS)) -> Episodes:
-    """The tasks of these numbers, five classes of noisy images with one support and one query each."""
-    chance = torch.Generator().manual_seed(3)
-    x = torch.randn(2, TASKS, 5, 1, 28, 28, generator=chance, dtype=torch.float64)
-    mine = slice(numbers.start, numbers.stop)
-    support_x, query_x = x[:, mine].to(device.torch, device.dtype)
-    y = torch.arange(5, device=device.torch).repeat(len(numbers), 1)
-    index = torch.arange(numbers.start, numbers.stop, device=device.torch)
-    return Episodes(Examples(support_x, y), Examples(query_x, y.clone()), y.clone(), index)
-
-
-def meta_gradient(device: Device, execution: str = "eager", numbers: range = range(TASKS)) -> Tensor:
-    """The second meta-step's gradient in one row, on the CPU: a captured step is replayed by then."""
-    protocol = Protocol(5, 1, 1)
-    workload = Workload(Facts("classification", (1, 28, 28)), protocol, protocol, 10, TASKS)
-    torch.manual_seed(0)
-    learner = Maml(steps=2, inner_rate=0.1, execution=execution).build(workload, Conv4(width=8), device)
-    with device.numerics():
-        for step in range(2):
-            learner.learn(drawn(device, numbers), step, 10)
-    device.average_gradients(learner.parameters(), len(numbers) / TASKS)
-    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None]).cpu()
 
 
 def apart(found: Tensor, wanted: Tensor) -> float:
@@ -93,17 +67,17 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from metabench.settings import make
 from metabench_plugins.backends.cuda_ranks import CudaRanks
-from test_cuda import meta_gradient
+from helpers.meta_steps import meta_gradient
 with make(CudaRanks, {"ranks": 2, "share": True, "precision": "float64"}).open() as device:
     numbers = range(1) if device.rank == 0 else range(1, 4)  # uneven shares
-    told = [meta_gradient(device, numbers=numbers).tolist(), device.environment()]
-    Path(sys.argv[1], f"{device.rank}.json").write_text(json.dumps(told))
+    outcome = [meta_gradient(device, numbers=numbers).tolist(), device.environment()]
+    Path(sys.argv[1], f"{device.rank}.json").write_text(json.dumps(outcome))
 """
 
 
 def test_two_ranks_that_share_a_gpu_compute_what_one_does(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(SHARED)
-    argv = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path), str(Path(__file__).parent)]
+    argv = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path), str(ROOT / "tests")]
     command, variables = make(CudaRanks, {"ranks": 2, "share": True}).command(argv)
 
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)

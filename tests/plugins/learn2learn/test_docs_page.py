@@ -14,8 +14,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def block(containing: str) -> str:
-    (found,) = [one for one in BLOCKS if containing in one]
-    return str(found)
+    (text,) = [text for text in BLOCKS if containing in text]
+    return str(text)
 
 
 def test_the_command_is_the_one_that_is_shown_to_users() -> None:
@@ -26,8 +26,8 @@ def test_the_command_is_the_one_that_is_shown_to_users() -> None:
 def test_the_extra_lists_what_the_installer_needs() -> None:
     import tomllib
 
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert told["project"]["optional-dependencies"]["learn2learn"] == list(REQUIREMENTS)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["optional-dependencies"]["learn2learn"] == list(REQUIREMENTS)
 
 
 @pytest.mark.skipif(
@@ -42,10 +42,10 @@ def test_the_examples_run_together_as_a_users_package(tmp_path: Path) -> None:
         "plugin": block("@hookimpl"),
     }.items():  # fmt: skip
         (package / f"{name}.py").write_text(text, encoding="utf-8")
-    told = tmp_path / "site" / "my_package-1.0.dist-info"
-    told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[metabench]\nmine = my_package.plugin\n")
+    metadata = tmp_path / "site" / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[metabench]\nmine = my_package.plugin\n")
     (tmp_path / "mine.toml").write_text(SUITE, encoding="utf-8")
     shell = Shell(tmp_path, shell_environment(tmp_path / "site"))
     shell.run("run", "mine.toml")

@@ -24,9 +24,9 @@ def test_another_archive_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_input_is_pinned() -> None:
-    for one in (*install.TOOLS, *install.SOURCES):
-        assert len(one.sha256) == 64
-        assert one.line == f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n"
+    for pin in (*install.TOOLS, *install.SOURCES):
+        assert len(pin.sha256) == 64
+        assert pin.line == f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n"
 
 
 @PIP
@@ -36,9 +36,9 @@ def test_pip_refuses_a_tool_with_another_digest(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setattr(install, "TOOLS", install.TOOLS[:1])
-    ended = CliRunner().invoke(install.command, ["--wheels", str(tmp_path / "wheels")])
-    assert ended.exit_code == 1
-    assert "HASH" in ended.output.upper()
+    process = CliRunner().invoke(install.command, ["--wheels", str(tmp_path / "wheels")])
+    assert process.exit_code == 1
+    assert "HASH" in process.output.upper()
     assert not list((tmp_path / "wheels").iterdir())
 
 
@@ -69,6 +69,6 @@ def test_only_the_three_packages_are_replaced(
 @PIP
 def test_wheels_are_built_from_the_registry(tmp_path: Path) -> None:
     """Takes half a minute and a network; what CI runs to set learn2learn up."""
-    ended = CliRunner().invoke(install.command, ["--wheels", str(tmp_path)])
-    assert ended.exit_code == 0, ended.output
+    process = CliRunner().invoke(install.command, ["--wheels", str(tmp_path)])
+    assert process.exit_code == 0, process.output
     assert {path.name.split("-")[0] for path in tmp_path.glob("*.whl")} == {"gym", "qpth", "learn2learn"}

@@ -51,14 +51,14 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 
 def episodes(tasks: int = 4, dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = SHAPE) -> Episodes:
     """Tasks whose classes are noisy patterns: quick to tell apart."""
-    chance = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     ways = PROTOCOL.ways
-    patterns = torch.randn(tasks, 1, ways, *shape, generator=chance)
+    patterns = torch.randn(tasks, 1, ways, *shape, generator=generator)
 
-    def examples(each: int) -> Examples:
-        noise = torch.randn(tasks, each, ways, *shape, generator=chance)
+    def examples(count: int) -> Examples:
+        noise = torch.randn(tasks, count, ways, *shape, generator=generator)
         x = (patterns + 0.3 * noise).flatten(1, 2).to(dtype)
-        return Examples(x, torch.arange(ways).repeat(each).expand(tasks, -1))
+        return Examples(x, torch.arange(ways).repeat(count).expand(tasks, -1))
 
     classes = torch.arange(ways).expand(tasks, -1)
     return Episodes(examples(PROTOCOL.shots), examples(PROTOCOL.queries), classes, torch.arange(tasks))
@@ -79,7 +79,7 @@ def test_absent_library_is_named_with_the_command_that_installs_it(monkeypatch: 
 
 
 def test_the_registry_shows_the_plugins_without_importing_the_library() -> None:
-    ended = run_python(
+    process = run_python(
         "import sys\n"
         "from metabench.plugins import load\n"
         "import metabench_plugins.learn2learn.tasksets\n"
@@ -90,26 +90,26 @@ def test_the_registry_shows_the_plugins_without_importing_the_library() -> None:
         "        print(name)\n"
         "assert 'learn2learn' not in sys.modules, 'imported'\n"
     )
-    assert ended.returncode == 0, ended.stderr
-    wanted = "maml anil metasgd gbml protonet metaoptnet omniglot-cnn omniglot-fc cnn4 resnet12 wrn28"
-    assert {f"l2l-{name}" for name in wanted.split()} <= set(ended.stdout.split())
+    assert process.returncode == 0, process.stderr
+    expected = "maml anil metasgd gbml protonet metaoptnet omniglot-cnn omniglot-fc cnn4 resnet12 wrn28"
+    assert {f"l2l-{name}" for name in expected.split()} <= set(process.stdout.split())
 
 
 def test_list_shows_absent_names_with_the_command_that_installs_them() -> None:
-    ended = run_python(
+    process = run_python(
         "import sys\n"
         "sys.modules['learn2learn'] = None\n"
         "from metabench.cli import main\n"
         "main(['list', 'algorithms'])\n"
     )
-    assert ended.returncode == 0, ended.stderr
-    (names,) = re.findall(r"unavailable: (.*)\n.*" + re.escape(INSTALL), ended.stdout)
+    assert process.returncode == 0, process.stderr
+    (names,) = re.findall(r"unavailable: (.*)\n.*" + re.escape(INSTALL), process.stdout)
     assert {"l2l-maml", "l2l-metaoptnet"} <= set(names.split(", "))
 
 
 @needs_library
 def test_gym_is_silent_and_every_other_warning_is_not() -> None:
-    ended = run_python(
+    process = run_python(
         "import sys, warnings\n"
         "from metabench_plugins.learn2learn.importing import learn2learn\n"
         "learn2learn()\n"
@@ -117,22 +117,22 @@ def test_gym_is_silent_and_every_other_warning_is_not() -> None:
         "warnings.warn('mine')\n"
         "print('also mine', file=sys.stderr)\n"
     )
-    assert ended.returncode == 0, ended.stderr
-    assert "unmaintained" not in ended.stderr
-    assert "UserWarning: mine" in ended.stderr
-    assert "also mine" in ended.stderr
+    assert process.returncode == 0, process.stderr
+    assert "unmaintained" not in process.stderr
+    assert "UserWarning: mine" in process.stderr
+    assert "also mine" in process.stderr
 
 
 @needs_library
 def test_the_notices_of_other_versions_of_gym_stay() -> None:
-    ended = run_python(
+    process = run_python(
         "from gym_notices.notices import notices\n"
         "from metabench_plugins.learn2learn.importing import learn2learn\n"
         "before = set(notices)\n"
         "learn2learn()\n"
         "print(*before - set(notices))\n"
     )
-    assert ended.stdout.split() == [metadata.version("gym")], ended.stderr
+    assert process.stdout.split() == [metadata.version("gym")], process.stderr
 
 
 @needs_library
@@ -153,26 +153,28 @@ def test_every_algorithm_learns(cls: type[Algorithm], settings: Mapping[str, Any
     assert all(p.grad is not None for p in learner.parameters())
 
 
-def slopes(learner: Any, batch: Episodes, width: float) -> tuple[float, float]:
+def derivatives(learner: Any, batch: Episodes, width: float) -> tuple[float, float]:
     """The loss's slope along a random direction: by the learner's gradient, and by a finite difference."""
     learner.learn(batch, 0, 1)
-    chance = torch.Generator().manual_seed(1)
-    directions = [torch.randn(p.shape, generator=chance, dtype=p.dtype) for p in learner.parameters()]
-    slope = sum(float((p.grad * d).sum()) for p, d in zip(learner.parameters(), directions, strict=True))
+    generator = torch.Generator().manual_seed(1)
+    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in learner.parameters()]
+    derivative = sum(float((p.grad * d).sum()) for p, d in zip(learner.parameters(), directions, strict=True))
     sides = []
     for step in (width, -2 * width):  # up, then down past the middle
         with torch.no_grad():
             for parameter, direction in zip(learner.parameters(), directions, strict=True):
                 parameter.add_(step * direction)
         sides.append(float(learner.learn(batch, 0, 1).mean()))
-    return slope, (sides[0] - sides[1]) / (2 * width)
+    return derivative, (sides[0] - sides[1]) / (2 * width)
 
 
 @needs_library
 def test_metaoptnet_differentiates_its_solver() -> None:
     torch.manual_seed(1)
     learner = make(algorithms.L2lMetaOptNet).build(workload(), Mlp(hidden=(16,)), Device(dtype=torch.float64))
-    gradient, difference = slopes(learner, episodes(dtype=torch.float64), 1e-3)  # the solver is in float32
+    gradient, difference = derivatives(
+        learner, episodes(dtype=torch.float64), 1e-3
+    )  # the solver is in float32
     assert gradient == pytest.approx(difference, rel=0.02)
 
 
@@ -187,7 +189,7 @@ def test_gradient_transforms_are_learned_on_convolutions(transform: str, first_o
     torch.manual_seed(0)
     network = make(networks.OmniglotCnn, {"width": 3})
     learner = make(algorithms.L2lGbml, settings).build(workload(facts), network, Device(dtype=torch.float64))
-    gradient, difference = slopes(learner, episodes(2, torch.float64, shape), 1e-7)
+    gradient, difference = derivatives(learner, episodes(2, torch.float64, shape), 1e-7)
     assert (gradient == pytest.approx(difference, rel=1e-4)) is not first_order
     own = len(list(network.build(shape, 5).parameters()))
     learned = [p for p in learner.parameters() if p.grad is not None and p.grad.abs().max() > 0]
@@ -264,9 +266,9 @@ def test_why_adapting_failed_is_what_is_raised(cls: type[Algorithm]) -> None:
 
 @needs_library
 def test_other_ways_in_training_are_refused_for_a_head_of_fixed_size() -> None:
-    told = Workload(facts=IMAGE, train=Protocol(20, 1, 3), test=PROTOCOL)
+    other_ways = Workload(facts=IMAGE, train=Protocol(20, 1, 3), test=PROTOCOL)
     with pytest.raises(Invalid, match="20 ways"):
-        make(algorithms.L2lMaml).build(told, Mlp(), Device())
+        make(algorithms.L2lMaml).build(other_ways, Mlp(), Device())
 
 
 class SignDescent(nn.Module):
@@ -281,10 +283,10 @@ class SignDescent(nn.Module):
         return result
 
     def adapt(self, loss: Tensor) -> None:
-        slopes = torch.autograd.grad(loss, list(self.weights.values()), create_graph=True)
+        gradients = torch.autograd.grad(loss, list(self.weights.values()), create_graph=True)
         self.weights = {
-            name: weight - self.rate * torch.tanh(10 * slope)
-            for (name, weight), slope in zip(self.weights.items(), slopes, strict=True)
+            name: weight - self.rate * torch.tanh(10 * gradient)
+            for (name, weight), gradient in zip(self.weights.items(), gradients, strict=True)
         }
 
 
@@ -319,25 +321,25 @@ def test_any_object_with_clone_and_adapt_becomes_an_algorithm() -> None:
     torch.manual_seed(0)
     learner = make(SignMaml, {"inner_rate": 0.01, "steps": 2}).build(workload(), Mlp(hidden=(8,)), device)
     losses = learner.learn(batch, 0, 1)
-    found = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
+    gradients = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
 
     torch.manual_seed(0)
     module = Mlp(hidden=(8,)).build(SHAPE, 5).double()
 
     def by_hand(some: Episodes) -> Tensor:
-        told = []
+        by_task = []
         for task in range(len(some.index)):
             own = SignDescentWrapper(module, 0.01).clone()
             for _ in range(2):
                 own.adapt(nn.functional.cross_entropy(own(some.support.x[task]), some.support.y[task]))
-            told.append(nn.functional.cross_entropy(own(some.query.x[task]), some.query.y[task]))
-        return torch.stack(told)
+            by_task.append(nn.functional.cross_entropy(own(some.query.x[task]), some.query.y[task]))
+        return torch.stack(by_task)
 
-    wanted = mean_gradient(list(module.parameters()), by_hand, batch)
-    assert torch.allclose(losses, wanted, rtol=1e-12)
-    for one, parameter in zip(found, module.parameters(), strict=True):
+    expected = mean_gradient(list(module.parameters()), by_hand, batch)
+    assert torch.allclose(losses, expected, rtol=1e-12)
+    for gradient, parameter in zip(gradients, module.parameters(), strict=True):
         assert parameter.grad is not None
-        assert torch.allclose(one, parameter.grad, rtol=0, atol=1e-12)
+        assert torch.allclose(gradient, parameter.grad, rtol=0, atol=1e-12)
     with torch.no_grad():
         assert learner.predict(learner.adapt(batch.support, 3), batch.query.x).shape == (4, 15, 5)
 

@@ -99,7 +99,7 @@ def check_equal(
 ) -> None:
     """Losses, meta-gradients, weights after one step and adapted predictions agree in float64."""
     batch = tasks_of(dataset, protocol)
-    mine, other = (built(one, dataset, network, protocol) for one in (ours, theirs))
+    mine, other = (built(algorithm, dataset, network, protocol) for algorithm in (ours, theirs))
     assert furthest(weights(mine), weights(other)) == 0
 
     assert torch.allclose(mine.learn(batch, 0, 1), other.learn(batch, 0, 1), rtol=1e-12, atol=0)
@@ -110,8 +110,12 @@ def check_equal(
     assert furthest(weights(mine), before) > 1e-6
     assert furthest(weights(mine), weights(other)) < STEP_TOLERANCE
     with torch.no_grad():
-        found = [one.predict(one.adapt(batch.support), batch.query.x) for one in (mine, other)]
-    assert furthest(found[:1], found[1:]) < 10 * STEP_TOLERANCE  # the difference passed through the network
+        predictions = [
+            learner.predict(learner.adapt(batch.support), batch.query.x) for learner in (mine, other)
+        ]
+    assert (
+        furthest(predictions[:1], predictions[1:]) < 10 * STEP_TOLERANCE
+    )  # the difference passed through the network
 
 
 def weights(learner: Learner) -> list[torch.Tensor]:

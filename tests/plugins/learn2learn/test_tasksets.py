@@ -107,16 +107,16 @@ def test_states_are_put_back_after_an_error() -> None:
 def test_tasks_are_what_manifest_and_labels_say(split: Split) -> None:
     tasks = source()
     drawn = tasks.episodes(split, PROTOCOL, range(20), seed=0)
-    told = tasks.manifest(split, PROTOCOL, range(20), seed=0)
+    manifest = tasks.manifest(split, PROTOCOL, range(20), seed=0)
     assert torch.equal(drawn.support.y, torch.arange(3).expand(20, -1))
     assert torch.equal(drawn.query.y, torch.arange(3).repeat(2).expand(20, -1))
-    for name, one in (("support", drawn.support), ("query", drawn.query)):
-        numbers = one.x[:, :, 0, 1, 1].long()
+    for name, examples in (("support", drawn.support), ("query", drawn.query)):
+        numbers = examples.x[:, :, 0, 1, 1].long()
         labels = numbers // EACH
-        assert torch.equal(labels, torch.as_tensor(SPLITS[split].start) + drawn.classes.gather(1, one.y))
-        assert np.array_equal(told[name] + SPLITS[split].start * EACH, numbers.numpy())
-    assert np.array_equal(told["classes"], drawn.classes.numpy())
-    both = np.concatenate([told["support"], told["query"]], 1)
+        assert torch.equal(labels, torch.as_tensor(SPLITS[split].start) + drawn.classes.gather(1, examples.y))
+        assert np.array_equal(manifest[name] + SPLITS[split].start * EACH, numbers.numpy())
+    assert np.array_equal(manifest["classes"], drawn.classes.numpy())
+    both = np.concatenate([manifest["support"], manifest["query"]], 1)
     assert all(len(set(task)) == 9 for task in both)
 
 

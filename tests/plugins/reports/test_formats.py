@@ -19,7 +19,7 @@ import matplotlib.figure
 import pytest
 
 from helpers.reports import content_of, shown, table_of
-from helpers.results import made_board, made_cell, made_result
+from helpers.results import HOSTILE, made_board, made_cell, made_result
 from helpers.shell import ROOT
 from metabench import Result
 from metabench.plugins import Registry, load
@@ -28,9 +28,6 @@ from metabench.report.output import render, write_reports
 from metabench_plugins.reports import plots
 
 GOLDEN = ROOT / "tests" / "golden"
-
-
-HOSTILE = "<img src=x onerror=alert(1)>|[x](javascript:alert(1))$\\input{/etc/passwd}$\x1b[31m=1+1"
 
 
 @pytest.fixture(scope="module")

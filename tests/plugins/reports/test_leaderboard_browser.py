@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from helpers.pages import board_site, built, hostile_site
-from helpers.results import made_cell, made_result
-from report.test_capacity import sized
+from helpers.results import made_cell, made_result, sized
 
 pytest.importorskip("jinja2", reason="the site needs Jinja2: pip install 'metabench[site]'")
 
