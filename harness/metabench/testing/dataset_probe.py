@@ -72,10 +72,10 @@ def main() -> None:
     from metabench.device.device import Device
     from metabench.settings import make
 
-    found: Any = _module(request["module"], request["file"])
+    component: Any = _module(request["module"], request["file"])
     for part in request["name"].split("."):
-        found = getattr(found, part)
-    dataset: Dataset = make(found, request["settings"])
+        component = getattr(component, part)
+    dataset: Dataset = make(component, request["settings"])
     source = dataset.load(Device(dtype=torch.float64))
     print(digest_of_tasks(source, Protocol(**request["protocol"]), request["splits"]))
 
