@@ -28,8 +28,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         "data",
         *arguments,
     ]
-    told = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=told, timeout=120, check=False)
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
 
 
 def folders(tmp_path: Path) -> dict[str, str]:
@@ -49,19 +49,21 @@ def test_list_tells_what_is_here_and_what_brings_the_rest(tmp_path: Path) -> Non
 
 def test_real_omniglot_is_fetched_verified_and_exported(tmp_path: Path, real_data: Path) -> None:
     contents = {f"/omniglot/{name}": (real_data / "omniglot" / name).read_bytes() for name in ARCHIVES}
-    told = folders(tmp_path)
+    variables = folders(tmp_path)
     with serve(Served(contents, cut={f"/omniglot/{ARCHIVES[0]}": [400_000]})) as served:
-        fetched = run("fetch", "omniglot-small", METABENCH_MIRROR=served.url, **told)
+        fetched = run("fetch", "omniglot-small", METABENCH_MIRROR=served.url, **variables)
     assert fetched.returncode == 0, fetched.stderr
     assert f"omniglot/{ARCHIVES[1]}: 1.6 of 1.6 MB" in fetched.stderr
     assert [asked is None for _, asked in served.asked] == [True, False, True]
-    verified = run("verify", "omniglot-small", **told)
+    verified = run("verify", "omniglot-small", **variables)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert verified.stdout.count("the digest is right") == 2
     assert "omniglot-small: sound in" in verified.stdout
-    exported = run("manifest", "omniglot-small", "--tasks", "20", "--out", str(tmp_path / "t.npz"), **told)
+    exported = run(
+        "manifest", "omniglot-small", "--tasks", "20", "--out", str(tmp_path / "t.npz"), **variables
+    )
     assert exported.returncode == 0, exported.stderr
-    checked = run("manifest", "--check", str(tmp_path / "t.npz"), **told)
+    checked = run("manifest", "--check", str(tmp_path / "t.npz"), **variables)
     assert (checked.returncode, "20 tasks, the same here" in checked.stdout) == (0, True)
 
 
@@ -95,7 +97,7 @@ def test_path_prints_where_files_belong_and_data_names_the_folder(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("fetch", "omniglott"), 2, "no dataset is called 'omniglott'; did you mean 'omniglot'?"),
         (("verify", "cub"), 1, "run `metabench data fetch cub`"),
@@ -106,11 +108,11 @@ def test_path_prints_where_files_belong_and_data_names_the_folder(tmp_path: Path
     ],
 )
 def test_mistakes_are_told_with_their_way_out(
-    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+    tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     done = run(*arguments, **folders(tmp_path))
     assert done.returncode == code, done.stdout + done.stderr
-    assert said in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -48,6 +48,6 @@ def test_sizes_and_types_are_kept_apart_and_few() -> None:
     buffers = Buffers()
     for size in range(1, 3 * SIZES):
         for dtype in (torch.float32, torch.float64, torch.uint8):
-            made = buffers.take((size, 2), dtype)
-            assert (tuple(made.shape), made.dtype) == ((size, 2), dtype)
+            tensor = buffers.take((size, 2), dtype)
+            assert (tuple(tensor.shape), tensor.dtype) == ((size, 2), dtype)
     assert len(buffers._kept) <= SIZES + 1

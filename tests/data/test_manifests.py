@@ -27,11 +27,11 @@ def manifest() -> Manifest:
 
 
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
-    told = manifest()
-    told.write(tmp_path / "tasks.npz")
+    stored = manifest()
+    stored.write(tmp_path / "tasks.npz")
     back = read_manifest(tmp_path / "tasks.npz")
     assert len(back) == 10
-    assert told.difference(back) is None
+    assert stored.difference(back) is None
     assert (back.dataset, back.split, back.protocol, back.seed) == (SPEC, "test", PROTOCOL, 2026)
 
 
@@ -40,8 +40,8 @@ def test_others_can_find_the_images_by_class_and_number(tmp_path: Path) -> None:
     back = read_manifest(tmp_path / "tasks.npz")
     for task in range(10):
         for place, image in enumerate(back.arrays["query"][task]):
-            told = back.classes[back.arrays["classes"][task, place % 3]]
-            assert 0 <= image - told["first"] < told["count"]
+            stored = back.classes[back.arrays["classes"][task, place % 3]]
+            assert 0 <= image - stored["first"] < stored["count"]
 
 
 def test_tasks_of_a_file_are_the_tasks_that_were_drawn(tmp_path: Path) -> None:
@@ -70,11 +70,11 @@ def test_other_tasks_are_told() -> None:
 
 def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:
     protocol = Protocol(1, 5, 5)
-    told = make_manifest(Spec("sinusoid"), Sinusoid().load(Device()), "test", protocol, range(4), 1)
-    told.write(tmp_path / "waves.npz")
-    assert told.difference(read_manifest(tmp_path / "waves.npz")) is None
+    stored = make_manifest(Spec("sinusoid"), Sinusoid().load(Device()), "test", protocol, range(4), 1)
+    stored.write(tmp_path / "waves.npz")
+    assert stored.difference(read_manifest(tmp_path / "waves.npz")) is None
     with pytest.raises(DataError, match="draw its tasks by number"):
-        told.episodes(Sinusoid().load(Device()))
+        stored.episodes(Sinusoid().load(Device()))
 
 
 DIGESTS = """

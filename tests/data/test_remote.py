@@ -42,11 +42,11 @@ def dead_address() -> str:
 
 
 def test_a_file_comes_whole_with_its_progress(served: Served, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    place = fetch(RemoteFile("set/a.bin", (f"{served.url}/a.bin",), SHA256), lambda *step: told.append(step))
+    steps: list[tuple[str, int, int | None]] = []
+    place = fetch(RemoteFile("set/a.bin", (f"{served.url}/a.bin",), SHA256), lambda *step: steps.append(step))
     assert place == tmp_path / "set" / "a.bin"
     assert place.read_bytes() == CONTENT
-    assert told[-1] == ("set/a.bin", len(CONTENT), len(CONTENT))
+    assert steps[-1] == ("set/a.bin", len(CONTENT), len(CONTENT))
 
 
 def test_a_broken_transfer_goes_on_where_it_broke(served: Served) -> None:

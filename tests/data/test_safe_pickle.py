@@ -26,12 +26,12 @@ PLAIN: dict[str, Any] = {
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_arrays_and_containers_are_read(protocol: int) -> None:
-    told = read_pickle(pickle.dumps(PLAIN, protocol=protocol))
-    assert (told["image_data"] == PLAIN["image_data"]).all()
-    assert told["image_data"].dtype == np.uint8
-    assert told["class_dict"] == PLAIN["class_dict"]
-    assert told["pairs"] == PLAIN["pairs"]
-    assert told["words"].tolist() == ["a", "b"]
+    content = read_pickle(pickle.dumps(PLAIN, protocol=protocol))
+    assert (content["image_data"] == PLAIN["image_data"]).all()
+    assert content["image_data"].dtype == np.uint8
+    assert content["class_dict"] == PLAIN["class_dict"]
+    assert content["pairs"] == PLAIN["pairs"]
+    assert content["words"].tolist() == ["a", "b"]
 
 
 def test_strings_of_python_2_are_read() -> None:
@@ -40,10 +40,10 @@ def test_strings_of_python_2_are_read() -> None:
 
 class Evil:
     def __init__(self, call: Any, *arguments: Any) -> None:
-        self.told = call, arguments
+        self.call = call, arguments
 
     def __reduce__(self) -> Any:
-        return self.told
+        return self.call
 
 
 @pytest.mark.parametrize(

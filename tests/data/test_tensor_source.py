@@ -19,7 +19,7 @@ from metabench.device import Device
 COUNTS = [20, 7, 30, 20, 12, 25, 20, 9]
 
 
-def pictures(count: int, size: int = 6) -> NDArray[np.uint8]:
+def random_images(count: int, size: int = 6) -> NDArray[np.uint8]:
     """Images whose first pixels tell their number."""
     out = np.random.default_rng(0).integers(0, 256, (count, 1, size, size), dtype=np.uint8)
     out[:, 0, 0, 0], out[:, 0, 0, 1] = np.arange(count) // 256, np.arange(count) % 256
@@ -34,8 +34,8 @@ def numbers(x: torch.Tensor) -> torch.Tensor:
 def source(device: Device | None = None, **options: object) -> TensorSource:
     train = ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)
     test = ClassIndex.of_counts(["t0", "t1"], [5, 5], sum(COUNTS))
-    made = pictures(sum(COUNTS) + 10)
-    return TensorSource("demo", made, {"train": train, "test": test}, device or Device(), **options)  # type: ignore[arg-type]
+    images = random_images(sum(COUNTS) + 10)
+    return TensorSource("demo", images, {"train": train, "test": test}, device or Device(), **options)  # type: ignore[arg-type]
 
 
 def same(a: Episodes, b: Episodes) -> bool:
@@ -47,17 +47,17 @@ def flat(e: Episodes) -> list[torch.Tensor]:
 
 
 def test_labels_count_the_ways_over_and_over() -> None:
-    made = source().episodes("train", Protocol(3, 2, 4), range(5), 0)
-    assert made.support.x.shape == (5, 6, 1, 6, 6)
-    assert made.query.x.shape == (5, 12, 1, 6, 6)
-    assert made.support.y.tolist() == [[0, 1, 2] * 2] * 5
-    assert made.query.y.tolist() == [[0, 1, 2] * 4] * 5
-    assert made.index.tolist() == [0, 1, 2, 3, 4]
+    drawn = source().episodes("train", Protocol(3, 2, 4), range(5), 0)
+    assert drawn.support.x.shape == (5, 6, 1, 6, 6)
+    assert drawn.query.x.shape == (5, 12, 1, 6, 6)
+    assert drawn.support.y.tolist() == [[0, 1, 2] * 2] * 5
+    assert drawn.query.y.tolist() == [[0, 1, 2] * 4] * 5
+    assert drawn.index.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_images_are_of_the_class_that_their_label_says() -> None:
-    made, first = source(), np.cumsum([0, *COUNTS])
-    drawn = made.episodes("train", Protocol(4, 2, 3), range(50), 3)
+    loaded, first = source(), np.cumsum([0, *COUNTS])
+    drawn = loaded.episodes("train", Protocol(4, 2, 3), range(50), 3)
     for part in drawn.support, drawn.query:
         owner = torch.from_numpy(np.searchsorted(first, numbers(part.x).numpy(), side="right") - 1)
         assert torch.equal(owner, drawn.classes.gather(1, part.y))
@@ -70,9 +70,9 @@ def test_no_image_is_in_support_and_query() -> None:
 
 
 def test_any_slices_give_the_tasks_of_the_whole() -> None:
-    made, protocol = source(), Protocol(5, 1, 5)
-    whole = made.episodes("train", protocol, range(32), 7)
-    parts = [made.episodes("train", protocol, range(n, n + 8), 7) for n in range(0, 32, 8)]
+    loaded, protocol = source(), Protocol(5, 1, 5)
+    whole = loaded.episodes("train", protocol, range(32), 7)
+    parts = [loaded.episodes("train", protocol, range(n, n + 8), 7) for n in range(0, 32, 8)]
     assert all(
         torch.equal(x, torch.cat(ys))
         for x, ys in zip(flat(whole), zip(*map(flat, parts), strict=True), strict=True)
@@ -81,48 +81,53 @@ def test_any_slices_give_the_tasks_of_the_whole() -> None:
 
 def test_tasks_drawn_ahead_are_those_drawn_one_by_one() -> None:
     protocol, seam = Protocol(5, 1, 5), 2 * table.AHEAD
-    told = source().manifest("train", protocol, range(seam - 3, seam + 5), 7)
+    manifest = source().manifest("train", protocol, range(seam - 3, seam + 5), 7)
     for place, number in enumerate(range(seam - 3, seam + 5)):
         alone = source().manifest("train", protocol, [number], 7)
-        assert all((told[name][place] == alone[name][0]).all() for name in told)
+        assert all((manifest[name][place] == alone[name][0]).all() for name in manifest)
 
 
 def test_changing_a_manifest_changes_no_later_task() -> None:
-    made, protocol = source(), Protocol(2, 1, 2)
-    first = made.manifest("train", protocol, range(4), 0)["support"]
+    loaded, protocol = source(), Protocol(2, 1, 2)
+    first = loaded.manifest("train", protocol, range(4), 0)["support"]
     kept = first.copy()
     first[:] = 0
-    assert (made.manifest("train", protocol, range(4), 0)["support"] == kept).all()
+    assert (loaded.manifest("train", protocol, range(4), 0)["support"] == kept).all()
 
 
 def test_tasks_hang_on_split_protocol_and_seed() -> None:
-    made, protocol = source(), Protocol(2, 1, 2)
-    base = made.manifest("train", protocol, range(20), 0)["support"]
-    assert (base != made.manifest("train", protocol, range(20), 1)["support"]).any()
-    assert (base != made.manifest("train", Protocol(2, 1, 3), range(20), 0)["support"]).any()
-    assert (base != made.manifest("test", protocol, range(20), 0)["support"]).any()
+    loaded, protocol = source(), Protocol(2, 1, 2)
+    base = loaded.manifest("train", protocol, range(20), 0)["support"]
+    assert (base != loaded.manifest("train", protocol, range(20), 1)["support"]).any()
+    assert (base != loaded.manifest("train", Protocol(2, 1, 3), range(20), 0)["support"]).any()
+    assert (base != loaded.manifest("test", protocol, range(20), 0)["support"]).any()
 
 
 def test_the_tasks_of_a_data_set_never_change() -> None:
     drawn = source().manifest("train", Protocol(5, 1, 5), range(600), 2026)
-    told = np.concatenate([drawn[name].ravel() for name in ("classes", "support", "query")])
-    assert digest(told.astype("<i8")) == "7aa51751be9cd58536f10b3f2a309fb2613c115d0577b32f2750fa99d908ca3a"
+    manifest = np.concatenate([drawn[name].ravel() for name in ("classes", "support", "query")])
+    assert (
+        digest(manifest.astype("<i8")) == "7aa51751be9cd58536f10b3f2a309fb2613c115d0577b32f2750fa99d908ca3a"
+    )
 
 
 def test_a_manifest_is_what_the_tensors_hold() -> None:
-    made, protocol = source(), Protocol(3, 2, 2)
-    drawn, told = made.episodes("train", protocol, range(9), 1), made.manifest("train", protocol, range(9), 1)
-    assert (numbers(drawn.support.x).numpy() == told["support"]).all()
-    assert (numbers(drawn.query.x).numpy() == told["query"]).all()
-    assert (drawn.classes.numpy() == told["classes"]).all()
+    loaded, protocol = source(), Protocol(3, 2, 2)
+    drawn, manifest = (
+        loaded.episodes("train", protocol, range(9), 1),
+        loaded.manifest("train", protocol, range(9), 1),
+    )
+    assert (numbers(drawn.support.x).numpy() == manifest["support"]).all()
+    assert (numbers(drawn.query.x).numpy() == manifest["query"]).all()
+    assert (drawn.classes.numpy() == manifest["classes"]).all()
 
 
 def test_turned_classes_are_turned_images() -> None:
     index = ClassIndex.of_counts(["a", "b"], [20, 20]).rotated()
     assert index.names[2] == "a/rot090"
-    made = pictures(40)
-    turned = TensorSource("demo", made, {"train": index}, Device(dtype=torch.float64))
-    drawn, told = (
+    images = random_images(40)
+    turned = TensorSource("demo", images, {"train": index}, Device(dtype=torch.float64))
+    drawn, manifest = (
         turned.episodes("train", Protocol(4, 2, 2), range(30), 0),
         turned.manifest("train", Protocol(4, 2, 2), range(30), 0),
     )
@@ -130,7 +135,7 @@ def test_turned_classes_are_turned_images() -> None:
     for task in range(30):
         for place in range(8):
             turn = int(drawn.classes[task, place % 4]) // 2
-            whole = torch.from_numpy(made[told["query"][task, place]]).double() / 255
+            whole = torch.from_numpy(images[manifest["query"][task, place]]).double() / 255
             upright = torch.rot90(whole, turn, (-2, -1))
             assert torch.allclose(drawn.query.x[task, place], upright, rtol=0, atol=1e-15)
             seen.add(turn)
@@ -141,17 +146,17 @@ def test_inputs_are_normalised_per_channel_in_the_device_s_type() -> None:
     values = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8)
     index = ClassIndex.of_counts(["a", "b"], [10, 10])
     device = Device(dtype=torch.float64)
-    made = TensorSource("demo", values, {"train": index}, device, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
-    x = made.episodes("train", Protocol(2, 1, 1), [0], 0).support.x
-    told = made.manifest("train", Protocol(2, 1, 1), [0], 0)["support"]
+    loaded = TensorSource("demo", values, {"train": index}, device, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    x = loaded.episodes("train", Protocol(2, 1, 1), [0], 0).support.x
+    manifest = loaded.manifest("train", Protocol(2, 1, 1), [0], 0)["support"]
     mean, std = np.array([0.1, 0.2, 0.3])[:, None, None], np.array([0.5, 1.0, 2.0])[:, None, None]
     assert x.dtype == torch.float64
-    assert np.allclose(x[0].numpy(), (values[told[0]] / 255 - mean) / std, atol=1e-12)
+    assert np.allclose(x[0].numpy(), (values[manifest[0]] / 255 - mean) / std, atol=1e-12)
 
 
 def test_batches_go_through_meta_train_by_shuffles() -> None:
-    made, total = source(), sum(COUNTS)
-    every = made.batch(Batches(size=total, micro=1), range(2 * total), 5)
+    loaded, total = source(), sum(COUNTS)
+    every = loaded.batch(Batches(size=total, micro=1), range(2 * total), 5)
     first, second = numbers(every.x[:total]).ravel(), numbers(every.x[total:]).ravel()
     assert first.sort().values.tolist() == list(range(total))
     assert second.sort().values.tolist() == list(range(total))
@@ -159,12 +164,12 @@ def test_batches_go_through_meta_train_by_shuffles() -> None:
 
 
 def test_batches_are_labelled_by_class_and_sliced_at_will() -> None:
-    made, batches = source(), Batches(size=64, micro=16)
-    whole = made.batch(batches, range(4), 5)
+    loaded, batches = source(), Batches(size=64, micro=16)
+    whole = loaded.batch(batches, range(4), 5)
     assert whole.x.shape == (4, 16, 1, 6, 6)
     owner = np.searchsorted(np.cumsum(COUNTS), numbers(whole.x).numpy(), side="right")
     assert (owner == whole.y.numpy()).all()
-    assert torch.equal(made.batch(batches, [2, 3], 5).x, whole.x[2:])
+    assert torch.equal(loaded.batch(batches, [2, 3], 5).x, whole.x[2:])
 
 
 def test_too_many_ways_and_too_few_images_are_told() -> None:
@@ -179,7 +184,7 @@ def test_too_many_ways_and_too_few_images_are_told() -> None:
 def test_a_class_in_two_splits_is_refused() -> None:
     one, other = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["b", "c"], [5, 5], 10)
     with pytest.raises(DataError, match="train and test share 1 classes, such as 'b'"):
-        TensorSource("demo", pictures(20), {"train": one, "test": other}, Device())
+        TensorSource("demo", random_images(20), {"train": one, "test": other}, Device())
 
 
 def test_an_image_in_two_splits_is_refused() -> None:
@@ -236,8 +241,8 @@ def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path))
-    made = pictures(sum(COUNTS))
-    mapped = cached("demo", made.shape, lambda out: np.copyto(out, made))
+    images = random_images(sum(COUNTS))
+    mapped = cached("demo", images.shape, lambda out: np.copyto(out, images))
     index = {"train": ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)}
     resident = TensorSource("demo", mapped, index, Device())  # type: ignore[arg-type]
     monkeypatch.setattr(table, "MEMORY_FRACTION", 0.0)
@@ -251,6 +256,6 @@ def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(
 
 
 def test_an_array_in_memory_is_not_copied() -> None:
-    made = pictures(sum(COUNTS))
+    images = random_images(sum(COUNTS))
     index = ClassIndex.of_counts([f"a{n}" for n in range(len(COUNTS))], COUNTS)
-    assert TensorSource("demo", made, {"train": index}, Device()).examples.data_ptr() == made.ctypes.data
+    assert TensorSource("demo", images, {"train": index}, Device()).examples.data_ptr() == images.ctypes.data

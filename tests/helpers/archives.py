@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def image_file(seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB", kind: str = "png") -> bytes:
-    """A random image of (width, height) pixels; `seed` tells one from another."""
+    """Return a random image of (width, height) pixels; another `seed` gives another image."""
     values = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(values).convert(mode).save(buffer, kind)
@@ -21,7 +21,7 @@ def image_file(seed: int, size: tuple[int, int] = (12, 12), mode: str = "RGB", k
 
 
 def drawing(seed: int) -> bytes:
-    """A drawing as Omniglot has them: 105×105, one bit, dark ink."""
+    """Return a drawing as in Omniglot: 105×105, one bit, dark ink."""
     values = np.full((105, 105), 255, np.uint8)
     row, column = np.random.default_rng(seed).integers(10, 80, 2)
     values[row : row + 15, column : column + 5 + seed % 10] = 0
@@ -31,7 +31,7 @@ def drawing(seed: int) -> bytes:
 
 
 def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
-    """A zip of these files, in folders that are made."""
+    """Write a zip of these files; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -39,7 +39,7 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_tgz(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """A .tar.gz of these files, in folders that are made."""
+    """Write a .tar.gz of these files; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         for name, content in files:
@@ -49,7 +49,7 @@ def write_tgz(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def omniglot_files(folder: str, characters: Iterable[str], drawers: int = 20) -> dict[str, bytes]:
-    """Members of an Omniglot archive, named as upstream names them; few drawings, used many times."""
+    """Return the members of an Omniglot archive under upstream's names; few drawings, used many times."""
     pool = [drawing(seed) for seed in range(40)]
     return {
         f"{folder}/{character}/{number + 1:04d}_{drawer:02d}.png": pool[(7 * number + drawer) % 40]

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """What a server gives, how it fails, and what it was asked for.
+    """What a server sends, how it fails, and which requests it got.
 
     files: path → bytes; cut: path → bytes after which each of the next answers breaks off; status: path →
     an error that it answers; ranges: whether it knows ranges; lengths: whether it tells sizes; asked:
@@ -30,7 +30,7 @@ class Served:
 
 @contextmanager
 def serve(served: Served) -> Iterator[Served]:
-    """Runs the server until the block ends; `served.url` is its address."""
+    """Run the server until the block ends; `served.url` is its address."""
     release = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,7 +63,7 @@ def serve(served: Served) -> Iterator[Served]:
             self.wfile.write(content[start:stop])
 
         def log_message(self, format: str, *args: object) -> None:
-            """Keeps the tests' output quiet."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -24,11 +24,11 @@ PARENT = np.random.default_rng(0).permutation(100) // 5  # of each fine class
 def records(each: int) -> NDArray[np.uint8]:
     """Records in upstream's form; an image is filled with its fine label, its planes plus 0, 50 and 100."""
     fine = np.random.default_rng(1).permutation(np.tile(np.arange(100), each))
-    made = np.empty((len(fine), cifar.RECORD), np.uint8)
-    made[:, 0], made[:, 1] = PARENT[fine], fine
+    records = np.empty((len(fine), cifar.RECORD), np.uint8)
+    records[:, 0], records[:, 1] = PARENT[fine], fine
     for plane in range(3):
-        made[:, 2 + 1024 * plane : 2 + 1024 * (plane + 1)] = fine[:, None] + 50 * plane
-    return made
+        records[:, 2 + 1024 * plane : 2 + 1024 * (plane + 1)] = fine[:, None] + 50 * plane
+    return records
 
 
 def write_archive(folder: Path, train: int = 500, fine: list[str] = FINE) -> None:
@@ -44,9 +44,9 @@ def write_archive(folder: Path, train: int = 500, fine: list[str] = FINE) -> Non
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("cifar")
-    write_archive(made)
-    return made
+    folder = tmp_path_factory.mktemp("cifar")
+    write_archive(folder)
+    return folder
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_images_are_of_their_class_with_planes_in_order() -> None:
     planes = drawn.query.x[..., 5, 9].numpy() * cifar.STD + cifar.MEAN
     label = np.array([FINE.index(name) for name in split_classes()["test"]])[drawn.classes.numpy()]
     for plane in range(3):
-        told = np.take_along_axis(label, drawn.query.y.numpy(), 1) + 50 * plane
-        assert np.allclose(planes[..., plane] * 255, told, atol=0.01)
+        expected = np.take_along_axis(label, drawn.query.y.numpy(), 1) + 50 * plane
+        assert np.allclose(planes[..., plane] * 255, expected, atol=0.01)
 
 
 @pytest.mark.usefixtures("_whole")

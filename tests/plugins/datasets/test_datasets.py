@@ -54,11 +54,11 @@ def test_facts_and_absence_are_told_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = {line.split()[0]: line for line in done.stdout.splitlines()}
-    assert set(told) == set(DATASETS)
-    ready = {name for name, line in told.items() if line.endswith("None")}
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert set(lines) == set(DATASETS)
+    ready = {name for name, line in lines.items() if line.endswith("None")}
     assert ready == {"sinusoid", "harmonics", "blobs", "glyphs"}
-    assert all(str(tmp_path) in line for name, line in told.items() if name not in ready)
+    assert all(str(tmp_path) in line for name, line in lines.items() if name not in ready)
 
 
 @pytest.mark.parametrize("dataset", MADE, ids=str)

@@ -30,8 +30,8 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frame() -> pd.DataFrame:
-    made = pd.DataFrame(FEATURES[ORDER], columns=["f0", "f1", "f2"])
-    return made.assign(label=LABELS[ORDER], split=SPLIT[ORDER])
+    table = pd.DataFrame(FEATURES[ORDER], columns=["f0", "f1", "f2"])
+    return table.assign(label=LABELS[ORDER], split=SPLIT[ORDER])
 
 
 def write(folder: Path, kind: str) -> str:
@@ -53,8 +53,8 @@ def test_a_table_with_splits_of_its_own_keeps_them(tmp_path: Path, kind: str) ->
     assert facts.images == {"train": 6, "validation": 6, "test": 6}
     assert facts.input_shape == (3,)
     drawn = source.episodes("train", Protocol(4, 2, 3), range(20), 0)
-    told = torch.tensor([float(n) for n in range(6)])[drawn.classes.gather(1, drawn.query.y)]
-    assert torch.equal(drawn.query.x[..., 0], told)
+    expected = torch.tensor([float(n) for n in range(6)])[drawn.classes.gather(1, drawn.query.y)]
+    assert torch.equal(drawn.query.x[..., 0], expected)
     assert drawn.query.x.dtype == torch.float32
 
 
@@ -143,8 +143,8 @@ def test_changed_features_give_another_manifest_and_are_refused_where_the_digest
 
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
-    told = Features(path="absent.npz").missing()
-    assert told == f"table: there is no file {tmp_path / 'absent.npz'}; set `path` to yours"
+    reason = Features(path="absent.npz").missing()
+    assert reason == f"table: there is no file {tmp_path / 'absent.npz'}; set `path` to yours"
     assert Features(path="absent.npz").describe().classes == {}
 
 

@@ -15,15 +15,15 @@ PROTOCOL = Protocol(1, 8, 6)
 
 def test_targets_are_the_sum_of_their_sines() -> None:
     source = Harmonics(components=4).load(Device(dtype=torch.float64))
-    drawn, told = (
+    drawn, manifest = (
         source.episodes("train", PROTOCOL, range(5), 0),
         source.manifest("train", PROTOCOL, range(5), 0),
     )
     for task in range(5):
         x = drawn.query.x[task, :, 0].numpy()
         y = sum(
-            told["amplitude"][task, k]
-            * np.sin((k + 1) * told["frequency"][task] * x + told["phase"][task, k])
+            manifest["amplitude"][task, k]
+            * np.sin((k + 1) * manifest["frequency"][task] * x + manifest["phase"][task, k])
             for k in range(4)
         )
         assert np.allclose(drawn.query.y[task, :, 0].numpy(), y, atol=1e-12)
@@ -37,8 +37,8 @@ def test_slices_give_the_tasks_of_the_whole() -> None:
 
 
 def test_higher_components_are_weaker() -> None:
-    told = Harmonics().load(Device()).manifest("train", PROTOCOL, range(2000), 0)
-    assert told["amplitude"].mean(0) == pytest.approx([1.25, 0.625, 1.25 / 3], rel=0.03)
+    manifest = Harmonics().load(Device()).manifest("train", PROTOCOL, range(2000), 0)
+    assert manifest["amplitude"].mean(0) == pytest.approx([1.25, 0.625, 1.25 / 3], rel=0.03)
 
 
 def test_more_ways_than_one_make_no_sense() -> None:

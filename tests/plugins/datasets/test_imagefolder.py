@@ -104,8 +104,8 @@ def test_folders_of_classes_are_split_by_fractions_and_seed(tmp_path: Path) -> N
 
 def test_folders_of_classes_are_split_by_a_list(tmp_path: Path) -> None:
     write_classes(tmp_path / "mine", 5)
-    told = {"train": ["class-4", "class-0"], "test": ["class-2"]}
-    (tmp_path / "mine" / "splits.json").write_text(json.dumps(told))
+    lists = {"train": ["class-4", "class-0"], "test": ["class-2"]}
+    (tmp_path / "mine" / "splits.json").write_text(json.dumps(lists))
     source = load(path="mine", size=8, splits="splits.json")
     assert source.splits["test"].names == ("class-2",)
     assert set(source.splits["train"].names) == {"class-0", "class-4"}
@@ -175,13 +175,13 @@ def test_a_changed_image_gives_another_cell_and_other_tasks(tmp_path: Path) -> N
 def test_exported_tasks_are_refused_with_other_images(tmp_path: Path) -> None:
     write_splits(tmp_path / "mine")
     source = load(path="mine", size=8)
-    made = make_manifest(Spec("imagefolder"), source, "test", Protocol(2, 1, 1), [0], 0)
-    made.write(tmp_path / "tasks.npz")
-    told = read_manifest(tmp_path / "tasks.npz")
-    assert told.episodes(load(path="mine", size=8)).support.x.shape == (1, 2, 3, 8, 8)
+    manifest = make_manifest(Spec("imagefolder"), source, "test", Protocol(2, 1, 1), [0], 0)
+    manifest.write(tmp_path / "tasks.npz")
+    stored = read_manifest(tmp_path / "tasks.npz")
+    assert stored.episodes(load(path="mine", size=8)).support.x.shape == (1, 2, 3, 8, 8)
     (tmp_path / "mine" / "train" / "a" / "0.png").write_bytes(image_file(999, (15, 10)))
     with pytest.raises(DataError, match="here is not that of the manifest"):
-        told.episodes(load(path="mine", size=8))
+        stored.episodes(load(path="mine", size=8))
 
 
 def test_a_folder_is_described_by_what_is_in_it_and_not_by_where_it_is(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_mean_and_std_of_the_wrong_number_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("colour", [True, False])
 def test_any_format_is_decoded(kind: str, colour: bool) -> None:
-    made = decode(image_file(3, (20, 10), kind=kind), Shape(8, colour), "x")
-    assert made.shape == (3 if colour else 1, 8, 8)
-    assert made.std() > 5
+    pixels = decode(image_file(3, (20, 10), kind=kind), Shape(8, colour), "x")
+    assert pixels.shape == (3 if colour else 1, 8, 8)
+    assert pixels.std() > 5
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "I;16"])
@@ -231,9 +231,9 @@ def test_any_mode_is_decoded(mode: str) -> None:
     )
     buffer = io.BytesIO()
     picture.save(buffer, "tiff")
-    made = decode(buffer.getvalue(), Shape(6), "x")
-    assert made.shape == (3, 6, 6)
-    assert (np.abs(made.astype(int) - value) <= 1).all()
+    pixels = decode(buffer.getvalue(), Shape(6), "x")
+    assert pixels.shape == (3, 6, 6)
+    assert (np.abs(pixels.astype(int) - value) <= 1).all()
 
 
 def test_floats_of_unknown_range_are_refused() -> None:

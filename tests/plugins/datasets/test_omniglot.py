@@ -66,9 +66,9 @@ def test_what_is_described_is_what_is_loaded(whole: Path, monkeypatch: pytest.Mo
 
 
 def test_absent_archives_are_told_with_the_command(tmp_path: Path) -> None:
-    told = Omniglot().missing()
-    assert told is not None
-    assert "images_background.zip is absent and 1 more: run `metabench data fetch omniglot`" in told
+    reason = Omniglot().missing()
+    assert reason is not None
+    assert "images_background.zip is absent and 1 more: run `metabench data fetch omniglot`" in reason
 
 
 def test_an_absent_character_is_named(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ PROTOCOL = Protocol(1, 10, 7)
 
 def test_targets_are_the_wave_of_their_task() -> None:
     source = Sinusoid().load(Device(dtype=torch.float64))
-    drawn, told = (
+    drawn, manifest = (
         source.episodes("train", PROTOCOL, range(9), 0),
         source.manifest("train", PROTOCOL, range(9), 0),
     )
     for part in drawn.support, drawn.query:
-        wave = told["amplitude"][:, None] * np.sin(part.x[..., 0].numpy() - told["phase"][:, None])
+        wave = manifest["amplitude"][:, None] * np.sin(part.x[..., 0].numpy() - manifest["phase"][:, None])
         assert np.allclose(part.y[..., 0].numpy(), wave, atol=1e-12)
 
 
@@ -35,16 +35,18 @@ def test_shapes_are_those_of_regression() -> None:
 
 
 def test_ranges_are_the_paper_s() -> None:
-    told = Sinusoid().load(Device()).manifest("train", PROTOCOL, range(20_000), 0)
+    manifest = Sinusoid().load(Device()).manifest("train", PROTOCOL, range(20_000), 0)
     for name, low, high in (("amplitude", 0.1, 5.0), ("phase", 0.0, np.pi), ("support", -5.0, 5.0)):
-        assert low <= told[name].min() < low + 0.01 * (high - low)
-        assert high - 0.01 * (high - low) < told[name].max() < high
-        assert told[name].mean() == pytest.approx((low + high) / 2, rel=0.02, abs=0.05)
+        assert low <= manifest[name].min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < manifest[name].max() < high
+        assert manifest[name].mean() == pytest.approx((low + high) / 2, rel=0.02, abs=0.05)
 
 
 def test_tasks_never_change() -> None:
-    told = Sinusoid().load(Device()).manifest("test", PROTOCOL, range(600), 2026)
-    text = b"".join(told[name].astype("<f8").tobytes() for name in ("amplitude", "phase", "support", "query"))
+    manifest = Sinusoid().load(Device()).manifest("test", PROTOCOL, range(600), 2026)
+    text = b"".join(
+        manifest[name].astype("<f8").tobytes() for name in ("amplitude", "phase", "support", "query")
+    )
     assert hashlib.sha256(text).hexdigest()[:16] == "82d706660bc78f79"
 
 
