@@ -46,6 +46,9 @@ from metabench.settings import REQUIRED, setting
 if TYPE_CHECKING:
     import pandas as pd
 
+    from metabench.device.device import Device
+    from metabench.results.table import Results
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "Component",
     "DataError",
     "Dataset",
+    "Device",
     "Diverged",
     "Episodes",
     "Evaluation",
@@ -76,6 +80,7 @@ __all__ = [
     "ReportContent",
     "RequestError",
     "Result",
+    "Results",
     "SettingError",
     "Skip",
     "Source",
@@ -101,3 +106,16 @@ def run(suite: str, **options: Any) -> "pd.DataFrame":
     from metabench import api  # what it needs beyond this package is imported when something runs
 
     return api.run(suite, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """Load names that need torch or pandas when they are asked for."""
+    if name == "Device":
+        from metabench.device.device import Device
+
+        return Device
+    if name == "Results":
+        from metabench.results.table import Results
+
+        return Results
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
