@@ -49,8 +49,8 @@ def main() -> None:
         (["list"], "≤ import torch + 1 s"),
         (["report", "--help"], "< 0.25 ×"),
     ):
-        took = seconds(["-m", "metabench.cli", *arguments])
-        print(show.format("metabench " + " ".join(arguments), took, took / torch, wanted))
+        seconds_taken = seconds(["-m", "metabench.cli", *arguments])
+        print(show.format("metabench " + " ".join(arguments), seconds_taken, seconds_taken / torch, wanted))
     with tempfile.TemporaryDirectory() as scratch:
         cells(Path(scratch))
 
@@ -65,12 +65,12 @@ def cells(folder: Path) -> None:
     for _ in range(3):
         subprocess.run(run, cwd=folder, check=True)
         for path in (folder / "results/local/overhead-v1").glob("*.json"):
-            told = json.loads(path.read_text())
-            backend = told["cell"]["backend"]["name"]
-            measured = told["setup"]["data"] + told["setup"]["build"] + told["training"]["seconds"]
-            measured += told["training"]["validation_seconds"] + told["scores"]["seconds"]
-            beyond.setdefault(backend, []).append(told["wall_seconds"] - measured)
-            shares.setdefault(backend, []).append(own_share(told["training"]["blocks"]))
+            result = json.loads(path.read_text())
+            backend = result["cell"]["backend"]["name"]
+            measured = result["setup"]["data"] + result["setup"]["build"] + result["training"]["seconds"]
+            measured += result["training"]["validation_seconds"] + result["scores"]["seconds"]
+            beyond.setdefault(backend, []).append(result["wall_seconds"] - measured)
+            shares.setdefault(backend, []).append(own_share(result["training"]["blocks"]))
     for backend, values in beyond.items():
         bare = seconds(BARE[backend], cwd=folder)
         extra = statistics.median(values) - bare
@@ -88,12 +88,12 @@ def own_share(blocks: list[dict[str, float]]) -> float:
 
 def seconds(arguments: list[str], cwd: Path | None = None, times: int = 5) -> float:
     """Median wall seconds of `python ARGUMENTS`, after one run that warms the file cache."""
-    took = []
+    seconds_taken = []
     for _ in range(times + 1):
         start = time.perf_counter()
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=cwd)
-        took.append(time.perf_counter() - start)
-    return statistics.median(took[1:])
+        seconds_taken.append(time.perf_counter() - start)
+    return statistics.median(seconds_taken[1:])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ Side = Mapping[int, Result]
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--margin", default=2.0, show_default=True, help="Points of accuracy that count as equal.")
 def command(folders: tuple[Path, ...], margin: float) -> None:
-    """Tests each l2l-* algorithm in these FOLDERS of results against metabench's own of the same name.
+    """Test each l2l-* algorithm in these FOLDERS of results against metabench's own of the same name.
 
     Where none is named, it is the folder that `metabench run head-to-head` writes.
     """
@@ -48,14 +48,16 @@ def command(folders: tuple[Path, ...], margin: float) -> None:
         results = [read_result(path) for path in files(folders or [USUAL])]
     except MetabenchError as error:
         raise click.ClickException(str(error)) from error
-    algorithms = sides(one for one in results if one.status is Status.OK and one.scores is not None)
+    algorithms = sides(
+        result for result in results if result.status is Status.OK and result.scores is not None
+    )
     rivals = [name for name in algorithms if name.startswith("l2l-")]
     if not rivals:
         raise click.ClickException("no results of l2l-* here; make some with: metabench run head-to-head")
     pairs = [pair(rival, algorithms) for rival in rivals]
     rows = [
-        row(rival.removeprefix("l2l-"), *sides_of, found, margin)
-        for rival, sides_of, found in zip(rivals, pairs, differences(pairs), strict=True)
+        row(rival.removeprefix("l2l-"), *sides_of, difference, margin)
+        for rival, sides_of, difference in zip(rivals, pairs, differences(pairs), strict=True)
     ]
     heads = ["algorithm", "metabench, %", "learn2learn, %", "difference, points (90 % interval)", "p",
              f"within ± {margin:g}", "seeds × tasks"]  # fmt: skip
@@ -63,17 +65,17 @@ def command(folders: tuple[Path, ...], margin: float) -> None:
 
 
 def sides(results: Iterable[Result]) -> dict[str, dict[int, Result]]:
-    """Algorithm → seed → result, sorted; raises ClickException where one seed has two results."""
-    found: dict[str, dict[int, Result]] = {}
-    for one in results:
-        side = found.setdefault(one.cell.algorithm.name, {})
-        other = side.setdefault(one.cell.seed, one)
-        if other is not one:
+    """Return algorithm → seed → result, sorted; raises ClickException where one seed has two results."""
+    by_algorithm: dict[str, dict[int, Result]] = {}
+    for result in results:
+        side = by_algorithm.setdefault(result.cell.algorithm.name, {})
+        other = side.setdefault(result.cell.seed, result)
+        if other is not result:
             raise click.ClickException(
-                f"{one.cell.algorithm.name} has two results for seed {one.cell.seed}, {other.cell.id} and "
-                f"{one.cell.id}; name folders that hold one of them"
+                f"{result.cell.algorithm.name} has two results for seed {result.cell.seed}, {other.cell.id} "
+                f"and {result.cell.id}; name folders that hold one of them"
             )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_algorithm.items()))
 
 
 def pair(rival: str, algorithms: Mapping[str, Side]) -> tuple[Points, Points]:
@@ -91,30 +93,30 @@ def points(side: Side) -> Points:
     return 100 * np.array([scores(side[seed]).per_task for seed in sorted(side)])
 
 
-def row(name: str, ours: Points, theirs: Points, found: Estimate, margin: float) -> list[str]:
-    """One line of the table; found: the difference of the two sides."""
-    p = float(found.p_equal(margin))
+def row(name: str, ours: Points, theirs: Points, difference: Estimate, margin: float) -> list[str]:
+    """Return a row of the table; difference: of the two sides."""
+    p = float(difference.p_equal(margin))
     return [name, f"{ours.mean():.2f}", f"{theirs.mean():.2f}",
-            f"{float(found.mean):+.2f} ± {float(found.half_width(1 - 2 * LEVEL)):.2f}",
+            f"{float(difference.mean):+.2f} ± {float(difference.half_width(1 - 2 * LEVEL)):.2f}",
             "< 0.0001" if p < 1e-4 else f"{p:.4f}", "yes" if p < LEVEL else "not shown",
             f"{ours.shape[0]} × {ours.shape[1]}"]  # fmt: skip
 
 
 def check_pair(name: str, ours: Side, theirs: Side) -> None:
-    """Raises ClickException unless the seeds, test tasks and cells of both sides correspond."""
+    """Raise ClickException unless the seeds, test tasks and cells of both sides correspond."""
     if ours.keys() != theirs.keys():
         raise click.ClickException(
             f"{name} has the seeds {sorted(ours)}, l2l-{name} has {sorted(theirs)}; a pair needs the same"
         )
     everything = [*ours.values(), *theirs.values()]
-    common = set.intersection(*(set(one.cell.algorithm.settings) for one in everything))
-    cells = [{**one.cell.to_json(), "settings": {k: one.cell.algorithm.settings[k] for k in common}}
-             for one in everything]  # fmt: skip
+    common = set.intersection(*(set(result.cell.algorithm.settings) for result in everything))
+    cells = [{**result.cell.to_json(), "settings": {k: result.cell.algorithm.settings[k] for k in common}}
+             for result in everything]  # fmt: skip
     for key in (*SHARED, "settings"):
         values = sorted({json.dumps(cell[key], sort_keys=True) for cell in cells})
         if len(values) > 1:
             raise click.ClickException(f"{name} and l2l-{name} differ in {key}: {' | '.join(values)}")
-    if len({scores(one).manifest for one in everything}) > 1:
+    if len({scores(result).manifest for result in everything}) > 1:
         raise click.ClickException(f"{name} and l2l-{name} were scored on different test tasks")
 
 

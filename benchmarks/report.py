@@ -34,12 +34,12 @@ def main() -> None:
     count = parser.parse_args().results
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = write(folder / "results", count)
+        written = write(folder / "results", count)
         environment = {**os.environ, "METABENCH_CACHE": str(folder / "cache")}
         lines = [
             (what, f"{timed(command, environment):.2f}", limit) for what, command, limit in commands(folder)
         ]
-    print(tabulate(lines, [f"{made} results", "seconds", "at most"], disable_numparse=True))
+    print(tabulate(lines, [f"{written} results", "seconds", "at most"], disable_numparse=True))
 
 
 def commands(folder: Path) -> Iterator[tuple[str, list[str], str]]:
@@ -63,12 +63,12 @@ def write(folder: Path, count: int) -> int:
     texts = []
     for variant in range(VARIANTS):
         cell = made_cell("@method@", variant, dataset="@data@", suite="@suite@")
-        told = made_result(cell, 0.4 + variant / 200).to_json()
-        told["cell"]["seed"] = told["cell"]["test"]["ways"] = 987654
-        texts.append(json.dumps(told))
-    made = 0
-    while made < count:
-        method, rest = divmod(made, 3 * 40)
+        document = made_result(cell, 0.4 + variant / 200).to_json()
+        document["cell"]["seed"] = document["cell"]["test"]["ways"] = 987654
+        texts.append(json.dumps(document))
+    written = 0
+    while written < count:
+        method, rest = divmod(written, 3 * 40)
         board, seed = divmod(rest, 3)
         suite = board // 14
         text = texts[(method * 3 + seed) % VARIANTS]
@@ -77,11 +77,11 @@ def write(folder: Path, count: int) -> int:
         )
         text = text.replace("@method@", f"method{method:03d}").replace("@data@", f"data{board}")
         text = text.replace("@suite@", f"suite{suite}")
-        path = folder / f"suite{suite}-v1" / f"{made:06d}.json"
+        path = folder / f"suite{suite}-v1" / f"{written:06d}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        made += 1
-    return made
+        written += 1
+    return written
 
 
 if __name__ == "__main__":

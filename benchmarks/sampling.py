@@ -38,26 +38,26 @@ PROTOCOLS = {"5-way 1-shot": (5, 1), "5-way 5-shot": (5, 5), "20-way 1-shot": (2
 
 
 def main() -> None:
-    """Prints one table for each part."""
+    """Print a table for each part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, for a look in seconds")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.child:
-        _child(told.child, told.quick)
+    options = parser.parse_args()
+    if options.child:
+        _child(options.child, options.quick)
         return
     torch.set_num_threads(1)
-    sampling(classes=100 if told.quick else 1000, rounds=3 if told.quick else 15)
-    loading(told.quick)
+    sampling(classes=100 if options.quick else 1000, rounds=3 if options.quick else 15)
+    loading(options.quick)
 
 
 def sampling(classes: int, rounds: int) -> None:
     """Microseconds a task, and the ratio to learn2learn."""
-    images, each = torch.rand(classes * 20, 1, 28, 28), 20
+    images, images_per_class = torch.rand(classes * 20, 1, 28, 28), 20
     pixels = (images * 255).to(torch.uint8).numpy()
-    index = ClassIndex.of_counts([str(n) for n in range(classes)], [each] * classes)
+    index = ClassIndex.of_counts([str(n) for n in range(classes)], [images_per_class] * classes)
     source = TensorSource("benchmark", pixels, {"train": index}, Device())
-    other = _learn2learn(images, classes, each)
+    other = _learn2learn(images, classes, images_per_class)
     rows = []
     for title, (ways, shots) in PROTOCOLS.items():
         protocol = Protocol(ways, shots, shots)
@@ -76,7 +76,7 @@ def sampling(classes: int, rounds: int) -> None:
                 their.append(_seconds(theirs, TASKS))
         ratios = [b / a for a, b in zip(mine, their, strict=False)]
         rows.append([title, _microseconds(mine), _microseconds(their), _spread(ratios)])
-    heads = [f"{classes} classes of {each}", "metabench µs/task", "learn2learn µs/task", "ratio"]
+    heads = [f"{classes} classes of {images_per_class}", "metabench µs/task", "learn2learn µs/task", "ratio"]
     print(tabulate(rows, heads))
     if other is None:
         print("learn2learn is not installed: no ratio (pip install 'metabench[learn2learn]')")
@@ -155,8 +155,8 @@ def _peak() -> Iterator[list[int]]:
 
 def _anonymous_bytes() -> int:
     """Memory of this process that is no file's: the kernel may drop pages of a mapped cache file."""
-    told = psutil.Process().memory_info()
-    return int(told.rss - getattr(told, "shared", 0))
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def _noise(out: np.ndarray[Any, Any]) -> None:
@@ -191,7 +191,7 @@ def _write_omniglot(folder: Path) -> None:
 
 
 def _learn2learn(
-    images: torch.Tensor, classes: int, each: int
+    images: torch.Tensor, classes: int, images_per_class: int
 ) -> Callable[[int, int], Callable[[], Any]] | None:
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -199,7 +199,7 @@ def _learn2learn(
             from learn2learn.data.transforms import ConsecutiveLabels, KShots, LoadData, NWays, RemapLabels
     except ImportError:
         return None
-    labels = torch.arange(classes).repeat_interleave(each).tolist()
+    labels = torch.arange(classes).repeat_interleave(images_per_class).tolist()
 
     class Images(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:

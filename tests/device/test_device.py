@@ -65,41 +65,41 @@ def ranks() -> list[dict[str, Any]]:
 
 
 def test_gradients_are_summed_by_weight(ranks: list[dict[str, Any]]) -> None:
-    for told in ranks:
-        np.testing.assert_allclose(told["everywhere"], np.full((2, 3), 1.7), rtol=1e-15)
-        assert told["row"] == pytest.approx(1.7, rel=1e-15)
+    for rank in ranks:
+        np.testing.assert_allclose(rank["everywhere"], np.full((2, 3), 1.7), rtol=1e-15)
+        assert rank["row"] == pytest.approx(1.7, rel=1e-15)
 
 
 def test_missing_gradient_counts_as_zeros_and_one_missing_everywhere_stays_missing(
     ranks: list[dict[str, Any]],
 ) -> None:
-    for told in ranks:
-        np.testing.assert_allclose(told["on_one"], np.full(4, 0.3), rtol=1e-15)
-        assert told["nowhere"] is None
+    for rank in ranks:
+        np.testing.assert_allclose(rank["on_one"], np.full(4, 0.3), rtol=1e-15)
+        assert rank["nowhere"] is None
 
 
 def test_step_without_missing_gradients_takes_nothing_from_the_host_and_reads_nothing(
     ranks: list[dict[str, Any]],
 ) -> None:
-    for told in ranks:
-        assert any("copy_" in name for name in told["operations"]), told["operations"]
-        assert not {"aten.lift_fresh", "aten._to_copy", "aten._local_scalar_dense"} & set(told["operations"])
+    for rank in ranks:
+        assert any("copy_" in name for name in rank["operations"]), rank["operations"]
+        assert not {"aten.lift_fresh", "aten._to_copy", "aten._local_scalar_dense"} & set(rank["operations"])
 
 
 def test_gradients_are_written_where_they_were(ranks: list[dict[str, Any]]) -> None:
-    assert all(told["in place"] for told in ranks)
+    assert all(rank["in place"] for rank in ranks)
 
 
 def test_values_are_gathered_in_the_order_of_ranks_however_many_each_has(ranks: list[dict[str, Any]]) -> None:
-    for told in ranks:
-        assert told["short"] == [[], [1 / 3], [2 / 3, 2 / 3]]
-        assert told["long"] == [[], [1.0] * 40, [2.0] * 80]
+    for rank in ranks:
+        assert rank["short"] == [[], [1 / 3], [2 / 3, 2 / 3]]
+        assert rank["long"] == [[], [1.0] * 40, [2.0] * 80]
 
 
 def test_slowest_and_agreement_are_the_same_on_every_rank(ranks: list[dict[str, Any]]) -> None:
-    assert [told["slowest"] for told in ranks] == [2.0] * RANKS
-    assert [told["agreed"] for told in ranks] == [True] * RANKS
-    assert [told["disagreed"] for told in ranks] == [False] * RANKS
+    assert [rank["slowest"] for rank in ranks] == [2.0] * RANKS
+    assert [rank["agreed"] for rank in ranks] == [True] * RANKS
+    assert [rank["disagreed"] for rank in ranks] == [False] * RANKS
 
 
 def test_one_process_is_its_own_ranks() -> None:
@@ -115,22 +115,22 @@ def test_one_process_is_its_own_ranks() -> None:
     assert device.agree(True) is True
 
 
-def test_environment_tells_every_switch_of_the_numerics() -> None:
-    told = Device(dtype=torch.float64, facts={"precision": "float64"}).environment()
+def test_environment_has_every_switch_of_the_numerics() -> None:
+    environment = Device(dtype=torch.float64, facts={"precision": "float64"}).environment()
 
-    assert told["dtype"] == "float64"
-    assert told["precision"] == "float64"
-    assert {"threads", "autocast", "float32_products", "cpu_capability", "energy_meters"} <= set(told)
+    assert environment["dtype"] == "float64"
+    assert environment["precision"] == "float64"
+    assert {"threads", "autocast", "float32_products", "cpu_capability", "energy_meters"} <= set(environment)
 
 
-def test_condition_sees_what_other_processes_take() -> None:
+def test_condition_includes_the_load_of_other_processes() -> None:
     import subprocess
     import sys
 
     device = Device()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
         time.sleep(0.5)
-        told = device.condition()
+        condition = device.condition()
         other.kill()
 
-    assert told["others_cores"] > 0.1
+    assert condition["others_cores"] > 0.1

@@ -1,4 +1,4 @@
-"""Energy is told where a meter is, in joules, and nowhere else."""
+"""Energy in joules where a meter exists, clocks and throttling of a GPU, and the load of other processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_machine_without_readable_counters_has_no_column(tmp_path: Path) -> None
     assert Rapl(tmp_path / "absent").joules() == {}
 
 
-def test_counter_that_may_have_gone_round_unseen_is_left_out(
+def test_counter_that_may_have_wrapped_around_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -76,7 +76,7 @@ def test_long_cells_lose_no_round_of_the_counter(tmp_path: Path) -> None:
 
 
 def fake_nvml(**answers: Any) -> types.ModuleType:
-    """NVIDIA's library on a machine that has none: what it answers, and an error for everything else."""
+    """NVIDIA's library on a machine that has none: these answers, and an error for everything else."""
     library = types.ModuleType("pynvml")
 
     class NVMLError(Exception):
@@ -95,11 +95,11 @@ def fake_nvml(**answers: Any) -> types.ModuleType:
         "DeviceGetTotalEnergyConsumption", "SystemGetDriverVersion",
     ):  # fmt: skip
         answer = answers.get(call, refuse)
-        setattr(library, f"nvml{call}", answer if callable(answer) else lambda *_, told=answer: told)
+        setattr(library, f"nvml{call}", answer if callable(answer) else lambda *_, constant=answer: constant)
     return library
 
 
-def test_gpu_tells_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_reports_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch) -> None:
     energy = iter([5_000, 12_500])
     library = fake_nvml(
         Init=None, DeviceGetHandleByUUID="handle", DeviceGetTotalEnergyConsumption=lambda _: next(energy),
@@ -111,13 +111,13 @@ def test_gpu_tells_joules_clocks_and_throttling(monkeypatch: pytest.MonkeyPatch)
     meter = Nvml("GPU-1")
 
     assert meter.joules() == {"nvml": 7.5}
-    told = meter.read(own=[os.getpid(), 1])
-    assert told == {
+    readings = meter.read(own=[os.getpid(), 1])
+    assert readings == {
         "sm_mhz": 1_980, "memory_mhz": 1_980, "throttled": ["power cap"], "other_processes": 1
     }  # fmt: skip
 
 
-def test_gpu_that_was_held_back_during_the_cell_is_throttled_though_it_is_idle_at_the_end(
+def test_gpu_that_was_throttled_during_the_cell_is_reported_though_it_is_idle_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now, held = [0.0], {0: 0.0, 1: 0.0}  # seconds; the power cap, the thermal limit
@@ -161,7 +161,7 @@ def test_newer_and_older_bindings_without_a_function_leave_its_figure_out(
     assert Nvml("GPU-1").read(own=[]) == {"watts": 70.0}
 
 
-def test_gpu_that_does_not_tell_and_one_without_library_have_no_column(
+def test_gpu_without_readings_and_gpu_without_library_have_no_column(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(Init=None, DeviceGetHandleByUUID="handle"))
@@ -175,7 +175,7 @@ def test_gpu_that_does_not_tell_and_one_without_library_have_no_column(
         assert meter.driver() is None
 
 
-def test_in_a_container_nobody_is_called_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_container_no_process_counts_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
     strangers = [types.SimpleNamespace(pid=4_000_000)]
     monkeypatch.setitem(
         sys.modules,

@@ -34,12 +34,12 @@ def test_time_in_overlapping_kernels_is_counted_once(gpu: Any) -> None:
 def test_profiler_counts_what_a_step_runs(gpu: Any) -> None:
     x = torch.ones(64, 64)
 
-    one = gpu.profiled(lambda: x.add(x), Device(), steps=4)
-    two = gpu.profiled(lambda: x.add(x).mul(x), Device(), steps=4)
+    single = gpu.profiled(lambda: x.add(x), Device(), steps=4)
+    double = gpu.profiled(lambda: x.add(x).mul(x), Device(), steps=4)
 
-    assert (one.kernels, two.kernels) == (1.0, 2.0)
-    assert one.launches == 0
-    assert 0 < two.busy <= 1
+    assert (single.kernels, double.kernels) == (1.0, 2.0)
+    assert single.launches == 0
+    assert 0 < double.busy <= 1
 
 
 def test_meta_steps_run_on_any_device(gpu: Any) -> None:
@@ -58,7 +58,7 @@ def test_ratios_are_measured_on_equal_work_only(gpu: Any, monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(make(Cuda).available() is None, reason="this machine has a GPU to measure")
-def test_machine_without_gpu_is_told_the_reason() -> None:
+def test_machine_without_gpu_gets_the_reason() -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "gpu.py"), "--quick"], capture_output=True, text=True, timeout=120
     )

@@ -9,6 +9,7 @@ from helpers.toy_runs import Follower, run_of
 from metabench import Batches, Budget, Cell, Evaluation, Examples, Protocol, Spec
 from metabench.device import Device
 from metabench.plugins import load
+from metabench.records import Event, SetupEvent
 from metabench.settings import make
 from metabench.worker.cell_run import build, draw, share
 from metabench.worker.evaluation import evaluate
@@ -16,7 +17,8 @@ from metabench.worker.training import train
 
 
 def test_run_is_built_from_its_cell_with_its_seed() -> None:
-    registry, events = load(), []
+    registry = load()
+    events: list[Event] = []
     protocol = Protocol(1, 5, 5)
     cell = Cell(
         suite="s", suite_version=1, algorithm=Spec("maml"), network=Spec("mlp", {"hidden": [8]}),
@@ -29,14 +31,14 @@ def test_run_is_built_from_its_cell_with_its_seed() -> None:
             replace(cell, seed=seed),
             lambda kind, spec: make(registry.find(kind, spec.name).cls, spec.settings),
             Device(),
-            lambda event: events.append(event["kind"]),
+            events.append,
         )
         assert set(run.setup) == {"data", "build"}
         assert min(run.setup.values()) > 0
         return torch.cat([p.detach().flatten() for p in run.learner.parameters()]).tolist()
 
     assert weights(0) == weights(0) != weights(1)
-    assert events == ["setup"] * 3
+    assert events == [SetupEvent()] * 3
 
 
 def test_finish_sees_the_same_labelled_examples_each_time() -> None:

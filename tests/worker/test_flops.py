@@ -103,12 +103,14 @@ def test_counting_leaves_the_learner_and_its_gradient_unchanged() -> None:
 def test_flops_grow_with_the_tasks(algorithm: str) -> None:
     protocol = Protocol(3, 1, 2)
     learner, batch = built(algorithm, "conv4", "glyphs", protocol)
-    one = type(batch)(*(type(p)(*(t[:1] for t in p)) if isinstance(p, Examples) else p[:1] for p in batch))
+    first_task = type(batch)(
+        *(type(p)(*(t[:1] for t in p)) if isinstance(p, Examples) else p[:1] for p in batch)
+    )
 
-    assert flops_per_step(learner, batch) == 3 * (flops_per_step(learner, one) or 0)
+    assert flops_per_step(learner, batch) == 3 * (flops_per_step(learner, first_task) or 0)
 
 
-class Elsewhere(Learner):
+class HiddenStep(Learner):
     """A learner whose step torch does not see."""
 
     path = "batched, graph"
@@ -131,4 +133,4 @@ def test_compiled_step_is_counted_as_it_is_written() -> None:
 def test_step_that_cannot_be_seen_has_no_count() -> None:
     _, batch = built("maml", "mlp", "sinusoid", Protocol(1, 5, 5))
 
-    assert flops_per_step(Elsewhere(), batch) is None
+    assert flops_per_step(HiddenStep(), batch) is None

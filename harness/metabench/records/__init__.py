@@ -17,7 +17,7 @@ from metabench.records.cell import (
     suite_folder,
 )
 from metabench.records.files import read_result, write_json, writing
-from metabench.records.job import Job, JobFile, JobFolder, Outcome
+from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import (
     EndEvent,
     EvaluateEvent,
@@ -35,6 +35,7 @@ from metabench.records.summary import Reference, Summary
 
 __all__ = [
     "COMPONENTS",
+    "RANK_PREFIX",
     "SCHEMA",
     "SPLITS",
     "Batches",

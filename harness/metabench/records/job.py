@@ -17,6 +17,8 @@ from metabench.records.result import Result
 
 TAIL_LINES = 20
 """How many lines of a log a result keeps."""
+RANK_PREFIX = "[rank ${rank}]:"
+"""The beginning of each line of a rank in the log of its cell, as a template that torchrun fills in."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
 
-from metabench.records.job import TAIL_LINES, JobFolder
+from metabench.records.job import RANK_PREFIX, TAIL_LINES, JobFolder
 from metabench.records.result import Result
-
-RANK_PREFIX = "[rank ${rank}]:"
-"""The beginning of each line that a rank prints, in the log of its cell."""
 
 GREETING = "[Gloo] Rank "
 """The beginning of what torch 2.9 prints once ranks are connected."""

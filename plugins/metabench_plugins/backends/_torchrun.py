@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from metabench.errors import SettingError
-from metabench.runner.rank_failures import RANK_PREFIX
+from metabench.records import RANK_PREFIX
 
 
 def torchrun(

@@ -1,4 +1,4 @@
-"""Each backend says what is there, sets what it was asked for, and tells it in the environment."""
+"""Each backend checks for its hardware, applies its settings, and records them in the environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from metabench.contracts import Backend
-from metabench.device import host as environment
+from metabench.device import host
 from metabench.plugins import load
 from metabench.settings import describe_settings, make
 from metabench_plugins.backends import _gpus as gpus
@@ -42,17 +42,17 @@ def test_four_backends_come_with_metabench() -> None:
 
 @pytest.mark.parametrize("cls", BACKENDS, ids=lambda cls: cls.name)
 def test_precision_and_determinism_are_settings_of_every_backend(cls: type[Backend]) -> None:
-    settings = {one.name: one for one in describe_settings(cls)}
+    settings = {option.name: option for option in describe_settings(cls)}
 
     assert settings["precision"].default == "float32"
     assert settings["deterministic"].default is False
-    assert all(one.help for one in settings.values())
+    assert all(option.help for option in settings.values())
 
 
 @pytest.mark.parametrize("cls", BACKENDS, ids=lambda cls: cls.name)
-def test_asking_what_is_there_needs_no_torch_where_there_is_no_gpu(cls: type[Backend]) -> None:
+def test_looking_for_hardware_imports_no_torch_without_a_gpu(cls: type[Backend]) -> None:
     if gpus.why_no_gpus(1) is None:
-        pytest.skip("this machine has a GPU, for which torch is asked")
+        pytest.skip("this machine has a GPU, for which torch is imported")
     code = (
         "import json, sys\nfrom metabench.plugins import load\nfrom metabench.settings import make\n"
         f"backend = make(load().find('backend', {cls.name!r}).cls)\n"
@@ -63,7 +63,7 @@ def test_asking_what_is_there_needs_no_torch_where_there_is_no_gpu(cls: type[Bac
 
 
 @pytest.mark.parametrize("cls", [Cuda, CudaRanks])
-def test_machine_without_driver_says_so(
+def test_machine_without_driver_gives_that_reason(
     cls: type[Backend], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(gpus, "DRIVER_FILES", (tmp_path / "absent",))
@@ -79,7 +79,7 @@ def test_deterministic_gpu_gets_a_fixed_workspace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "version"),
+    ("report", "version"),
     [
         ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n"
          "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n", "535.104.05"),
@@ -88,8 +88,8 @@ def test_deterministic_gpu_gets_a_fixed_workspace() -> None:
         ("something else\n", None),
     ],
 )  # fmt: skip
-def test_version_of_the_driver_needs_no_extra(said: str, version: str | None, tmp_path: Path) -> None:
-    (tmp_path / "version").write_text(said)
+def test_version_of_the_driver_needs_no_extra(report: str, version: str | None, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text(report)
 
     assert gpus.driver_version(tmp_path / "version") == version
     assert gpus.driver_version(tmp_path / "absent") is None
@@ -105,8 +105,8 @@ HOST = {"machine": "amd-epyc-2-cores", "processor": "AMD EPYC", "cores": 2}
 
 
 def test_machines_with_other_gpus_are_other_machines() -> None:
-    def name(gpu: dict[str, Any], host: dict[str, Any] = HOST) -> Any:
-        return environment.describe({"machine": "login"}, host, {"device": "cuda:0", **gpu})["machine"]
+    def name(gpu: dict[str, Any], facts: dict[str, Any] = HOST) -> Any:
+        return host.describe({"machine": "login"}, facts, {"device": "cuda:0", **gpu})["machine"]
 
     assert name({}) == "amd-epyc-2-cores"
     assert name({"gpu": "NVIDIA H100", "gpus": 1}) == "amd-epyc-2-cores-with-1-nvidia-h100"
@@ -120,28 +120,28 @@ def test_machines_with_other_gpus_are_other_machines() -> None:
 def test_quota_of_a_container_counts_as_its_cores(
     limit: str, cores: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(environment, "CPU_QUOTA", tmp_path / "absent")
-    unlimited = environment.usable_cores()
+    monkeypatch.setattr(host, "CPU_QUOTA", tmp_path / "absent")
+    unlimited = host.usable_cores()
     (tmp_path / "cpu.max").write_text(limit + "\n")
-    monkeypatch.setattr(environment, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(host, "CPU_QUOTA", tmp_path / "cpu.max")
 
-    assert environment.usable_cores() == (cores or unlimited)
-    assert environment.machine().endswith(f"-{cores or unlimited}-cores")
+    assert host.usable_cores() == (cores or unlimited)
+    assert host.machine().endswith(f"-{cores or unlimited}-cores")
 
 
 OPENED = """
 import json, os, torch
 from metabench.settings import make
 from metabench_plugins.backends.cpu import Cpu
-told = []
+environments = []
 for settings in json.loads(os.environ["SETTINGS"]):
     with make(Cpu, settings).open() as device:
         with device.numerics():
             product = torch.ones(2, 2, dtype=device.dtype) @ torch.ones(2, 2, dtype=device.dtype)
-        told.append(device.environment() | {
+        environments.append(device.environment() | {
             "product": str(product.dtype), "cores": sorted(os.sched_getaffinity(0)),
             "strict": torch.are_deterministic_algorithms_enabled()})
-print(json.dumps(told))
+print(json.dumps(environments))
 """
 
 
@@ -156,20 +156,24 @@ def test_cpu_computes_in_the_precision_asked_for() -> None:
 
     opened = in_process(OPENED, {"SETTINGS": json.dumps([common | {"precision": p} for p in wanted])})
 
-    for told, (precision, (dtype, product)) in zip(opened, wanted.items(), strict=True):
-        assert (told["precision"], told["dtype"], told["product"]) == (precision, dtype, product)
-        assert (told["threads"], told["cores"], told["strict"]) == (2, [core], True)
-        assert told["deterministic"] is True
+    for environment, (precision, (dtype, product)) in zip(opened, wanted.items(), strict=True):
+        assert (environment["precision"], environment["dtype"], environment["product"]) == (
+            precision,
+            dtype,
+            product,
+        )
+        assert (environment["threads"], environment["cores"], environment["strict"]) == (2, [core], True)
+        assert environment["deterministic"] is True
 
 
 def test_cpu_takes_one_thread_per_core_where_none_is_asked_for() -> None:
     _, variables = make(Cpu).command(["python"])
 
-    assert variables["OMP_NUM_THREADS"] == str(environment.usable_cores())
+    assert variables["OMP_NUM_THREADS"] == str(host.usable_cores())
     assert make(Cpu, {"affinity": [0], "threads": 0}).command(["python"])[1]["OMP_NUM_THREADS"] == "1"
 
 
-def test_core_that_is_not_there_is_named() -> None:
+def test_absent_core_is_named() -> None:
     reason = make(Cpu, {"affinity": [0, 4095]}).available()
 
     assert reason is not None
@@ -191,7 +195,7 @@ with make(CpuRanks, json.loads(sys.argv[2])).open() as device:
 def test_each_rank_keeps_to_its_own_cores(tmp_path: Path) -> None:
     there = sorted(os.sched_getaffinity(0))
     if len(there) < 2:
-        pytest.skip("one core cannot be shared out")
+        pytest.skip("two ranks need two cores")
     affinity = [there[1], there[0]]
     settings: dict[str, Any] = {"ranks": 2, "threads": 1, "affinity": affinity, "oversubscribe": True}
     (tmp_path / "rank.py").write_text(BOUND)
@@ -212,13 +216,13 @@ from metabench.settings import make
 from metabench_plugins.backends.cpu import Cpu
 with make(Cpu, {"memory_gib": 0.25, "threads": 2}).open() as device:
     held = torch.ones(40 << 20, dtype=torch.uint8)
-    told = []
+    recognised = []
     for ask in (lambda: torch.ones(300 << 20, dtype=torch.uint8), lambda: bytearray(300 << 20)):
         try:
             ask()
         except Exception as error:
-            told.append(out_of_memory(error))
-print(json.dumps(told))
+            recognised.append(out_of_memory(error))
+print(json.dumps(recognised))
 """
 
 

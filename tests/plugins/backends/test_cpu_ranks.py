@@ -1,4 +1,4 @@
-"""torchrun starts the ranks, on one node or two; a rank that falls ends all of them in bounded time."""
+"""torchrun starts the ranks, on one node or two; a rank that fails ends all of them in bounded time."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ with make(CpuRanks, settings).open() as device:
     weights = torch.zeros(3, requires_grad=True)
     weights.grad = torch.full((3,), float(device.rank + 1))
     device.average_gradients([weights], 0.5)
-    told = {"world": device.world_size, "gradient": weights.grad.tolist(),
+    report = {"world": device.world_size, "gradient": weights.grad.tolist(),
             "gathered": device.gather([device.rank]), "environment": device.environment(),
             "omp": os.environ["OMP_NUM_THREADS"]}
-    Path(folder, f"{device.rank}.json").write_text(json.dumps(told))
+    Path(folder, f"{device.rank}.json").write_text(json.dumps(report))
     device.slowest(1.0)
 """
 
@@ -90,26 +90,26 @@ def start(folder: Path, settings: dict[str, Any]) -> subprocess.Popen[str]:
     )
 
 
-def told(folder: Path, rank: int) -> Any:
+def report(folder: Path, rank: int) -> Any:
     return json.loads((folder / f"{rank}.json").read_text())
 
 
 def left_over(folder: Path) -> list[int]:
     """Processes that name something in this folder."""
-    found = []
+    pids = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         if any(str(folder) in word for word in process.info["cmdline"] or ()):
-            found.append(process.info["pid"])
-    return found
+            pids.append(process.info["pid"])
+    return pids
 
 
 def awaited(folder: Path, pattern: str) -> Path:
     """The file that will be there."""
     end = time.monotonic() + 120
-    while not (found := list(folder.glob(pattern))):
+    while not (paths := list(folder.glob(pattern))):
         assert time.monotonic() < end, f"{folder} has no {pattern}"
         time.sleep(0.1)
-    return found[0].resolve()
+    return paths[0].resolve()
 
 
 def test_ranks_of_one_node_share_the_gradient_and_write_nothing(tmp_path: Path) -> None:
@@ -121,14 +121,14 @@ def test_ranks_of_one_node_share_the_gradient_and_write_nothing(tmp_path: Path) 
     assert process.returncode == 0
     assert [line for line in log.splitlines() if not line.startswith(GREETING)] == []
     for rank in range(2):
-        here = told(tmp_path, rank)
+        here = report(tmp_path, rank)
         assert here["world"] == 2
         assert here["gradient"] == [1.5, 1.5, 1.5]
         assert here["gathered"] == [[0.0], [1.0]]
         assert (here["omp"], here["environment"]["threads"]) == ("1", 1)
 
 
-def test_rank_that_falls_is_named_with_its_own_last_lines_and_no_rank_is_left(shell: Shell) -> None:
+def test_rank_that_fails_is_named_with_its_own_last_lines_and_no_rank_is_left(shell: Shell) -> None:
     fates = ("raise", "kill", "sleep")
     head, _, _ = (ROOT / "tests/toy_package/toy_metabench/suites/mishaps.toml").read_text().partition("[[")
     cells = (f'[[cells]]\nalgorithm = {{name = "mishap", how = "{how}", on_rank = 1}}\n' for how in fates)
@@ -137,18 +137,18 @@ def test_rank_that_falls_is_named_with_its_own_last_lines_and_no_rank_is_left(sh
 
     shell.run("run", "fates.toml", "--backend", backend, "--quiet", check=1)
 
-    found = {r.cell.algorithm.settings["how"]: r for r in shell.results("fates-v1")}
-    assert {how: r.status for how, r in found.items()} == dict.fromkeys(fates, "failed")
-    assert found["raise"].reason == "RuntimeError: the toy broke (rank 1)"
-    assert found["raise"].log_tail[-1] == "RuntimeError: the toy broke"
-    assert found["kill"].reason == "rank 1 was ended by SIGKILL"
-    assert found["kill"].signal == "SIGKILL"
-    assert found["kill"].log_tail == ("about to be killed",)
-    assert found["sleep"].reason.startswith("rank 1 did not answer: ")
-    assert "Timed out waiting 5000ms" in found["sleep"].reason
-    assert "falls asleep" in found["sleep"].log_tail
-    assert any("learners.py" in line and "in learn" in line for line in found["sleep"].log_tail)
-    assert all(r.environment["cores"] and r.started for r in found.values())
+    results = {r.cell.algorithm.settings["how"]: r for r in shell.results("fates-v1")}
+    assert {how: r.status for how, r in results.items()} == dict.fromkeys(fates, "failed")
+    assert results["raise"].reason == "RuntimeError: the toy broke (rank 1)"
+    assert results["raise"].log_tail[-1] == "RuntimeError: the toy broke"
+    assert results["kill"].reason == "rank 1 was ended by SIGKILL"
+    assert results["kill"].signal == "SIGKILL"
+    assert results["kill"].log_tail == ("about to be killed",)
+    assert results["sleep"].reason.startswith("rank 1 did not answer: ")
+    assert "Timed out waiting 5000ms" in results["sleep"].reason
+    assert "falls asleep" in results["sleep"].log_tail
+    assert any("learners.py" in line and "in learn" in line for line in results["sleep"].log_tail)
+    assert all(r.environment["cores"] and r.started for r in results.values())
     assert left_over(shell.folder) == []
 
 
@@ -157,30 +157,30 @@ def test_killed_rank_after_one_that_raised_is_not_the_cause(tmp_path: Path) -> N
     JobFolder(tmp_path).write_failure(0, raised)
     log = SUMMARY.format(first=(0, 1), second=(1, -9))
 
-    found = find_rank_failure(JobFolder(tmp_path), log, ranks=2)
+    failure = find_rank_failure(JobFolder(tmp_path), log, ranks=2)
 
-    assert found is not None
-    assert (found.reason, found.signal) == ("ValueError: broken (rank 0)", None)
+    assert failure is not None
+    assert (failure.reason, failure.signal) == ("ValueError: broken (rank 0)", None)
 
 
 def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
-    found = find_rank_failure(
+    failure = find_rank_failure(
         JobFolder(tmp_path), "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2
     )
 
-    assert found is not None
-    assert found.reason == "rank 1 ended with exit status 3 and left no result"
-    assert found.log_tail == ("last",)
+    assert failure is not None
+    assert failure.reason == "rank 1 ended with exit status 3 and left no result"
+    assert failure.log_tail == ("last",)
 
 
 def test_several_ranks_that_do_not_answer_are_named(tmp_path: Path) -> None:
     waited = Result(CELL, Status.FAILED, "RuntimeError: Timed out waiting 5000ms")
     JobFolder(tmp_path).write_failure(1, waited)
 
-    found = find_rank_failure(JobFolder(tmp_path), SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
+    failure = find_rank_failure(JobFolder(tmp_path), SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
 
-    assert found is not None
-    assert found.reason == "ranks 0, 2 did not answer: RuntimeError: Timed out waiting 5000ms (rank 1)"
+    assert failure is not None
+    assert failure.reason == "ranks 0, 2 did not answer: RuntimeError: Timed out waiting 5000ms (rank 1)"
 
 
 def test_two_machines_run_the_documented_commands(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_two_machines_run_the_documented_commands(tmp_path: Path) -> None:
         second = second.replace("RESULTS/SUITE-vN/jobs/CELL/job.json", str(job))
         second = second.replace("first:29400", endpoint)
         subprocess.run(second, shell=True, check=True, timeout=200, cwd=tmp_path, env=shell.environment)
-        said, _ = runner.communicate(timeout=60)
+        output, _ = runner.communicate(timeout=60)
 
-    assert runner.returncode == 0, said
+    assert runner.returncode == 0, output
     (result,) = shell.results("two-v1", ".")
     assert result.status == "ok"
     assert (result.environment["ranks"], result.environment["nodes"]) == (4, 2)
@@ -224,7 +224,7 @@ def test_more_threads_than_cores_are_no_backend_unless_asked_for() -> None:
     assert make(CpuRanks, {"ranks": 512, "oversubscribe": True}).available() is None
 
 
-def test_ranks_that_nodes_cannot_share_are_refused() -> None:
+def test_ranks_that_nodes_cannot_divide_are_refused() -> None:
     with pytest.raises(SettingError, match="3 ranks on 2 nodes"):
         make(CpuRanks, {"ranks": 3, "nnodes": 2, "rdzv_endpoint": "host:1"})
     with pytest.raises(SettingError, match="rdzv_endpoint"):

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def apart(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).abs().max() / wanted.abs().max())
+def apart(actual: Tensor, wanted: Tensor) -> float:
+    return float((actual - wanted).abs().max() / wanted.abs().max())
 
 
 def test_gradient_of_the_gpu_is_that_of_the_cpu() -> None:
@@ -96,24 +96,24 @@ def test_ranks_that_share_a_gpu_keep_the_contract_of_backends() -> None:
     check_backend(make(CudaRanks, {"ranks": 2, "share": True}))
 
 
-def test_gpu_tells_its_peak_memory_its_name_and_its_own_reference_kernel() -> None:
+def test_gpu_reports_its_peak_memory_its_name_and_its_own_reference_kernel() -> None:
     with make(Cuda).open() as device:
-        told: dict[str, Any] = measure_machine(device)
+        condition: dict[str, Any] = measure_machine(device)
         small = device.peak_memory()["device"]
         held = torch.ones(64 << 20, dtype=torch.uint8, device=device.torch)
         memory, environment = device.peak_memory(), device.environment()
 
-    assert told["device_reference_seconds"] > 0
+    assert condition["device_reference_seconds"] > 0
     assert memory["device"] >= small + held.numel()
     assert memory["device_reserved"] >= memory["device"]
     assert environment["gpu"]
     assert environment["float32_products"]["cuda.matmul"] == "ieee"
 
 
-def test_clocks_and_throttling_of_the_gpu_are_told_where_nvidias_library_is() -> None:
+def test_clocks_and_throttling_of_the_gpu_are_reported_where_nvidias_library_is() -> None:
     pytest.importorskip("pynvml", reason="needs the extra: pip install 'metabench[energy]'")
     with make(Cuda).open() as device:
-        told = device.condition()
+        condition = device.condition()
 
-    assert told["sm_mhz"] > 0
-    assert isinstance(told["throttled"], list)
+    assert condition["sm_mhz"] > 0
+    assert isinstance(condition["throttled"], list)
