@@ -23,7 +23,6 @@ from metabench.errors import MetabenchError, RequestError
 from metabench.folders import cache_folder
 from metabench.plugins import Registry, load
 from metabench.records.cell import Cell, Protocol, Spec, digest_of
-from metabench.settings import make
 
 CACHE_NAME = "test-tasks.json"
 LONGEST_SECONDS = 900.0
@@ -154,7 +153,7 @@ def _drawn(registry: Registry, tasks: TaskSet, sources: dict[tuple[str, str], An
     at = (tasks.dataset, tasks.settings)
     if at not in sources:
         sources.clear()  # requests come data set by data set; one is in memory at a time
-        dataset = make(registry.find("dataset", tasks.dataset).cls, tasks.spec.settings)
+        dataset = registry.make("dataset", tasks.spec)
         sources[at] = None if dataset.missing() is not None else dataset.load(Device())
     source = sources[at]
     if source is None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError, did_you_mean
-from metabench.records import Summary
+from metabench.records import Summary, suite_folder
 from metabench.report import Section, protocol, ranked, task
 from metabench.text import printable
 
@@ -77,7 +78,7 @@ def _sketches(content: ReportContent) -> Iterator[Sketch]:
     (scaling,) = content.sections(["scaling"])
     if scaling:
         suites = sorted({(row["suite"], row["version"]) for row in content.rows})
-        name = _slug("-".join(["scaling", *(f"{suite}-v{version}" for suite, version in suites)]))
+        name = _slug("-".join(["scaling", *starmap(suite_folder, suites)]))
         caption = "speed-up over ranks where accuracies agree; dashed: ideal"
         yield Sketch(name, "Strong scaling", caption, partial(_scaling, scaling))
     boards: dict[tuple[object, ...], list[Summary]] = {}
@@ -92,7 +93,7 @@ def _board_sketches(content: ReportContent, board: Sequence[Summary]) -> Iterato
     first = board[0]
     suite, version, dataset, metric = first["suite"], first["version"], first["dataset"], first["metric"]
     title = f"{dataset}, {task(first)}"
-    ending = f"{suite}-v{version}-{dataset}-{first['ways']}w{first['shots']}s-{metric}"
+    ending = f"{suite_folder(suite, version)}-{dataset}-{first['ways']}w{first['shots']}s-{metric}"
     prefix = f"{suite} v{version}, {title}"
     # one plot never mixes the times of different machines
     for machine, summaries in _by_machine(board).items():

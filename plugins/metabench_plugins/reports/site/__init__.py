@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError
-from metabench.records import Row, Status, Summary
+from metabench.records import Row, Status, Summary, suite_folder
 from metabench.report import (
     MIB,
     SEVERAL_MACHINES,
@@ -143,7 +143,7 @@ def _suite(
     content: ReportContent, suite: str, version: int, folder: Path, plots: int, root: str
 ) -> dict[str, Any]:
     """Return what the page of a suite shows; writes its CSV, its plots and its raw results."""
-    slug = _slug(f"{suite}-v{version}")
+    slug = _slug(suite_folder(suite, version))
     # series have tables of their own; a suite of nothing else shows them here
     summaries = sorted(ranked(content.summaries), key=best_first)
     lines = [_line(summary, slug, folder, root) for summary in summaries]
