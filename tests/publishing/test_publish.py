@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from helpers.shell import ROOT
 from helpers.submissions import edited, honest, honest_result, made_cell, made_suite, run
 from metabench.errors import RequestError
 from metabench.publishing import publish, readme, stale, verify, write_readme
-
-VERIFY = import_module("metabench.publishing.verify")  # the package's own `verify` is the function
+from metabench.publishing.installation import Installation
 
 
 def test_what_is_published_lies_by_suite_and_machine_and_stays(
@@ -52,7 +50,7 @@ def test_a_part_of_a_suite_is_published_on_request_and_labelled(
     stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(VERIFY, "suites_of_folders", lambda registry, names: made_suite(made_cell("cnp")))
+    monkeypatch.setattr(Installation, "suites", lambda self, folders: made_suite(made_cell("cnp")))
     source, target = str(stored_results[0].parent), tmp_path / "published"
 
     code, text = run("publish", source, "--to", str(target))

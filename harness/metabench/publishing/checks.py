@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from metabench.errors import MetabenchError
-from metabench.plugins import Registry
 from metabench.publishing.findings import Faults, Finding
+from metabench.publishing.installation import Installation
 from metabench.publishing.score_checks import DIGEST, metric_facts, score_faults
 from metabench.publishing.training_checks import beyond, times_of, training_faults
 from metabench.records.cell import Cell, Status, digest_of
@@ -31,10 +30,12 @@ ELSEWHERE: Mapping[str, tuple[Any, ...]] = {
 
 
 def check_result(
-    path: Path, document: Mapping[str, Any], result: Result, registry: Registry
+    path: Path, document: Mapping[str, Any], result: Result, installation: Installation
 ) -> list[Finding]:
     """What is wrong with the result in a file, and what a reader must know of it."""
-    findings = [Finding(str(path), check, what) for check, what in _faults(path, document, result, registry)]
+    findings = [
+        Finding(str(path), check, what) for check, what in _faults(path, document, result, installation)
+    ]
     status, reason = result.status, result.reason or "no reason"
     if status is Status.SKIPPED:
         findings.append(Finding(str(path), "outcome", f"will be shown as skipped: {reason}", serious=False))
@@ -43,17 +44,17 @@ def check_result(
     return findings
 
 
-def _faults(path: Path, document: Mapping[str, Any], result: Result, registry: Registry) -> Faults:
+def _faults(path: Path, document: Mapping[str, Any], result: Result, installation: Installation) -> Faults:
     yield from _document_faults(document)
     yield from _identity_faults(path, document, result)
     yield from _time_faults(result)
-    yield from _plugin_faults(result.cell, registry)
+    yield from _plugin_faults(result.cell, installation)
     for name in connections(result.cell):
         yield "connection", f"the backend's setting {name!r} would connect to another machine"
     if result.status is Status.SKIPPED:
         return
     yield from _environment_faults(result)
-    metric = metric_facts(registry, result.cell, result.scores)
+    metric = metric_facts(installation, result.cell, result.scores)
     yield from training_faults(result, metric)
     if result.status is not Status.OK:
         return
@@ -98,15 +99,14 @@ def _time_faults(result: Result) -> Faults:
         yield "clock", f"started at {result.started} and took {result.wall_seconds:.3g} s: not yet over"
 
 
-def _plugin_faults(cell: Cell, registry: Registry) -> Faults:
+def _plugin_faults(cell: Cell, installation: Installation) -> Faults:
     """Components made by another distribution than the one that provides them here."""
     for kind, spec in cell.components().items():
-        source = cell.plugins.get(kind)
-        try:
-            here = registry.find(kind, spec.name).plugin.distribution
-        except MetabenchError:  # not installed
+        source, installed = cell.plugins.get(kind), installation.component(kind, spec.name)
+        if source is None or installed is None:
             continue
-        if source is not None and source.rpartition(" ")[0] != here:
+        here = installed["source"]
+        if source.rpartition(" ")[0] != here.rpartition(" ")[0]:
             yield "plugins", f"{kind} {spec.name!r} is from {source!r}, here it is provided by {here!r}"
 
 

@@ -6,30 +6,17 @@ does not name replaced all of its own (`metabench run --backend`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from metabench.errors import MetabenchError
-from metabench.folders import file_digest
-from metabench.plugins import Registry
 from metabench.publishing.findings import Finding
-from metabench.publishing.members import Member
-from metabench.records.cell import COMPONENTS, Cell, Spec
-from metabench.settings import complete
-from metabench.suite.suite import installed_suites, read
+from metabench.publishing.installation import Installation, InstalledSuite
+from metabench.publishing.members import Member, configuration_of
+from metabench.records.cell import COMPONENTS, Cell
 
 LISTED = 3
 """At most so many missing cells are named."""
-
-
-@dataclass(frozen=True)
-class InstalledSuite:
-    """A suite as it is installed: its cells, the SHA-256 of its file, and those of earlier, equal texts."""
-
-    cells: Sequence[Cell]
-    digest: str
-    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,57 +41,28 @@ class CellKeys(NamedTuple):
     backend: str
 
 
-@dataclass
-class KeyMaker:
-    """Makes keys of cells; settings that a later version of a plugin has added are completed.
-
-    registry: where plugins are looked up; None: settings are compared as they are stored.
-    """
-
-    registry: Registry | None = None
-    _made: dict[str, CellKeys] = field(default_factory=dict)
-
-    def keys(self, cell: Cell) -> CellKeys:
-        """The keys of a cell, computed once for all of its seeds."""
-        stored = cell.key(("seed", "plugins"))
-        if stored not in self._made:
-            specs = {kind: self._completed(kind, spec) for kind, spec in _replaceable(cell).items()}
-            whole = replace(cell, **specs)  # type: ignore[arg-type]  # kinds are fields of a cell
-            backend = whole.backend
-            self._made[stored] = CellKeys(
-                whole.key(("seed", "plugins")),
-                whole.key(("seed", "plugins", "backend")),
-                f"{backend.name} {sorted(backend.settings.items())}",
-            )
-        return self._made[stored]
-
-    def _completed(self, kind: str, spec: Spec) -> Spec:
-        if self.registry is None:
-            return spec
-        try:
-            return Spec(spec.name, complete(self.registry.find(kind, spec.name).cls, spec.settings))
-        except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
-            return spec
+def cell_keys(cells: Iterable[Cell], installation: Installation) -> dict[str, CellKeys]:
+    """The keys of cells, by `configuration_of`, with settings that later versions of plugins have added."""
+    listed = list({configuration_of(cell): cell for cell in cells}.items())
+    parts = [
+        (at, kind, spec)
+        for at, (_, cell) in enumerate(listed)
+        for kind, spec in cell.components().items()
+        if kind in COMPONENTS
+    ]
+    specs = installation.completed((kind, spec) for _, kind, spec in parts)
+    replaced: list[dict[str, object]] = [{} for _ in listed]
+    for (at, kind, _), spec in zip(parts, specs, strict=True):
+        replaced[at][kind] = spec
+    return {
+        configuration: _keys(replace(cell, **changes))  # type: ignore[arg-type]  # kinds are fields of a cell
+        for (configuration, cell), changes in zip(listed, replaced, strict=True)
+    }
 
 
-def _replaceable(cell: Cell) -> dict[str, Spec]:
-    return {kind: spec for kind, spec in cell.components().items() if kind in COMPONENTS}
-
-
-def suites_of_folders(registry: Registry, folders: Collection[str]) -> dict[str, InstalledSuite]:
-    """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
-    suites: dict[str, InstalledSuite] = {}
-    names = {folder.rpartition("-v")[0] for folder in folders}
-    for name in installed_suites(registry):
-        if name not in names:
-            continue
-        try:
-            suite = read(registry, name)
-        except MetabenchError:  # its data set or plugin is not here: completeness is judged by the seeds
-            continue
-        if suite.folder in folders:
-            suites[suite.folder] = InstalledSuite(suite.cells, file_digest(suite.path), suite.earlier_texts)
-    return suites
+def _keys(cell: Cell) -> CellKeys:
+    backend = f"{cell.backend.name} {sorted(cell.backend.settings.items())}"
+    return CellKeys(cell.key(("seed", "plugins")), cell.key(("seed", "plugins", "backend")), backend)
 
 
 def members_by_machine(members: Iterable[Member]) -> dict[tuple[str, str], list[Member]]:
@@ -116,12 +74,12 @@ def members_by_machine(members: Iterable[Member]) -> dict[tuple[str, str], list[
 
 
 def missing_results(
-    members: Iterable[Member], suites: Mapping[str, InstalledSuite], maker: KeyMaker
+    members: Iterable[Member], suites: Mapping[str, InstalledSuite], keys: Mapping[str, CellKeys]
 ) -> Iterator[MissingResults]:
     """What each suite and machine lacks, if anything; other suites than these are judged by seeds."""
     for (suite, machine), group in members_by_machine(members).items():
         if suite in suites:
-            missing, foreign = _compare(Matching(suites[suite], group, maker), group)
+            missing, foreign = _compare(Matching(suites[suite], group, keys), group)
         else:
             missing, foreign = list(_uneven_seeds(group)), []
         if missing or foreign:
@@ -135,17 +93,20 @@ class Matching:
     Where all results have one backend that no cell of the suite names, it replaced the suite's own.
     """
 
-    def __init__(self, suite: InstalledSuite, members: Sequence[Member], maker: KeyMaker) -> None:
-        backends = {member.keys.backend for member in members}
-        own = {maker.keys(cell).backend for cell in suite.cells}
+    def __init__(
+        self, suite: InstalledSuite, members: Sequence[Member], keys: Mapping[str, CellKeys]
+    ) -> None:
+        self.keys = keys
+        backends = {keys[member.configuration].backend for member in members}
+        own = {keys[configuration_of(cell)].backend for cell in suite.cells}
         self.overridden = len(backends) == 1 and not backends & own
         self.cells: dict[str, list[Cell]] = {}
         for cell in suite.cells:
-            self.cells.setdefault(self._key(maker.keys(cell)), []).append(cell)
+            self.cells.setdefault(self._key(keys[configuration_of(cell)]), []).append(cell)
 
     def key(self, member: Member) -> str:
         """The key under which the cells of a member stand in `cells`, where there are any."""
-        return self._key(member.keys)
+        return self._key(self.keys[member.configuration])
 
     def _key(self, keys: CellKeys) -> str:
         return keys.without_backend if self.overridden else keys.full

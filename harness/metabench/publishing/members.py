@@ -8,18 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metabench.records.cell import Status
+from metabench.records.cell import Cell, Status
 from metabench.records.result import Result
 from metabench.records.row import Row
 from metabench.results.rows import row_of
-
-if TYPE_CHECKING:
-    from metabench.publishing.completeness import CellKeys, KeyMaker
 
 HARDWARE = ("processor", "cores", "gpu", "gpus")
 """What results of one machine must agree on."""
@@ -36,7 +33,7 @@ class Member:
     row: Row
     scores: NDArray[np.float64]
     losses: NDArray[np.float32]
-    keys: CellKeys
+    configuration: str
     hardware: str
     software: str
     suite_digest: str
@@ -64,13 +61,12 @@ class Member:
         return bool(self.row["status"] == Status.OK and len(self.scores))
 
 
-def _interned(row: Row) -> Row:
-    """The row with one copy of each text that many rows share."""
-    texts = {name: sys.intern(value) for name, value in row.items() if type(value) is str}
-    return cast(Row, {**row, **texts})
+def configuration_of(cell: Cell) -> str:
+    """A digest that is the same for all seeds of a cell, and for all versions of its plugins."""
+    return cell.key(("seed", "plugins"))
 
 
-def member_of(path: str, result: Result, maker: KeyMaker) -> Member:
+def member_of(path: str, result: Result) -> Member:
     """The member for a result; raises ValueError or TypeError for a value of a kind that no run stores."""
     row, scores = row_of(result, path)
     losses = result.training.losses if result.training else ()
@@ -81,13 +77,19 @@ def member_of(path: str, result: Result, maker: KeyMaker) -> Member:
         row=_interned(row),
         scores=scores,
         losses=np.array([loss for _, loss in losses], dtype=np.float32),
-        keys=maker.keys(result.cell),
+        configuration=sys.intern(configuration_of(result.cell)),
         hardware=_named(environment, HARDWARE),
         software=_named(environment, SOFTWARE),
         suite_digest=sys.intern(str(environment.get("suite_digest"))),
         dataset_plugin=sys.intern(str(result.cell.plugins.get("dataset"))),
         trained=bool(result.training and result.training.steps),
     )
+
+
+def _interned(row: Row) -> Row:
+    """The row with equal texts of different rows in memory once."""
+    texts = {name: sys.intern(value) for name, value in row.items() if type(value) is str}
+    return cast(Row, {**row, **texts})
 
 
 def _named(environment: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metabench.errors import MetabenchError
-from metabench.plugins import Registry
 from metabench.publishing.findings import Faults
+from metabench.publishing.installation import Installation
 from metabench.records.cell import Cell
 from metabench.records.result import Scores
 
@@ -41,17 +40,16 @@ class MetricFacts:
         )
 
 
-def metric_facts(registry: Registry, cell: Cell, scores: Scores | None) -> MetricFacts:
+def metric_facts(installation: Installation, cell: Cell, scores: Scores | None) -> MetricFacts:
     """The facts of a cell's metric."""
     name = cell.evaluation.metric or (scores.metric if scores else "")
-    try:
-        metric = registry.find("metric", name).cls
-    except MetabenchError:  # of a plugin that is not here
+    installed = installation.component("metric", name)
+    if installed is not None:
+        unit, higher = installed["unit"], installed["higher_is_better"]
+        low, high = installed["bounds"]
+    else:  # of a plugin that is not here
         unit, higher = (scores.unit, scores.higher_is_better) if scores else ("", True)
         low, high = -math.inf, math.inf
-    else:
-        unit, higher = metric.unit, metric.higher_is_better
-        low, high = metric.bounds
     if unit == "share":
         low, high = max(0.0, low), min(1.0, high)
     return MetricFacts(name, unit, higher, low, high)

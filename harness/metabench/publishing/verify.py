@@ -10,30 +10,33 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from metabench import stats
-from metabench.plugins import Registry, load
+from metabench.plugins import Registry
 from metabench.publishing.checks import check_result
 from metabench.publishing.completeness import (
-    InstalledSuite,
-    KeyMaker,
+    CellKeys,
     Matching,
     MissingResults,
     annotation_findings,
+    cell_keys,
     members_by_machine,
     missing_results,
-    suites_of_folders,
 )
 from metabench.publishing.copies import copy_findings
 from metabench.publishing.document import read_document
 from metabench.publishing.findings import Finding
+from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
-from metabench.publishing.task_draws import Drawn, TaskSet, draw_all
+from metabench.publishing.task_draws import Drawn, TaskSet
+from metabench.records.cell import Cell, Status
 from metabench.records.result import Result
-from metabench.records.summary import Summary
+from metabench.records.row import Row
+from metabench.report.references import published
 from metabench.report.scaling import agree
-from metabench.report.summary import Summaries
+from metabench.report.summary import budget_limited_reason
 from metabench.results import cache
 from metabench.results.table import Results
 
@@ -69,38 +72,40 @@ def verify(
     to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
     partial: what is missing is a notice, as it is for results that were published so.
     """
-    registry = registry or load()
-    with cache.uncollected():
-        members, findings = _read(paths, registry, KeyMaker(registry))
+    with cache.uncollected(), Installation(registry) as installation:
+        members, cells, findings = _read(paths, installation)
         if suites is None:
-            suites = suites_of_folders(registry, {member.suite for member in members})
-        maker = KeyMaker(registry)
-        missing = tuple(missing_results(members, suites if complete else {}, maker))
+            suites = installation.suites({member.suite for member in members})
+        known = [cell for cell in cells.values() if cell.suite_folder in suites]
+        keys = cell_keys((*known, *(cell for suite in suites.values() for cell in suite.cells)), installation)
+        missing = tuple(missing_results(members, suites if complete else {}, keys))
         findings += _missing_findings(missing, partial)
-        findings += _suite_findings(members, suites, maker, registry, complete)
+        findings += _suite_findings(members, suites, keys, installation, complete)
         findings += _set_findings(members)
     findings.sort(key=lambda finding: (not finding.serious, finding.file))
     return Verified(tuple(Path(member.path) for member in members), tuple(findings), missing)
 
 
 def _read(
-    paths: Iterable[Path | str], registry: Registry, maker: KeyMaker
-) -> tuple[list[Member], list[Finding]]:
-    """The results that could be read, and the findings of each file by itself."""
+    paths: Iterable[Path | str], installation: Installation
+) -> tuple[list[Member], dict[str, Cell], list[Finding]]:
+    """The results that could be read, a cell of each configuration, and the findings of each file."""
     members: list[Member] = []
+    cells: dict[str, Cell] = {}
     findings: list[Finding] = []
     for path in cache.files(paths):
         try:
             document = read_document(path)
             result = Result.from_json(document)
-            member = member_of(str(path), result, maker)
-            findings += check_result(path, document, result, registry)
+            member = member_of(str(path), result)
+            findings += check_result(path, document, result, installation)
         except Exception as error:  # whatever a foreign file makes reading raise, it is no result
             what = str(error) or type(error).__name__
             findings.append(Finding(str(path), "schema", what.removeprefix(f"{path}: ")[:500]))
             continue
+        cells.setdefault(member.configuration, result.cell)
         members.append(member)
-    return members, findings
+    return members, cells, findings
 
 
 def _missing_findings(missing: Iterable[MissingResults], partial: bool) -> Iterator[Finding]:
@@ -116,8 +121,8 @@ def _missing_findings(missing: Iterable[MissingResults], partial: bool) -> Itera
 def _suite_findings(
     members: Sequence[Member],
     suites: Mapping[str, InstalledSuite],
-    maker: KeyMaker,
-    registry: Registry,
+    keys: Mapping[str, CellKeys],
+    installation: Installation,
     complete: bool,
 ) -> Iterator[Finding]:
     """What contradicts the suites as they are installed: their text, annotations of cells, and test tasks."""
@@ -130,15 +135,15 @@ def _suite_findings(
                 yield Finding(group[0].path, "suite digest", what, serious=False)
             continue
         yield from _text_findings(group, suite)
-        matching = Matching(suite, group, maker)
+        matching = Matching(suite, group, keys)
         yield from annotation_findings(group, matching)
         matched += [
             (member, TaskSet.of(cells[0]))
             for member in group
             if member.scored and (cells := matching.cells_of(member))
         ]
-    drawn = draw_all({tasks for _, tasks in matched}, registry)
-    yield from _manifest_findings(matched, drawn, registry)
+    drawn = installation.draw(tasks for _, tasks in matched)
+    yield from _manifest_findings(matched, drawn, installation)
 
 
 def _text_findings(members: Sequence[Member], suite: InstalledSuite) -> Iterator[Finding]:
@@ -153,7 +158,7 @@ def _text_findings(members: Sequence[Member], suite: InstalledSuite) -> Iterator
 
 
 def _manifest_findings(
-    matched: Sequence[tuple[Member, TaskSet]], drawn: Mapping[TaskSet, Drawn], registry: Registry
+    matched: Sequence[tuple[Member, TaskSet]], drawn: Mapping[TaskSet, Drawn], installation: Installation
 ) -> Iterator[Finding]:
     """Results whose test tasks are not those that their suite's data set draws here.
 
@@ -167,7 +172,7 @@ def _manifest_findings(
             what = f"the tasks of {tasks.dataset} could not be drawn here: {problem}"
             yield Finding(member.path, "manifest", what, serious=False)
         if digest is not None and digest != member.row["manifest"]:
-            here = registry.find("dataset", tasks.dataset).source
+            here = (installation.component("dataset", tasks.dataset) or {}).get("source")
             yield Finding(
                 member.path,
                 "manifest",
@@ -181,27 +186,40 @@ def _set_findings(members: Sequence[Member]) -> Iterator[Finding]:
     yield from copy_findings(members)
     yield from _differing(members, "suite digest", lambda m: m.suite, lambda m: m.suite_digest)
     yield from _differing(
-        [member for member in members if member.scored], "manifest", _tasks_key, lambda m: m.row["manifest"]
+        [member for member in members if member.scored],
+        "manifest",
+        _tasks_key,
+        lambda m: str(m.row["manifest"]),
     )
     yield from _differing(members, "environment", lambda m: m.machine, lambda m: m.hardware)
     yield from _differing(
         members, "environment", lambda m: (m.suite, m.machine, m.seed), lambda m: m.software
     )
     results = Results([member.row for member in members], [member.scores for member in members])
-    summaries = Summaries(results).summaries
-    yield from _parity(results, summaries)
-    for summary in summaries:
-        for check, what in _labels(summary):
-            yield Finding(str(summary["files"][0]), check, what, serious=False)
+    configurations = _configurations(results)
+    yield from _parity(results, configurations)
+    for positions in configurations:
+        rows = [results.rows[i] for i in positions]
+        for check, what in _labels(rows):
+            yield Finding(str(rows[0]["file"]), check, what, serious=False)
+
+
+def _configurations(results: Results) -> list[list[int]]:
+    """Positions of the scored results of each configuration on each machine, over its seeds."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, row in enumerate(results.rows):
+        if row["status"] == Status.OK and row["mean"] is not None:
+            groups.setdefault((row["configuration"], row["machine"]), []).append(i)
+    return list(groups.values())
 
 
 def _differing(
-    members: Sequence[Member], check: str, key: Callable[[Member], Any], value: Callable[[Member], object]
+    members: Sequence[Member], check: str, key: Callable[[Member], Any], value: Callable[[Member], str]
 ) -> Iterator[Finding]:
     """Members that differ from most of those with the same key, where all should be the same."""
     groups: dict[Any, dict[str, list[Member]]] = {}
     for member in members:
-        groups.setdefault(key(member), {}).setdefault(str(value(member)), []).append(member)
+        groups.setdefault(key(member), {}).setdefault(value(member), []).append(member)
     for values in groups.values():
         usual = max(values, key=lambda text: len(values[text]))
         for text in values.keys() - {usual}:
@@ -213,31 +231,36 @@ def _differing(
 def _tasks_key(member: Member) -> tuple[Any, ...]:
     """What makes the test tasks of two results the same."""
     row = member.row
-    task = (row["ways"], row["shots"], row["queries"], row["evaluation_tasks"], row["evaluation_seed"])
-    return (row["dataset"], row["dataset_settings"], *task)
+    return (
+        row["dataset"], row["dataset_settings"], row["ways"], row["shots"], row["queries"],
+        row["evaluation_tasks"], row["evaluation_seed"],
+    )  # fmt: skip
 
 
-def _parity(results: Results, summaries: Sequence[Summary]) -> Iterator[Finding]:
+def _parity(results: Results, configurations: Sequence[Sequence[int]]) -> Iterator[Finding]:
     """The same work on several backends must give the same scores, weak scaling excepted.
 
     A difference that is shown (Holm over all of them) and is not within the margin is an error. Where too
     few tasks or seeds show neither equality nor a difference, a table withholds the speed-up.
     """
-    groups: dict[str, list[Summary]] = {}
-    for summary in summaries:
-        groups.setdefault(summary["work"], []).append(summary)
-    pairs = [(group[0], summary) for group in groups.values() for summary in group[1:]]
-    unequal = [
-        (base, summary, _p_value(results, base["positions"], summary["positions"]))
-        for base, summary in pairs
-        if agree(results, base["positions"], summary["positions"]) is False
-    ]
-    for (base, summary, _), p in zip(unequal, stats.holm([p for _, _, p in unequal]), strict=True):
+    groups: dict[str, list[Sequence[int]]] = {}
+    for positions in configurations:
+        groups.setdefault(results.rows[positions[0]]["work"], []).append(positions)
+    pairs = [(group[0], other) for group in groups.values() for other in group[1:]]
+    unequal = [(first, other) for first, other in pairs if agree(results, first, other) is False]
+    p_values = stats.holm([_p_value(results, first, other) for first, other in unequal])
+    for (first, other), p in zip(unequal, p_values, strict=True):
         shown = bool(p <= stats.EQUAL_LEVEL)
-        what = f"scores {summary['mean']:.4f}, {base['backend']} × {base['ranks']} {base['mean']:.4f}"
+        base = results.rows[first[0]]
+        what = f"scores {_mean(results, other):.4f}, {base['backend']} × {base['ranks']} "
+        what += f"{_mean(results, first):.4f}"
         if not shown:
             what += ": neither equality nor a difference is shown, so no speed-up will be"
-        yield Finding(str(summary["files"][0]), "parity", what, serious=shown)
+        yield Finding(str(results.rows[other[0]]["file"]), "parity", what, serious=shown)
+
+
+def _mean(results: Results, positions: Sequence[int]) -> float:
+    return fmean(float(results.scores[i].mean()) for i in positions)
 
 
 def _p_value(results: Results, first: Sequence[int], second: Sequence[int]) -> float:
@@ -245,16 +268,18 @@ def _p_value(results: Results, first: Sequence[int], second: Sequence[int]) -> f
     return 1.0 if a is None or b is None else float(stats.difference(a, b).p_value())
 
 
-def _labels(summary: Summary) -> Iterator[tuple[str, str]]:
-    """What a reader of a table will see, or has to know, of a configuration."""
-    if summary["budget_limited"]:
-        yield "trained enough", f"will be labelled budget-limited: {summary['limited_reason']}"
-    if summary["unstable"]:
+def _labels(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """What a reader of a table will see, or has to know, of the seeds of a configuration."""
+    limited = budget_limited_reason(rows, published(rows[0]))
+    if limited:
+        yield "trained enough", f"will be labelled budget-limited: {limited}"
+    if any(row["unstable"] for row in rows):
         yield "times", "will be labelled unstable"
-    if summary["warnings"]:
-        more = f" (and {len(summary['warnings']) - 1} more)" if len(summary["warnings"]) > 1 else ""
-        yield "times", f"the machine was disturbed: {summary['warnings'][0]}{more}"
-    settings = json.loads(summary["backend_settings"])
+    remarks = sorted({note for row in rows for note in row["notes"]})
+    if remarks:
+        more = f" (and {len(remarks) - 1} more)" if len(remarks) > 1 else ""
+        yield "times", f"the machine was disturbed: {remarks[0]}{more}"
+    settings = json.loads(rows[0]["backend_settings"])
     for name, what in (("oversubscribe", "more threads than cores"), ("share", "ranks that share a GPU")):
         if settings.get(name) is True:
             yield "times", f"allows {what}: its speed-up is not for a published table"

@@ -71,7 +71,7 @@ _WORDS = frozenset({
 
 
 def _checks_of(schema: Mapping[str, Any]) -> Iterable[Check]:
-    if "type" in schema:
+    if "type" in schema and schema["type"] not in ("object", "array"):
         yield _type_check(schema["type"])
     if "const" in schema:
         yield _member_check([schema["const"]])
@@ -83,9 +83,9 @@ def _checks_of(schema: Mapping[str, Any]) -> Iterable[Check]:
     if "pattern" in schema:
         pattern = re.compile(schema["pattern"])
         yield lambda value: not isinstance(value, str) or pattern.search(value) is not None
-    if schema.keys() & {"properties", "required", "additionalProperties"}:
+    if schema.get("type") == "object" or schema.keys() & {"properties", "required", "additionalProperties"}:
         yield _object_check(schema)
-    if schema.keys() & {"items", "prefixItems", "maxItems"}:
+    if schema.get("type") == "array" or schema.keys() & {"items", "prefixItems", "maxItems"}:
         yield _array_check(schema)
 
 
@@ -119,9 +119,11 @@ def _object_check(schema: Mapping[str, Any]) -> Check:
     rest = schema.get("additionalProperties", True)
     other = compile_schema(rest) if isinstance(rest, Mapping) else lambda value: bool(rest)
 
+    asked = schema.get("type") == "object"
+
     def check(value: Any) -> bool:
         if type(value) is not dict:
-            return True  # `type` judges that
+            return not asked
         if not required <= value.keys():
             return False
         for name, member in value.items():
@@ -141,15 +143,18 @@ def _array_check(schema: Mapping[str, Any]) -> Check:
     rule = schema.get("items", {})
     quick, slow = _exact_types(rule), compile_schema(rule)
 
+    asked = schema.get("type") == "array"
+
     def check(value: Any) -> bool:
         if type(value) is not list:
-            return True
+            return not asked
         if most is not None and len(value) > most:
             return False
         if quick and not first and quick.issuperset(map(type, value)):
             return True  # thousands of numbers at once
-        return all(fits(member) for fits, member in zip(first, value, strict=False)) and all(
-            slow(member) for member in value[len(first) :]
-        )
+        for fits, member in zip(first, value, strict=False):
+            if not fits(member):
+                return False
+        return all(map(slow, value[len(first) :]))
 
     return check

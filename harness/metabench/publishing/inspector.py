@@ -1,0 +1,95 @@
+"""Answers questions about the installed plugins, in a process of its own: their classes load torch.
+
+python -m metabench.publishing.inspector     reads a request a line of standard input, writes an answer a line
+
+A request is a JSON object with one member, the name of a question and what it is about; an answer is
+{"answer": …} or {"problem": "why there is none"}. `metabench.publishing.installation` asks and remembers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from metabench.errors import MetabenchError
+from metabench.folders import file_digest
+from metabench.plugins import Registry, load
+from metabench.publishing.task_draws import TaskSet, draw_tasks
+from metabench.records.cell import COMPONENTS
+from metabench.settings import complete
+from metabench.suite.suite import installed_suites, read
+
+
+def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
+    """For each kind of component and each name: who provides it, and what a metric says of itself."""
+    return {
+        kind: {
+            name: {"source": entry.source, **(_metric(entry.cls) if kind == "metric" else {})}
+            for name, entry in registry.entries(kind).items()
+        }
+        for kind in (*COMPONENTS, "metric")
+    }
+
+
+def _metric(metric: Any) -> dict[str, Any]:
+    return {"unit": metric.unit, "higher_is_better": metric.higher_is_better, "bounds": list(metric.bounds)}
+
+
+def suite(registry: Registry, folder: str) -> dict[str, Any] | None:
+    """The suite of a folder (`quick-v1`); None where that version is not installed or cannot be read."""
+    name = folder.rpartition("-v")[0]
+    if name not in installed_suites(registry):
+        return None
+    try:
+        found = read(registry, name)
+    except MetabenchError:  # its data set or plugin is not here
+        return None
+    if found.folder != folder:
+        return None
+    return {
+        "cells": [cell.to_json() for cell in found.cells],
+        "digest": file_digest(found.path),
+        "earlier": list(found.earlier_texts),
+    }
+
+
+def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
+    """The settings of components (kind, name, settings), with those that a later version has added."""
+    return [_completed(registry, kind, name, settings) for kind, name, settings in specs]
+
+
+def _completed(registry: Registry, kind: str, name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return complete(registry.find(kind, name).cls, settings)
+    except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
+        return settings
+
+
+def drawn(registry: Registry, documents: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The digests of task sets."""
+    return [list(answer) for answer in draw_tasks(registry, map(TaskSet.from_json, documents))]
+
+
+QUESTIONS: Mapping[str, Callable[[Registry, Any], Any]] = {
+    "components": components, "suite": suite, "completed": completed, "drawn": drawn,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Answers until standard input ends; what plugins print goes to standard error."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    registry = load()
+    for line in sys.stdin:
+        ((question, about),) = json.loads(line).items()
+        try:
+            answer = {"answer": QUESTIONS[question](registry, about)}
+        except Exception as error:  # of a plugin
+            answer = {"problem": f"{type(error).__name__}: {error}"[:300]}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

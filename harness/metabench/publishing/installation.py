@@ -1,0 +1,179 @@
+"""What is installed here, as verification needs it: metrics, providers, suites and the tasks of data sets.
+
+The classes of plugins load torch, which takes seconds and half a gigabyte: questions go to a process of its
+own (`metabench.publishing.inspector`), which starts with the first of them. Answers are kept in the user's
+cache folder until the code of a plugin or a suite changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import metabench
+from metabench.errors import MetabenchError
+from metabench.folders import cache_folder
+from metabench.plugins import Registry, load
+from metabench.publishing.task_draws import Drawn, TaskSet
+from metabench.records.cell import Cell, Spec, digest_of
+
+CACHE_NAME = "installation.json"
+MOST_ANSWERS = 20_000
+"""A cache with more answers begins anew."""
+
+
+@dataclass(frozen=True)
+class InstalledSuite:
+    """A suite as it is installed: its cells, the SHA-256 of its file, and those of earlier, equal texts."""
+
+    cells: Sequence[Cell]
+    digest: str
+    earlier: tuple[str, ...] = ()
+
+
+class Installation:
+    """Answers about what is installed; a context, which ends the process that it may have started."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self.registry = registry or load()
+        self._state = digest_of(list(_code_state(self.registry)))
+        self._cache = _Cache(cache_folder() / CACHE_NAME)
+        self._process: subprocess.Popen[str] | None = None
+        self._components: Mapping[str, Mapping[str, Any]] | None = None
+
+    def __enter__(self) -> Installation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cache.write()
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.communicate(timeout=10)
+            self._process.kill()
+
+    def component(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        """What is known of a component: "source", and of a metric "unit", "higher_is_better", "bounds"."""
+        if self._components is None:
+            self._components = self._ask("components", None)
+        return self._components.get(kind, {}).get(name)
+
+    def suites(self, folders: Collection[str]) -> dict[str, InstalledSuite]:
+        """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
+        answers = {folder: self._ask("suite", folder) for folder in sorted(folders)}
+        return {
+            folder: InstalledSuite(
+                [Cell.from_json(cell) for cell in answer["cells"]], answer["digest"], tuple(answer["earlier"])
+            )
+            for folder, answer in answers.items()
+            if answer is not None
+        }
+
+    def completed(self, specs: Iterable[tuple[str, Spec]]) -> list[Spec]:
+        """Components (kind and spec) with the settings that a later version of their plugin has added."""
+        wanted = [(kind, spec.name, dict(spec.settings)) for kind, spec in specs]
+        answers = self._ask_each("completed", wanted)
+        return [Spec(name, settings) for (_, name, _), settings in zip(wanted, answers, strict=True)]
+
+    def draw(self, wanted: Iterable[TaskSet]) -> dict[TaskSet, Drawn]:
+        """The digests of test tasks, drawn here where the data is."""
+        listed = sorted(set(wanted), key=lambda tasks: (tasks.dataset, tasks.settings))
+        try:
+            answers = self._ask_each("drawn", [tasks.to_json() for tasks in listed], keep=_was_drawn)
+        except MetabenchError as error:
+            return {tasks: Drawn(None, str(error)) for tasks in listed}
+        return {tasks: Drawn(*answer) for tasks, answer in zip(listed, answers, strict=True)}
+
+    def _ask_each(self, question: str, items: Sequence[Any], keep: Any = lambda answer: True) -> list[Any]:
+        """The answers about several things, asked in one request where they are not in the cache."""
+        keys = [digest_of([self._state, question, item]) for item in items]
+        fresh = [i for i, key in enumerate(keys) if key not in self._cache.answers]
+        given: dict[str, Any] = {}
+        if fresh:
+            answers = self._request(question, [items[i] for i in fresh])
+            given = {keys[i]: answer for i, answer in zip(fresh, answers, strict=True)}
+            self._cache.add({key: answer for key, answer in given.items() if keep(answer)})
+        return [given[key] if key in given else self._cache.answers[key] for key in keys]
+
+    def _ask(self, question: str, about: Any) -> Any:
+        key = digest_of([self._state, question, about])
+        if key not in self._cache.answers:
+            self._cache.add({key: self._request(question, about)})
+        return self._cache.answers[key]
+
+    def _request(self, question: str, about: Any) -> Any:
+        """The inspector's answer; raises MetabenchError where it has none, or has died."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "metabench.publishing.inspector"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018 - for the types
+        try:
+            process.stdin.write(json.dumps({question: about}) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+        except (OSError, ValueError) as error:
+            raise MetabenchError(
+                f"the process that looks at the plugins ended with {process.wait()}; "
+                "`metabench doctor` names plugins that do not work"
+            ) from error
+        if "problem" in answer:
+            raise MetabenchError(f"plugins could not be looked at: {answer['problem']}")
+        return answer["answer"]
+
+
+def _was_drawn(answer: Sequence[Any]) -> bool:
+    return answer[0] is not None  # the data may be here the next time
+
+
+def _code_state(registry: Registry) -> Iterator[Any]:
+    """What changes when the code of a plugin or a suite does: versions, and time and size of the files."""
+    folders = {Path(metabench.__file__).parent}
+    for plugin in registry.plugins.values():
+        yield [plugin.distribution, plugin.version, plugin.name]
+        module = sys.modules.get(plugin.module.partition(":")[0])
+        if module is not None and getattr(module, "__file__", None):
+            folders.add(Path(str(module.__file__)).parent)
+    suites = {folder for _, folder in registry.suite_folders()}
+    for folder, pattern in (*((f, "**/*.py") for f in folders), *((f, "*.toml") for f in suites)):
+        for path in sorted(folder.glob(pattern)):
+            state = path.stat()
+            yield [str(path), state.st_size, state.st_mtime_ns]
+
+
+class _Cache:
+    """The answers that are known; a file that cannot be read or written is done without."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answers: dict[str, Any] = {}
+        self.changed = False
+        with contextlib.suppress(OSError, ValueError):
+            answers = json.loads(path.read_bytes())
+            if isinstance(answers, dict) and len(answers) <= MOST_ANSWERS:
+                self.answers = answers
+
+    def add(self, answers: Mapping[str, Any]) -> None:
+        """Adds answers, which `write` then keeps."""
+        self.answers.update(answers)
+        self.changed = True
+
+    def write(self) -> None:
+        """Replaces the file where there are new answers."""
+        if not self.changed:
+            return
+        part = self.path.with_suffix(".part")
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(self.answers))
+            part.replace(self.path)
