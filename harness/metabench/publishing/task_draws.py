@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell
-from metabench.records.cell import Protocol
+from metabench.records.cell import Cell, Protocol, Spec
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def draw_tasks(registry: Registry, wanted: Iterable[TaskSet]) -> Iterator[Drawn]
 def _load(registry: Registry, tasks: TaskSet) -> Any:
     from metabench.device.device import Device
 
-    dataset = make(registry.find("dataset", tasks.dataset).cls, json.loads(tasks.settings))
+    dataset = registry.make("dataset", Spec(tasks.dataset, json.loads(tasks.settings)))
     return None if dataset.missing() is not None else dataset.load(Device())
 
 
