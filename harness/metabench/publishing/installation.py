@@ -56,9 +56,8 @@ class Installation:
     ) -> None:
         self._cache.write()
         if self._process is not None:
-            with contextlib.suppress(OSError):
-                self._process.communicate(timeout=10)
-            self._process.kill()
+            self._process.kill()  # every answer is here; leaving torch in order takes it seconds
+            self._process.communicate()
 
     def component(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """What is known of a component: "source", and of a metric "unit", "higher_is_better", "bounds"."""
