@@ -17,21 +17,6 @@ OF_HARDWARE = ROOMS | {
 }  # fmt: skip
 """For backends and executors."""
 
-KNOWN = frozenset({
-    "plugins/metabench_plugins/backends/_torchrun.py imports metabench.runner.rank_failures",
-    "plugins/metabench_plugins/executors/_on_node.py imports metabench.records.files",
-    "plugins/metabench_plugins/executors/_on_node.py imports metabench.records.job",
-    "plugins/metabench_plugins/executors/local.py imports metabench.records.files",
-    "plugins/metabench_plugins/executors/local.py imports metabench.records.job",
-    "plugins/metabench_plugins/executors/slurm.py imports metabench.records.job",
-    "plugins/metabench_plugins/reports/html.py imports metabench.text",
-    "plugins/metabench_plugins/reports/latex.py imports metabench.text",
-    "plugins/metabench_plugins/reports/markdown.py imports metabench.text",
-    "plugins/metabench_plugins/reports/plots.py imports metabench.text",
-    "plugins/metabench_plugins/reports/site/__init__.py imports metabench.text",
-})  # fmt: skip
-"""Imports that are still to be mended; this list only shrinks."""
-
 
 def imported(text: str) -> set[str]:
     """The modules of metabench that a source file imports, anywhere in it and for types too."""
@@ -72,7 +57,7 @@ def sources() -> Iterator[tuple[str, str]]:
 
 def test_plugins_import_public_rooms_alone() -> None:
     present = {breach for name, text in sources() for breach in breaches(name, text)}
-    assert sorted(present - KNOWN) == []
+    assert sorted(present) == []
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,10 @@ from metabench.report.pivot import MARKS, Grid, GridRow, grid, marked, marks
 from metabench.report.scores import best_first
 from metabench.report.summary import Summaries, ranked
 from metabench.report.times import SEVERAL_MACHINES
+from metabench.text import ABSENT, markdown_text, printable, score_text
 
 __all__ = [
+    "ABSENT",
     "AXIS_COLUMNS",
     "COUNT_COLUMNS",
     "GIB",
@@ -45,16 +47,19 @@ __all__ = [
     "flags",
     "grid",
     "labels",
+    "markdown_text",
     "marked",
     "marks",
     "mean_and_deviation",
     "number",
     "plain",
+    "printable",
     "protocol",
     "ranked",
     "reference_text",
     "render",
     "score",
+    "score_text",
     "speed",
     "standing_notes",
     "task",

@@ -13,8 +13,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from metabench.records.files import write_json
-from metabench.records.job import Job
+from metabench.records import Job, write_json
 from metabench_plugins.executors.local import Local
 
 ORDER, ENDED = "order.json", "ended.json"

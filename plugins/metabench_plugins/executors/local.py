@@ -13,8 +13,7 @@ from typing import ClassVar
 import psutil
 
 from metabench import Executor, setting
-from metabench.records.files import writing
-from metabench.records.job import Job, Outcome
+from metabench.records import Job, Outcome, writing
 
 POLL_SECONDS = 0.02
 NOT_STARTED = 127  # the exit status that a shell gives a command which it cannot start

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from metabench import Executor, setting
-from metabench.records.job import Job, Outcome
+from metabench.records import Job, Outcome
 from metabench_plugins.executors._on_node import ENDED, ORDER
 
 POLL_SECONDS = 0.1

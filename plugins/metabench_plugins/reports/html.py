@@ -8,8 +8,7 @@ from typing import ClassVar
 from tabulate import tabulate
 
 from metabench import Report, ReportContent
-from metabench.report import Section
-from metabench.text import printable
+from metabench.report import Section, printable
 
 HEAD = """<!doctype html>
 <html lang="en">

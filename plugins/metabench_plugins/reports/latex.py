@@ -7,8 +7,7 @@ from typing import ClassVar, cast
 
 from metabench import Report, ReportContent
 from metabench.records import Summary
-from metabench.report import MARKS, Section, grid, marks, score, task
-from metabench.text import ABSENT, printable
+from metabench.report import ABSENT, MARKS, Section, grid, marks, printable, score, task
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import plain
-from metabench.text import markdown_text
+from metabench.report import markdown_text, plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError, did_you_mean
 from metabench.records import Summary, suite_folder
-from metabench.report import Section, protocol, ranked, task
-from metabench.text import printable
+from metabench.report import Section, printable, protocol, ranked, task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,17 +16,19 @@ from metabench import Report, ReportContent, setting
 from metabench.errors import RequestError
 from metabench.records import Row, Status, Summary, suite_folder
 from metabench.report import (
+    ABSENT,
     MIB,
     SEVERAL_MACHINES,
     Section,
     best_first,
     flags,
+    printable,
     ranked,
     reference_text,
+    score_text,
     speed,
     task,
 )
-from metabench.text import ABSENT, printable, score_text
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
