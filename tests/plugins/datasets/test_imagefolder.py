@@ -168,7 +168,7 @@ def test_a_changed_image_gives_another_cell_and_other_tasks(tmp_path: Path) -> N
     with pytest.raises(DataError, match=f"must have the digest {cell.dataset.settings['content']}, got"):
         ImageFolder(**cell.dataset.settings).load(Device())
     suite.write_text(SUITE.replace('"mine",', f'"mine", content = "{cell.dataset.settings["content"]}",'))
-    with pytest.raises(SuiteError, match="dataset: the digest of its content here is"):
+    with pytest.raises(SuiteError, match="content must be the digest of the data here"):
         read(load_plugins(), str(suite))
 
 
