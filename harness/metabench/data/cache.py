@@ -1,6 +1,6 @@
 """Arrays that are computed once and read back in a moment: one .npy file each, checked by digests.
 
-Beside NAME.npy lies NAME.json: the digest of the array, one digest per block of the file, and the state of the
+Beside NAME.npy lies NAME.json: the digest of the array, a digest of each block of the file, and the state of
 file (inode, size, times) when all of them were last verified. A file whose state has changed is verified
 whole; of a file as it was left, a sample of blocks is verified at every load.
 """

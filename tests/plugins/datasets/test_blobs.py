@@ -56,7 +56,7 @@ def test_the_numbers_of_classes_and_examples_are_the_settings() -> None:
     assert dataset.describe().classes == {"train": 7, "validation": 4, "test": 4}
     with pytest.raises(Invalid, match=r"ways must be at most 7, .*got 8"):
         loaded.episodes("train", Protocol(8, 1, 1), [0], 0)
-    with pytest.raises(Invalid, match="at most 3, the images of .*got 4"):
+    with pytest.raises(Invalid, match=r"at most 3, the images of .*got 4"):
         loaded.episodes("train", Protocol(2, 2, 2), [0], 0)
 
 
