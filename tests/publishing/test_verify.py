@@ -27,14 +27,14 @@ def test_an_honest_set_passes(stored_results: list[Path]) -> None:
 
 
 def test_a_hand_edited_score_is_named(stored_results: list[Path]) -> None:
-    def change(told: dict[str, Any]) -> None:
-        told["scores"]["per_task"][7] = 1.0
+    def change(document: dict[str, Any]) -> None:
+        document["scores"]["per_task"][7] = 1.0
 
     edited(stored_results[0], change)
 
     found = errors(stored_results[0].parent)
-    assert {one.file for one in found} == {str(stored_results[0])}
-    assert {one.check for one in found} == {"seal", "scores"}
+    assert {finding.file for finding in found} == {str(stored_results[0])}
+    assert {finding.check for finding in found} == {"seal", "scores"}
 
 
 @pytest.mark.parametrize(
@@ -65,21 +65,22 @@ def test_each_kind_of_tampering_is_found(
 
     found = errors(stored_results[0].parent)
 
-    assert any(one.check == check and says in one.what for one in found), found
-    assert "seal" not in {one.check for one in found}
+    assert any(finding.check == check and says in finding.what for finding in found), found
+    assert "seal" not in {finding.check for finding in found}
 
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)
 def test_whatever_a_file_holds_verify_names_it(tmp_path: Path, wrong: Any) -> None:
-    told = honest_result(made_cell(test_tasks=20)).to_json()
-    files = [one for one in spoiled(told, wrong, depth=3) if json.dumps(one) != json.dumps(told)]
-    for number, one in enumerate(files):
+    document = honest_result(made_cell(test_tasks=20)).to_json()
+    copies = spoiled(document, wrong, depth=3)
+    files = [copy for copy in copies if json.dumps(copy) != json.dumps(document)]
+    for number, copy in enumerate(files):
         (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / f"{made_cell(test_tasks=20).id}.json").write_text(json.dumps(one))
+        (tmp_path / str(number) / f"{made_cell(test_tasks=20).id}.json").write_text(json.dumps(copy))
 
     found = verify([tmp_path])
 
-    named = {Path(one.file).parent.name for one in found.errors}
+    named = {Path(finding.file).parent.name for finding in found.errors}
     assert named >= {str(number) for number in range(len(files))}
 
 
@@ -88,7 +89,7 @@ def test_a_truncated_and_a_foreign_file_are_named(stored_results: list[Path]) ->
     foreign = stored_results[0].parent / "foreign.json"
     foreign.write_text('{"a": 1}')
 
-    named = {one.file for one in errors(foreign.parent) if one.check == "schema"}
+    named = {finding.file for finding in errors(foreign.parent) if finding.check == "schema"}
     assert named == {str(stored_results[0]), str(foreign)}
 
 
@@ -128,8 +129,8 @@ def test_a_tuned_setting_under_the_name_of_the_suite_is_found(tmp_path: Path) ->
 
     found = verify([tmp_path], made_suite(), complete=True).errors
 
-    assert {one.file for one in found} == {str(path) for path in paths[6:]}
-    assert all("of no cell of made-v1" in one.what for one in found)
+    assert {finding.file for finding in found} == {str(path) for path in paths[6:]}
+    assert all("of no cell of made-v1" in finding.what for finding in found)
 
 
 def test_other_versions_and_one_other_backend_are_complete_but_not_a_mixture(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_failed_run_is_found_unless_the_suite_expects_it(tmp_path: Path, statu
     store(tmp_path / "a", [lost])
     store(tmp_path / "b", [expected])
 
-    assert [one.check for one in errors(tmp_path / "a")] == ["outcome"]
+    assert [finding.check for finding in errors(tmp_path / "a")] == ["outcome"]
     assert not errors(tmp_path / "b")
 
 
@@ -229,7 +230,7 @@ def test_backends_that_do_not_agree_are_found(tmp_path: Path) -> None:
     store(tmp_path / "apart", [honest_result(cell, a) for cell, a in zip(cells, (0.7, 0.6), strict=True)])
 
     assert not errors(tmp_path / "same")
-    assert [one.check for one in errors(tmp_path / "apart")] == ["parity"]
+    assert [finding.check for finding in errors(tmp_path / "apart")] == ["parity"]
 
 
 def test_backends_that_are_neither_shown_equal_nor_different_are_noticed(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_short_training_is_a_notice(tmp_path: Path) -> None:
 
     found = verify([tmp_path])
     assert not found.errors
-    assert [one.check for one in found.findings] == ["trained enough"]
+    assert [finding.check for finding in found.findings] == ["trained enough"]
 
 
 def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path]) -> None:

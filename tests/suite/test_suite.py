@@ -238,6 +238,10 @@ evaluation = {metric = "accuracy"}
             HEAD.replace("version = 1", "version = 1\nminutes = nan") + GLYPHS,
             "minutes must be a number > 0, got nan",
         ),
+        (
+            HEAD.replace("version = 1", 'version = 1\nearlier_texts = ["abc"]') + GLYPHS,
+            "earlier_texts must be a list of SHA-256 digests of suite files, got ['abc']",
+        ),
     ],
 )
 def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text: str, said: str) -> None:

@@ -51,13 +51,13 @@ def command(base: str, new: str, drop: float, slowdown: float, alternate: bool, 
         if not len(table):
             raise RequestError(f"{path}: no results in it, nothing can be compared")
     in_turns = _alternated(old, now) if alternate else None
-    found = compare(old, now, Thresholds(drop / 100, slowdown / 100), in_turns)
-    click.echo(render([found.section], [*old.problems, *now.problems], lines=0))
+    comparison = compare(old, now, Thresholds(drop / 100, slowdown / 100), in_turns)
+    click.echo(render([comparison.section], [*old.problems, *now.problems], lines=0))
     if markdown is not None:
-        markdown.write_text(plain(found.section, "github") + "\n", encoding="utf-8")
-    for line in found.regressed:
+        markdown.write_text(plain(comparison.section, "github") + "\n", encoding="utf-8")
+    for line in comparison.regressed:
         click.echo(printable(f"regression: {line}"), err=True)
-    return 1 if found.regressed else 0
+    return 1 if comparison.regressed else 0
 
 
 def _alternated(base: Results, new: Results) -> Alternated:
@@ -69,5 +69,5 @@ def _alternated(base: Results, new: Results) -> Alternated:
 
     if len(base) != 1 or len(new) != 1:
         raise RequestError("--alternate times two cells: name a single result file on either side")
-    found = pairing.pair(base.result(0).cell, new.result(0).cell, load())
-    return Alternated(found.ratio, len(found.base_seconds))
+    timing = pairing.pair(base.result(0).cell, new.result(0).cell, load())
+    return Alternated(timing.ratio, len(timing.base_seconds))

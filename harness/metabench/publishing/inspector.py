@@ -43,15 +43,15 @@ def suite(registry: Registry, folder: str) -> dict[str, Any] | None:
     if name not in installed_suites(registry):
         return None
     try:
-        found = read(registry, name)
+        installed = read(registry, name)
     except MetabenchError:  # its data set or plugin is not here
         return None
-    if found.folder != folder:
+    if installed.folder != folder:
         return None
     return {
-        "cells": [cell.to_json() for cell in found.cells],
-        "digest": file_digest(found.path),
-        "earlier": list(found.earlier_texts),
+        "cells": [cell.to_json() for cell in installed.cells],
+        "digest": file_digest(installed.path),
+        "earlier": list(installed.earlier_texts),
     }
 
 

@@ -162,9 +162,12 @@ def _target_faults(cell: Cell, training: Training, metric: MetricFacts) -> Fault
     first = next(reaching, None)
     if training.target_step != (first.step if first else None):
         when = f"after step {first.step}" if first else "never"
-        yield "target", f"told as reached after step {training.target_step}, the validations reach it {when}"
+        yield (
+            "target",
+            f"stored as reached after step {training.target_step}, the validations reach it {when}",
+        )
     elif training.target_seconds != (first.train_seconds if first else None):
-        yield "target", f"told as reached after {training.target_seconds} s, not when it was validated"
+        yield "target", f"stored as reached after {training.target_seconds} s, not when it was validated"
     if training.ended_by != "target" and training.target_energy:
         yield "target", "has an energy, though training did not end by it"
 

@@ -101,16 +101,16 @@ def _compare_scores(old: Result, new: Result, first: Scores, second: Scores) -> 
     moved = after - before
     if (np.abs(moved) <= SCORE_ROUNDING * scale).all():
         return Verdict.ROUNDING, f"every task scores as before, to {np.abs(moved).max():.1g}"
-    told = _moved_text(before, after, share)
+    shift = _moved_text(before, after, share)
     why = _edited(old, new, moved, SCORE_ROUNDING * scale, SCORE_ROUNDING if share else NEAR_SCORES * scale)
     if why:
-        return Verdict.DIFFERENT, f"{why}: {told}"
+        return Verdict.DIFFERENT, f"{why}: {shift}"
     margin = stats.equal_margin(before, after, share=share)
     if stats.equal_scores(after[None], before[None], share=share):
-        return Verdict.MARGIN, f"scores agree within {margin:.3g}, but shifted: {told}"
+        return Verdict.MARGIN, f"scores agree within {margin:.3g}, but shifted: {shift}"
     if float(stats.difference(after[None], before[None]).p_value()) <= stats.EQUAL_LEVEL:
-        return Verdict.DIFFERENT, f"scores differ: {told}"
-    return Verdict.UNDECIDED, f"neither agreement nor a difference is shown: {told}"
+        return Verdict.DIFFERENT, f"scores differ: {shift}"
+    return Verdict.UNDECIDED, f"neither agreement nor a difference is shown: {shift}"
 
 
 def _moved_text(before: Array, after: Array, share: bool) -> str:

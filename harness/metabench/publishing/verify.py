@@ -164,11 +164,11 @@ def _manifest_findings(
 
     Another version of the data set's plugin may draw others: then it is no error.
     """
-    told: set[TaskSet] = set()
+    named: set[TaskSet] = set()
     for member, tasks in matched:
         digest, problem = drawn[tasks]
-        if problem and tasks not in told:
-            told.add(tasks)
+        if problem and tasks not in named:
+            named.add(tasks)
             what = f"the tasks of {tasks.dataset} could not be drawn here: {problem}"
             yield Finding(member.path, "manifest", what, serious=False)
         if digest is not None and digest != member.row["manifest"]:
