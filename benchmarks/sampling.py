@@ -100,7 +100,7 @@ def loading(quick: bool) -> None:
 
 def _child(part: str, quick: bool) -> None:
     """One measurement, printed as a row: in a process of its own, so that its peak memory is its own."""
-    from metabench.data import cached, table
+    from metabench.data import cached, tensor_source
     from metabench_plugins.datasets.omniglot import Omniglot
 
     torch.rand(8, 8) @ torch.rand(8, 8)  # what torch allocates at first use is part of the bare process
@@ -113,7 +113,7 @@ def _child(part: str, quick: bool) -> None:
             count = 600 if quick else 60_000
             index = ClassIndex.of_counts([str(n) for n in range(count // 600)], [600] * (count // 600))
             if part == "mini-map":
-                table.MEMORY_FRACTION = 0.0  # as on a machine with less memory than the data
+                tensor_source.MEMORY_FRACTION = 0.0  # as on a machine with less memory than the data
             pixels = cached("mini", (count, 3, 84, 84), _noise)
             source = TensorSource(
                 "mini", pixels, {"train": index}, Device(), mean=(0.5,) * 3, std=(0.25,) * 3
