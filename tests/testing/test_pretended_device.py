@@ -38,7 +38,7 @@ def test_learner_goes_its_round_on_another_device(name: str) -> None:
         for network in [TinyNetwork(), TinyNetwork(batch_norm=True)] if algorithm.needs_network else [None]:
             bench = Bench(Subject(name), algorithm, network, data, protocol, Device(), 1e-8)
             with pretend_device() as device:
-                bench.go_round(device)
+                bench.run_all(device)
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("dataset"))
@@ -89,7 +89,7 @@ def run_cell(algorithm: str, device: Device) -> CellRun:
     cell = Cell(
         suite="s", suite_version=1, algorithm=Spec(algorithm), network=Spec("conv4"), dataset=Spec("glyphs"),
         test=protocol, train=train, budget=Budget(steps=4, tasks=3, validate_every=2, validation_tasks=8),
-        evaluation=Evaluation(tasks=8, second=(0, 1), latency_tasks=1), backend=Spec("cpu"), seed=0,
+        evaluation=Evaluation(tasks=8, curve=(0, 1), latency_tasks=1), backend=Spec("cpu"), seed=0,
         plugins={}, group="g", label="",
     )  # fmt: skip
     torch.manual_seed(0)
