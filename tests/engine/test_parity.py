@@ -19,10 +19,22 @@ from helpers.meta_gradients import (
 )
 
 
+@pytest.fixture(params=["1", "0"], ids=["kernels", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run a test with the CPU kernels and without them; return whether with them."""
+    monkeypatch.setenv("METABENCH_KERNELS", request.param)
+    return bool(request.param == "1")
+
+
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(name: str, network: str, steps: int) -> None:
+def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(
+    name: str, network: str, steps: int, kernels: bool
+) -> None:
+    convolutional = network != "mlp"
+    if not kernels and not convolutional:
+        pytest.skip("a network without convolutions runs no kernel")
     kind = kind_of(name, network)
     episodes = episodes_of(kind, NETWORKS[network][1])
     algorithm = ALGORITHMS[name](inner_rate=RATE, steps=steps)
@@ -31,12 +43,12 @@ def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(name: str, netw
     for chunk in (TASKS, 2):
         learner.chunk = chunk
         learner.learn(episodes, 0, 10)
-        assert learner.path == "batched"
+        assert learner.path == ("batched, kernels" if kernels and convolutional else "batched")
         assert relative_error(gradients_of(learner), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["maml", "metasgd", "maml++", "imaml"])
-def test_queries_alone_have_the_meta_gradient_of_the_plain_loop(name: str) -> None:
+def test_queries_alone_have_the_meta_gradient_of_the_plain_loop(name: str, kernels: bool) -> None:
     algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, queries="alone")
     learner = learner_of(algorithm, "conv4", "classification")
     episodes = episodes_of("classification", NETWORKS["conv4"][1])

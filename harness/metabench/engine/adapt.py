@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes
+from metabench.engine.kernels import kernels_for
+from metabench.engine.kernels.differentiable import for_tasks
 from metabench.engine.lift import Lifted, Part
 
 TaskWeights = Mapping[str, Tensor]
@@ -26,10 +28,15 @@ ELEMENTS_AT_ONCE = 32_000_000
 def expand_weights(module: nn.Module, tasks: int, part: Part = "all") -> dict[str, Tensor]:
     """Return the weights of the module, or of its part, for every task to start from: [T, …], not copied."""
     return {
-        name: weight.expand(tasks, *weight.shape)
+        name: _for_tasks(weight, tasks)
         for name, weight in module.named_parameters()
         if part == "all" or name.startswith(part + ".")
     }
+
+
+def _for_tasks(weight: Tensor, tasks: int) -> Tensor:
+    kernels = kernels_for(weight) if weight.dim() == 4 else None
+    return weight.expand(tasks, *weight.shape) if kernels is None else for_tasks(weight, tasks)
 
 
 def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> dict[str, Tensor]:

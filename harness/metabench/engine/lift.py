@@ -19,8 +19,10 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from metabench.engine.generic import Generic
+from metabench.engine.kernels import kernels_for
 from metabench.engine.rules import (
     FUNCTION_RULES,
     METHOD_RULES,
@@ -40,7 +42,8 @@ READS = (getattr, operator.getitem, len)  # of a value's shape, or of a size
 class Lifted:
     """A module that takes a leading task axis.
 
-    path: how it runs, "batched" (by rules), "vmap" or "loop"; reason: why not by rules, else empty;
+    path: how it runs, "batched" (by rules), "batched, kernels", "vmap" or "loop"; reason: why not by rules,
+    else empty;
     batch_statistics: whether an output depends on the other examples of its task (batch norm);
     convolutional: whether it has convolutions, which decides how many tasks are run at once.
     """
@@ -60,8 +63,11 @@ class Lifted:
 
     @property
     def path(self) -> str:
-        """Return how the module runs: "batched", "vmap" or "loop"."""
-        return "batched" if self._generic is None else self._generic.path
+        """Return how the module runs: "batched", "batched, kernels" (so far), "vmap" or "loop"."""
+        if self._generic is not None:
+            return self._generic.path
+        kernels = any(program.used_kernels for program in self._programs.values())
+        return "batched, kernels" if kernels else "batched"
 
     def __call__(
         self,
@@ -115,6 +121,9 @@ def lift(module: nn.Module) -> Lifted:
         if isinstance(layer, nn.modules.batchnorm._NormBase):
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    for weight in module.parameters():
+        if weight.dim() == 4:
+            kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
     return Lifted(module)
 
 
@@ -135,6 +144,7 @@ class Layer(NamedTuple):
     rule: LayerRule
     parameters: Mapping[str, str]
     cancelled_bias: bool
+    relu: bool
 
 
 class Program:
@@ -148,18 +158,23 @@ class Program:
         graph = _trace(root)
         self.steps: list[tuple[fx.Node, Layer | Step]] = []
         self.shared = dict(module.named_parameters())
+        self.used_kernels = False
+        relus: set[fx.Node | None] = set()  # those that a batch norm before them computes
         for node in graph.nodes:
             if node.op == "placeholder":
                 self.input = node
             elif node.op == "output":
                 self.output = node.args[0]
+            elif node in relus:
+                self.steps.append((node, Step(node, _unchanged, (node.all_input_nodes[0],), {})))
             elif node.op == "call_module":
                 layer = root.get_submodule(str(node.target))
                 own = {n: names[id(p)] for n, p in layer.named_parameters(recurse=False)}
-                rule = layer_rule(layer)
-                self.steps.append(
-                    (node, Layer(_only_input(node), layer, rule, own, _bias_cancels(root, node)))
-                )
+                rule, relu = layer_rule(layer), _relu_of_norm(root, node)
+                relus.add(relu)
+                cancels = _bias_cancels(root, node)
+                step = Layer(_only_input(node), layer, rule, own, cancels, relu is not None)
+                self.steps.append((node, step))
             else:
                 self.steps.append((node, _step(node)))
         if not isinstance(self.output, fx.Node):
@@ -174,8 +189,9 @@ class Program:
                     {n: own[full] for n, full in step.parameters.items() if full in own},
                     {n: self.shared[full] for n, full in step.parameters.items() if full not in own},
                 )
-                context = Context(statistics, step.cancelled_bias)
-                slots[node] = step.rule(step.module, slots[step.input], weights, context)
+                context = Context(statistics, step.cancelled_bias, step.relu)
+                value = slots[node] = step.rule(step.module, slots[step.input], weights, context)
+                self.used_kernels |= value.layout == "last"
             else:
                 slots[node] = _run(step, slots)
         result = slots[self.output]
@@ -269,3 +285,21 @@ def _bias_cancels(root: nn.Module, node: fx.Node) -> bool:
     return len(users) == 1 and users[0].op == "call_module" and isinstance(
         root.get_submodule(str(users[0].target)), (nn.BatchNorm1d, nn.BatchNorm2d)
     )  # fmt: skip
+
+
+def _relu_of_norm(root: nn.Module, node: fx.Node) -> fx.Node | None:
+    """Return the ReLU that alone takes the output of this layer, where the layer is a batch norm."""
+    users = list(node.users)
+    if len(users) != 1 or type(root.get_submodule(str(node.target))) not in (nn.BatchNorm1d, nn.BatchNorm2d):
+        return None
+    (user,) = users
+    if user.op == "call_module":
+        layer = root.get_submodule(str(user.target))
+        hooked = layer._forward_hooks or layer._forward_pre_hooks
+        return user if type(layer) is nn.ReLU and not hooked else None
+    functions = (F.relu, torch.relu, "relu", "relu_")
+    return user if user.op in ("call_function", "call_method") and user.target in functions else None
+
+
+def _unchanged(x: Value) -> Value:
+    return x

@@ -1,8 +1,9 @@
 """Rules that run one layer for all tasks at once: what makes an ordinary module batched over tasks.
 
-A value inside a network is kept in one of two layouts, and each rule takes the one that suits it:
+A value inside a network is kept in one of three layouts, and each rule takes the one that suits it:
 by task   [T, n, …]            a row per example;
-grouped   [n, T·C, …]          tasks side by side in the channel axis, as a grouped convolution wants them.
+grouped   [n, T·C, …]          tasks side by side in the channel axis, as a grouped convolution wants them;
+last      [T, n, H, W, C]      channels last, as the CPU kernels want them.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metabench.engine import normalisation
-from metabench.engine.convolution import Geometry, shared_convolution, task_convolution
+from metabench.engine.convolution import Geometry, product_type, shared_convolution, task_convolution
+from metabench.engine.kernels import Kernels, kernels_for
+from metabench.engine.kernels import differentiable as kernel
+from metabench.engine.kernels.library import Sliding
+
+Layout = Literal["task", "grouped", "last"]
 
 
 class NoRule(Exception):  # noqa: N818 - it ends the search for rules and is no error
@@ -27,37 +33,46 @@ class NoRule(Exception):  # noqa: N818 - it ends the search for rules and is no 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor over tasks in one of the two layouts."""
+    """A tensor over tasks in one of the three layouts."""
 
     tensor: Tensor
     tasks: int
-    grouped: bool = False
+    layout: Layout = "task"
 
     @property
     def examples(self) -> int:
         """Return how many examples each task has."""
-        return self.tensor.shape[0 if self.grouped else 1]
+        return self.tensor.shape[0 if self.layout == "grouped" else 1]
 
     @property
     def shape(self) -> torch.Size:
         """Return the shape that the network's own code sees, for one task: [n, …]."""
-        if not self.grouped:
-            return self.tensor.shape[1:]
-        n, channels, *rest = self.tensor.shape
-        return torch.Size((n, channels // self.tasks, *rest))
+        first, *rest = self.tensor.shape
+        if self.layout == "task":
+            return torch.Size(rest)
+        if self.layout == "last":
+            n, *plane, channels = rest
+            return torch.Size((n, channels, *plane))
+        return torch.Size((first, rest[0] // self.tasks, *rest[1:]))
 
     def by_task(self) -> Tensor:
         """Return [T, n, …]; a view where the layout allows it."""
-        if not self.grouped:
+        if self.layout == "task":
             return self.tensor
+        if self.layout == "last":
+            return self.tensor.movedim(-1, 2)
         n, channels, *rest = self.tensor.shape
         return self.tensor.view(n, self.tasks, channels // self.tasks, *rest).transpose(0, 1)
 
     def in_groups(self) -> Tensor:
         """Return [n, T·C, …]."""
-        if self.grouped:
+        if self.layout == "grouped":
             return self.tensor
-        return self.tensor.transpose(0, 1).flatten(1, 2)
+        return self.by_task().transpose(0, 1).flatten(1, 2)
+
+    def channels_last(self) -> Tensor:
+        """Return [T, n, …, C]."""
+        return self.tensor if self.layout == "last" else self.by_task().movedim(2, -1)
 
     def rows(self) -> Tensor:
         """Return [T·n, …]."""
@@ -65,7 +80,7 @@ class Value:
 
     def like(self, tensor: Tensor) -> Value:
         """Return another tensor in the same layout."""
-        return Value(tensor, self.tasks, self.grouped)
+        return Value(tensor, self.tasks, self.layout)
 
     def from_rows(self, rows: Tensor) -> Value:
         """Return these rows [T·n, …] as a value."""
@@ -98,10 +113,12 @@ class Context:
 
     statistics: batch norm takes its statistics from that many first examples of each task; None: all.
     cancelled_bias: the normalisation that follows cancels a bias that is added here.
+    relu: this batch norm also computes the ReLU that follows it.
     """
 
     statistics: int | None = None
     cancelled_bias: bool = False
+    relu: bool = False
 
 
 LayerRule = Callable[[Any, Value, Weights, Context], Value]
@@ -122,41 +139,74 @@ def linear(layer: nn.Linear, x: Value, weights: Weights, context: Context) -> Va
 
 
 def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) -> Value:
-    """Convolve densely where tasks share their kernels, in groups where each task has its own."""
+    """Convolve by the CPU kernels where they can, else densely or in groups by torch."""
     padding = layer.padding if isinstance(layer.padding, tuple) else _same(layer)
     geometry = Geometry(_pair(layer.stride), _pair(padding), _pair(layer.dilation), layer.groups)
-    grouped = x.in_groups()
-    if "weight" in weights.own:
-        y = task_convolution(grouped, weights.own["weight"], geometry)
+    kernels = _kernels_of_convolution(x.tensor, layer)
+    if kernels is not None:
+        y = _by_kernels(kernels, x, weights, geometry)
+    elif "weight" in weights.own:
+        y = Value(task_convolution(x.in_groups(), weights.own["weight"], geometry), x.tasks, "grouped")
     else:
-        y = shared_convolution(grouped, weights.shared["weight"], geometry, x.tasks)
+        shared = shared_convolution(x.in_groups(), weights.shared["weight"], geometry, x.tasks)
+        y = Value(shared, x.tasks, "grouped")
     bias = weights.per_task("bias", x.tasks)
-    if bias is not None and not context.cancelled_bias:
-        y = y + bias.flatten()[:, None, None]
-    return Value(y, x.tasks, grouped=True)
+    if bias is None or context.cancelled_bias:
+        return y
+    if y.layout == "last":
+        return y.like(y.tensor + bias[:, None, None, None])
+    return y.like(y.tensor + bias.flatten()[:, None, None])
+
+
+def _kernels_of_convolution(x: Tensor, layer: nn.Conv2d) -> Kernels | None:
+    """Return the kernels for this layer; None where groups or a shorter type are asked for."""
+    if layer.groups > 1 or layer.weight.dtype != x.dtype or product_type(x) != x.dtype:
+        return None
+    return kernels_for(x)
+
+
+def _by_kernels(kernels: Kernels, x: Value, weights: Weights, geometry: Geometry) -> Value:
+    weight = weights.own.get("weight")
+    if weight is None:
+        weight = kernel.for_tasks(weights.shared["weight"], 1)
+    y = kernel.convolve(kernels, x.channels_last(), weight.permute(0, 3, 4, 2, 1), Sliding(*geometry[:3]))
+    return Value(y, x.tasks, "last")
 
 
 def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:
-    """Normalise each task's channels by that task's own batch: tasks in the channel axis do just that."""
+    """Normalise each task's channels by that task's own batch; with the ReLU that follows, if any."""
+    kernels = kernels_for(x.tensor) if x.layout == "last" and context.statistics is None else None
+    if kernels is not None:
+        channels = x.tensor.shape[-1]
+        weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
+        weight = x.tensor.new_ones(channels).expand(x.tasks, channels) if weight is None else weight
+        bias = x.tensor.new_zeros(channels).expand(x.tasks, channels) if bias is None else bias
+        return x.like(kernel.batch_norm(kernels, x.tensor, weight, bias, layer.eps, context.relu))
+    y = _grouped_norm(layer, x, weights, context)
+    return y.like(torch.relu(y.tensor)) if context.relu else y
+
+
+def _grouped_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:
+    """Normalise with tasks in the channel axis, where each has its own statistics."""
     rest = len(x.shape) - 2
     weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
     grouped = x.in_groups()
     if context.statistics is None:
         y = normalisation.batch_norm(grouped, weight, bias, layer.eps)
-        return Value(y, x.tasks, grouped=True)
+        return Value(y, x.tasks, "grouped")
     axes = (0, *range(2, 2 + rest))
     variance, mean = torch.var_mean(grouped[: context.statistics], axes, correction=0, keepdim=True)
     y = (grouped - mean) * torch.rsqrt(variance + layer.eps)
     if weight is not None and bias is not None:
         y = y * weight.view(-1, *[1] * rest) + bias.view(-1, *[1] * rest)
-    return Value(y, x.tasks, grouped=True)
+    return Value(y, x.tasks, "grouped")
 
 
 def group_norm(layer: nn.GroupNorm, x: Value, weights: Weights, context: Context) -> Value:
     """Normalise groups of channels of each example: T times as many groups."""
     weight, bias = (_flat(weights.per_task(name, x.tasks)) for name in ("weight", "bias"))
     y = F.group_norm(x.in_groups(), x.tasks * layer.num_groups, weight, bias, layer.eps)
-    return Value(y, x.tasks, grouped=True)
+    return Value(y, x.tasks, "grouped")
 
 
 def layer_norm(layer: nn.LayerNorm, x: Value, weights: Weights, context: Context) -> Value:
@@ -174,7 +224,7 @@ def per_channel(layer: nn.Module, x: Value, weights: Weights, context: Context) 
     """Run a layer without weights that treats each channel of each example alike, such as 2-d pooling."""
     if len(x.shape) != 4:
         return Value(layer(x.by_task()), x.tasks)
-    return x.like(layer(x.tensor)) if x.grouped else x.from_rows(layer(x.rows()))
+    return x.like(layer(x.tensor)) if x.layout == "grouped" else x.from_rows(layer(x.rows()))
 
 
 def elementwise(layer: nn.Module, x: Value, weights: Weights, context: Context) -> Value:
@@ -254,7 +304,7 @@ def mean(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
     axes = [d % dims for d in ([dim] if isinstance(dim, int) else dim)]
     if 0 in axes:
         raise NoRule("mean over the examples' axis")
-    if x.grouped and 1 not in axes:
+    if x.layout == "grouped" and 1 not in axes:
         return x.like(x.tensor.mean(axes, keepdim=keepdim))
     return Value(x.by_task().mean([a + 1 for a in axes], keepdim=keepdim), x.tasks)
 
@@ -269,12 +319,15 @@ def pointwise(function: Callable[..., Tensor]) -> Callable[..., Value]:
         if len({value.shape for value in values}) != 1:
             raise NoRule(f"{function.__name__} that broadcasts")
         tasks = values[0].tasks
-        grouped = any(value.grouped for value in values)
+        layouts = {value.layout for value in values}
+        layout: Layout = layouts.pop() if len(layouts) == 1 else "task"
         tensors = [
-            (operand.in_groups() if grouped else operand.tensor) if isinstance(operand, Value) else operand
+            (operand.tensor if operand.layout == layout else operand.by_task())
+            if isinstance(operand, Value)
+            else operand
             for operand in operands
         ]
-        return Value(function(*tensors), tasks, grouped)
+        return Value(function(*tensors), tasks, layout)
 
     return apply
 
@@ -295,7 +348,7 @@ def pooling(function: Callable[..., Tensor]) -> Callable[..., Value]:
     def apply(x: Value, *arguments: Any, **options: Any) -> Value:
         if options.get("return_indices"):
             raise NoRule("pooling that returns indices")
-        if x.grouped:
+        if x.layout == "grouped":
             return x.like(function(x.tensor, *arguments, **options))
         return x.from_rows(function(x.rows(), *arguments, **options))
 
