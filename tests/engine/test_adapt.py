@@ -20,9 +20,10 @@ from helpers.meta_gradients import (
     reference,
     relative_error,
 )
-from metabench import Examples, Facts, Invalid, Protocol, Skip, Workload
+from metabench import Episodes, Examples, Facts, Invalid, Protocol, Skip, Workload
 from metabench.device import Device
 from metabench.engine import expand_weights, inner_steps
+from metabench.engine.adapt import tasks_at_once
 from metabench.learning import Headed
 from metabench_plugins.algorithms.maml import Maml
 from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
@@ -153,14 +154,14 @@ def test_no_network_is_refused() -> None:
         Maml().build(workload, None, Device())
 
 
-def test_chunks_on_the_cpu_hold_about_fifty_images() -> None:
-    from metabench.engine.adapt import tasks_at_once
-
-    for shots, expected in ((1, 8), (5, 2)):
+@pytest.mark.parametrize(("switch", "sizes"), [("1", (16, 4)), ("0", (8, 2))], ids=["kernels", "torch"])
+def test_chunks_on_the_cpu_hold_fifty_images_or_a_hundred_for_the_kernels(
+    switch: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_KERNELS", switch)
+    for shots, expected in zip((1, 5), sizes, strict=True):
         n = 5 * shots
         examples = Examples(torch.zeros(32, n, 1, 28, 28), torch.zeros(32, n))
-        episodes = type(episodes_of("classification", (1,)))(
-            examples, examples, torch.zeros(32, 5), torch.arange(32)
-        )
+        episodes = Episodes(examples, examples, torch.zeros(32, 5), torch.arange(32))
         lifted = learner_of(Maml(), "conv4", "classification").network
         assert tasks_at_once(episodes, lifted) == expected

@@ -21,6 +21,12 @@ from metabench.engine.kernels.differentiable import batch_norm, convolve
 from metabench.engine.kernels.library import Sliding
 from metabench_plugins.networks.conv4 import Conv4
 
+
+@pytest.fixture(autouse=True)
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_KERNELS", "1")
+
+
 SHAPES = {  # tasks, images, channels in and out, plane, kernel, sliding
     "one channel": (3, 2, 1, 5, (6, 5), (3, 3), Sliding((2, 2), (1, 1), (1, 1))),
     "padded": (2, 3, 9, 4, (5, 4), (3, 3), Sliding((1, 1), (1, 1), (1, 1))),
@@ -202,14 +208,14 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(
     assert status() == f"off ({compiler} failed: x.cpp:1: error: no room)"
 
 
-def test_the_switch_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_compute_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with_kernels, path = outputs_of_conv4()
     assert path == "batched, kernels"
-    monkeypatch.setenv("METABENCH_KERNELS", "0")
+    monkeypatch.delenv("METABENCH_KERNELS")
     without, path = outputs_of_conv4()
     assert path == "batched"
     assert torch.allclose(with_kernels, without, atol=1e-5)
-    assert status() == "off (METABENCH_KERNELS=0)"
+    assert status() == "off (METABENCH_KERNELS is not 1)"
 
 
 def test_processes_that_start_together_compile_once(uncached: Path) -> None:

@@ -19,7 +19,10 @@ from metabench.engine.lift import Lifted, Part
 TaskWeights = Mapping[str, Tensor]
 Rate = float | Tensor | Mapping[str, Tensor]
 IMAGES_AT_ONCE = 50
-"""Images of 28 × 28 in a chunk on the CPU: more of them leave the cache, and then fault pages."""
+"""Images of 28 × 28 in a chunk that torch's operations run on a CPU: more of them leave the cache."""
+
+IMAGES_AT_ONCE_OF_KERNELS = 100
+"""The same for the CPU kernels, which take one task at a time into the cache: memory alone bounds a chunk."""
 
 ELEMENTS_AT_ONCE = 32_000_000
 """Elements that a chunk's adaptation may hold for its weights (`held_per_weight`)."""
@@ -112,7 +115,8 @@ def _stepped(weight: Tensor, gradient: Tensor | None, alpha: float | Tensor) -> 
 def tasks_at_once(episodes: Episodes, lifted: Lifted, held_per_weight: int = 0) -> int:
     """Return how many tasks are quick to run together: all on an accelerator, or without convolutions.
 
-    Otherwise as many images as the caches of a CPU hold, in chunks of equal size where that is possible.
+    Otherwise so many images as suit what runs them, in chunks of equal size where that is possible: the size
+    follows from shapes, and so do the sums of the gradient.
     held_per_weight: elements that each weight of each task takes besides, which bound the tasks as well.
     """
     tasks, support, *shape = episodes.support.x.shape
@@ -122,6 +126,7 @@ def tasks_at_once(episodes: Episodes, lifted: Lifted, held_per_weight: int = 0) 
     if not lifted.convolutional or episodes.support.x.device.type != "cpu":
         return tasks
     images = max(support, episodes.query.x.shape[1])
-    most = min(tasks, max(1, IMAGES_AT_ONCE * 28 * 28 // (images * shape[-1] * shape[-2])))
+    limit = IMAGES_AT_ONCE if kernels_for(episodes.support.x) is None else IMAGES_AT_ONCE_OF_KERNELS
+    most = min(tasks, max(1, limit * 28 * 28 // (images * shape[-1] * shape[-2])))
     equal = max(n for n in range(1, most + 1) if tasks % n == 0)
     return equal if 2 * equal > most else most

@@ -1,7 +1,7 @@
 """Kernels of our own for networks whose tasks have weights of their own, on a CPU with a C++ compiler.
 
 They are compiled at first use (`build`), loaded by `ctypes` (`library`) and called as functions that can be
-differentiated (`differentiable`). Without a compiler, or with METABENCH_KERNELS=0, the engine runs torch's
+differentiated (`differentiable`). Unless METABENCH_KERNELS is 1 and there is a compiler, the engine runs torch's
 operations.
 """
 
