@@ -22,7 +22,7 @@ from metabench.engine import normalisation
 from metabench.engine.convolution import Geometry, product_type, shared_convolution, task_convolution
 from metabench.engine.kernels import Kernels, kernels_for
 from metabench.engine.kernels import differentiable as kernel
-from metabench.engine.kernels.library import Sliding
+from metabench.engine.kernels.binding import Sliding
 
 Layout = Literal["task", "grouped", "last"]
 

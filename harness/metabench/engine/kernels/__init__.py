@@ -1,10 +1,10 @@
 """Kernels of our own for networks whose tasks have weights of their own, on a CPU with a C++ compiler.
 
-They are compiled at first use (`build`), loaded by `ctypes` (`library`) and called as functions that can be
+They are compiled at first use (`build`), loaded by `ctypes` (`binding`) and called as functions that can be
 differentiated (`differentiable`). Unless METABENCH_KERNELS is 1 and there is a compiler, the engine runs
 torch's operations.
 """
 
-from metabench.engine.kernels.library import Kernels, kernels_for, status
+from metabench.engine.kernels.binding import Kernels, kernels_for, status
 
 __all__ = ["Kernels", "kernels_for", "status"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metabench.engine.kernels.library import Kernels, Sliding
+from metabench.engine.kernels.binding import Kernels, Sliding
 
 
 def convolve(kernels: Kernels, x: Tensor, weight: Tensor, sliding: Sliding) -> Tensor:
