@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metabench.engine import lift
-from metabench.engine.kernels import Kernels, build, kernels_for, library, status
+from metabench.engine.kernels import Kernels, binding, build, kernels_for, status
 from metabench.engine.kernels.binding import Sliding
 from metabench.engine.kernels.differentiable import batch_norm, convolve
 from metabench_plugins.networks.conv4 import Conv4
@@ -167,10 +167,10 @@ def test_a_nan_stays_a_nan_through_the_fused_relu() -> None:
 def uncached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and a process that has loaded no kernels."""
     monkeypatch.setenv("METABENCH_CACHE", str(tmp_path))
-    for memory in (build.compiler, library._loaded):
+    for memory in (build.compiler, binding._loaded):
         memory.cache_clear()
     yield tmp_path
-    for memory in (build.compiler, library._loaded):
+    for memory in (build.compiler, binding._loaded):
         memory.cache_clear()
 
 
