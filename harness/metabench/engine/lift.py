@@ -5,9 +5,10 @@
     lifted(x, {"head.weight": w})    # w [T, outputs, d]: each task has its own head
 
 The module's operations are read once (`torch.fx`) and each is run for all tasks by its rule
-(`metabench.engine.rules`). A module with an operation that has no rule runs by the generic path
-(`metabench.engine.generic`). Batch norm always takes the statistics of the task's own batch: running
-statistics would carry information from one task to the next, and depend on the order of the tasks.
+(`metabench.engine.rules`, `metabench.engine.function_rules`). A module with an operation that has no rule
+runs by the generic path (`metabench.engine.generic`). Batch norm always takes the statistics of the task's
+own batch: running statistics would carry information from one task to the next, and depend on the order of
+the tasks.
 """
 
 from __future__ import annotations
@@ -21,18 +22,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from metabench.engine.function_rules import FUNCTION_RULES, METHOD_RULES
 from metabench.engine.generic import Generic
 from metabench.engine.kernels import kernels_for
-from metabench.engine.rules import (
-    FUNCTION_RULES,
-    METHOD_RULES,
-    Context,
-    LayerRule,
-    NoRule,
-    Value,
-    Weights,
-    layer_rule,
-)
+from metabench.engine.rules import LayerRule, layer_rule
+from metabench.engine.values import Context, NoRule, Value, Weights
 from metabench.errors import Invalid
 
 Part = Literal["all", "features", "head"]

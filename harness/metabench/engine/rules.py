@@ -1,18 +1,9 @@
-"""Rules that run one layer for all tasks at once: what makes an ordinary module batched over tasks.
-
-A value inside a network is kept in one of three layouts, and each rule takes the one that suits it:
-by task   [T, n, …]            a row per example;
-grouped   [n, T·C, …]          tasks side by side in the channel axis, as a grouped convolution wants them;
-last      [T, n, H, W, C]      channels last, as the CPU kernels want them.
-"""
+"""Rules that run one layer for all tasks at once: what makes an ordinary module batched over tasks."""
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,106 +11,11 @@ from torch.nn import functional as F
 
 from metabench.engine import normalisation
 from metabench.engine.convolution import Geometry, product_type, shared_convolution, task_convolution
+from metabench.engine.function_rules import flatten
 from metabench.engine.kernels import Kernels, kernels_for
 from metabench.engine.kernels import differentiable as kernel
 from metabench.engine.kernels.binding import Sliding
-
-Layout = Literal["task", "grouped", "last"]
-
-
-class NoRule(Exception):  # noqa: N818 - it ends the search for rules and is no error
-    """A network has an operation that no rule covers; the text names it."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A tensor over tasks in one of the three layouts."""
-
-    tensor: Tensor
-    tasks: int
-    layout: Layout = "task"
-
-    @property
-    def examples(self) -> int:
-        """Return how many examples each task has."""
-        return self.tensor.shape[0 if self.layout == "grouped" else 1]
-
-    @property
-    def shape(self) -> torch.Size:
-        """Return the shape that the network's own code sees, for one task: [n, …]."""
-        first, *rest = self.tensor.shape
-        if self.layout == "task":
-            return torch.Size(rest)
-        if self.layout == "last":
-            n, *plane, channels = rest
-            return torch.Size((n, channels, *plane))
-        return torch.Size((first, rest[0] // self.tasks, *rest[1:]))
-
-    def by_task(self) -> Tensor:
-        """Return [T, n, …]; a view where the layout allows it."""
-        if self.layout == "task":
-            return self.tensor
-        if self.layout == "last":
-            return self.tensor.movedim(-1, 2)
-        n, channels, *rest = self.tensor.shape
-        return self.tensor.view(n, self.tasks, channels // self.tasks, *rest).transpose(0, 1)
-
-    def in_groups(self) -> Tensor:
-        """Return [n, T·C, …]."""
-        if self.layout == "grouped":
-            return self.tensor
-        return self.by_task().transpose(0, 1).flatten(1, 2)
-
-    def channels_last(self) -> Tensor:
-        """Return [T, n, …, C]."""
-        return self.tensor if self.layout == "last" else self.by_task().movedim(2, -1)
-
-    def rows(self) -> Tensor:
-        """Return [T·n, …]."""
-        return self.by_task().flatten(0, 1)
-
-    def like(self, tensor: Tensor) -> Value:
-        """Return another tensor in the same layout."""
-        return Value(tensor, self.tasks, self.layout)
-
-    def from_rows(self, rows: Tensor) -> Value:
-        """Return these rows [T·n, …] as a value."""
-        return Value(rows.view(self.tasks, -1, *rows.shape[1:]), self.tasks)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """One layer's parameters: each task's own [T, …], or shared by all tasks."""
-
-    own: Mapping[str, Tensor]
-    shared: Mapping[str, Tensor]
-
-    def per_task(self, name: str, tasks: int) -> Tensor | None:
-        """Return [T, …], or None where the layer has no such parameter."""
-        if name in self.own:
-            return self.own[name]
-        shared = self.shared.get(name)
-        return None if shared is None else shared.expand(tasks, *shared.shape)
-
-    @property
-    def are_shared(self) -> bool:
-        """Return whether every parameter is the same for all tasks."""
-        return not self.own
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a rule may depend on besides its input.
-
-    statistics: batch norm takes its statistics from that many first examples of each task; None: all.
-    cancelled_bias: the normalisation that follows cancels a bias that is added here.
-    relu: this batch norm also computes the ReLU that follows it.
-    """
-
-    statistics: int | None = None
-    cancelled_bias: bool = False
-    relu: bool = False
-
+from metabench.engine.values import Context, NoRule, Value, Weights
 
 LayerRule = Callable[[Any, Value, Weights, Context], Value]
 
@@ -274,136 +170,6 @@ def layer_rule(layer: nn.Module) -> LayerRule:
     if isinstance(layer, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)) and layer.return_indices:
         raise NoRule("pooling that returns indices")
     return rule
-
-
-def flatten(x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
-    """Flatten axes of an example as `torch.flatten` does."""
-    dims = len(x.shape)
-    start, end = start_dim % dims, end_dim % dims
-    if start == 0:
-        raise NoRule("flatten over the examples' axis")
-    return Value(x.by_task().flatten(start + 1, end + 1), x.tasks)
-
-
-def reshape(x: Value, *shape: Any) -> Value:
-    """Reshape, keeping the examples' axis: `x.view(x.size(0), -1)`, `x.reshape(-1, 64)`."""
-    wanted = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
-    folds = -1 in wanted[:1] and math.prod(wanted[1:]) != math.prod(x.shape[1:])
-    if not wanted or wanted[0] not in (-1, x.examples) or folds:
-        raise NoRule(f"reshape to {wanted}")
-    rows = x.by_task()
-    result = rows.reshape(*rows.shape[:2], *wanted[1:])
-    return Value(result, x.tasks)
-
-
-def mean(x: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    """Average over axes of an example, not over examples."""
-    if dim is None:
-        raise NoRule("mean over all axes")
-    dims = len(x.shape)
-    axes = [d % dims for d in ([dim] if isinstance(dim, int) else dim)]
-    if 0 in axes:
-        raise NoRule("mean over the examples' axis")
-    if x.layout == "grouped" and 1 not in axes:
-        return x.like(x.tensor.mean(axes, keepdim=keepdim))
-    return Value(x.by_task().mean([a + 1 for a in axes], keepdim=keepdim), x.tasks)
-
-
-def pointwise(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """Return the rule of arithmetic on values of one shape, or on a value and a number."""
-
-    def apply(*operands: Any, **options: Any) -> Value:
-        values = [operand for operand in operands if isinstance(operand, Value)]
-        if any(not isinstance(operand, (Value, int, float)) for operand in operands) or options:
-            raise NoRule(f"{function.__name__} with a tensor that is no value of a task")
-        if len({value.shape for value in values}) != 1:
-            raise NoRule(f"{function.__name__} that broadcasts")
-        tasks = values[0].tasks
-        layouts = {value.layout for value in values}
-        layout: Layout = layouts.pop() if len(layouts) == 1 else "task"
-        tensors = [
-            (operand.tensor if operand.layout == layout else operand.by_task())
-            if isinstance(operand, Value)
-            else operand
-            for operand in operands
-        ]
-        return Value(function(*tensors), tasks, layout)
-
-    return apply
-
-
-def activation(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """Return the rule of a function of each element alone, with its options."""
-
-    def apply(x: Value, *arguments: Any, **options: Any) -> Value:
-        options.pop("inplace", None)  # results are kept for the backward pass
-        return x.like(function(x.tensor, *arguments, **options))
-
-    return apply
-
-
-def pooling(function: Callable[..., Tensor]) -> Callable[..., Value]:
-    """Return the rule of a 2-d pooling function, which treats each channel of each example alike."""
-
-    def apply(x: Value, *arguments: Any, **options: Any) -> Value:
-        if options.get("return_indices"):
-            raise NoRule("pooling that returns indices")
-        if x.layout == "grouped":
-            return x.like(function(x.tensor, *arguments, **options))
-        return x.from_rows(function(x.rows(), *arguments, **options))
-
-    return apply
-
-
-def _size(x: Value, dim: int | None = None) -> Any:
-    return x.shape if dim is None else x.shape[dim]
-
-
-_POINTWISE: tuple[Callable[..., Any], ...] = (
-    operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd,
-    torch.add, torch.sub, torch.mul,
-)  # fmt: skip
-_ACTIVATIONS: tuple[Callable[..., Any], ...] = (
-    F.relu, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.softplus, F.hardtanh, F.relu6, F.mish, F.sigmoid,
-    F.tanh, torch.relu, torch.tanh, torch.sigmoid, torch.square, torch.abs, torch.exp, torch.neg,
-    operator.neg, torch.sin, torch.cos,
-)  # fmt: skip
-_POOLINGS: tuple[Callable[..., Any], ...] = (
-    F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
-)  # fmt: skip
-
-_PLUS: Mapping[Callable[..., Any], Callable[..., Any]] = {operator.iadd: operator.add}
-
-FUNCTION_RULES: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    torch.flatten: flatten,
-    torch.reshape: reshape,
-    torch.mean: mean,
-    getattr: lambda x, name: x.shape if name == "shape" else _none(f"attribute {name!r}"),
-    operator.getitem: lambda x, i: x[i] if isinstance(x, torch.Size) else _none("indexing"),
-    len: lambda x: x.examples,
-    **{f: pointwise(_PLUS.get(f, f)) for f in _POINTWISE},
-    **{f: activation(f) for f in _ACTIVATIONS},
-    **{f: pooling(f) for f in _POOLINGS},
-}
-
-METHOD_RULES: Mapping[str, Callable[..., Any]] = {
-    "flatten": flatten,
-    "view": reshape,
-    "reshape": reshape,
-    "mean": mean,
-    "size": _size,
-    "contiguous": lambda x: x,
-    "relu": activation(torch.relu),
-    "relu_": activation(torch.relu),
-    "tanh": activation(torch.tanh),
-    "sigmoid": activation(torch.sigmoid),
-    "add": pointwise(torch.add),
-    "mul": pointwise(torch.mul),
-}
-
-
-def _none(what: str) -> Any:
-    raise NoRule(what)
 
 
 def _flat(per_task: Tensor | None) -> Tensor | None:
