@@ -208,14 +208,15 @@ def test_a_compiler_that_fails_is_named_with_its_first_error(
     assert status() == f"off ({compiler} failed: x.cpp:1: error: no room)"
 
 
-def test_kernels_compute_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_compute_unless_they_are_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METABENCH_KERNELS")
     with_kernels, path = outputs_of_conv4()
     assert path == "batched, kernels"
-    monkeypatch.delenv("METABENCH_KERNELS")
+    monkeypatch.setenv("METABENCH_KERNELS", "0")
     without, path = outputs_of_conv4()
     assert path == "batched"
     assert torch.allclose(with_kernels, without, atol=1e-5)
-    assert status() == "off (METABENCH_KERNELS is not 1)"
+    assert status() == "off (METABENCH_KERNELS is 0)"
 
 
 def test_processes_that_start_together_compile_once(uncached: Path) -> None:

@@ -73,9 +73,12 @@ def _computing() -> tuple[str, list[str]]:
         return "torch: cannot be imported", [f"torch cannot be imported ({error}): pip install -U torch"]
     capability = torch.backends.cpu.get_cpu_capability()
     products, convolutions = _libraries(torch.__config__.show())
+    from metabench.engine.kernels import status  # imports torch
+
     return (
         f"processor capability: {capability} (torch's own kernels)\n"
-        f"products: matrices by {products}, convolutions by {convolutions}"
+        f"products: matrices by {products}, convolutions by {convolutions}\n"
+        f"kernels for tasks with weights of their own: {status()}"
     ), []
 
 

@@ -44,7 +44,7 @@ def test_every_network_runs_by_rules(network: Network, shape: tuple[int, ...], w
     x = torch.randn(2, 3, *shape, dtype=torch.float64)
     expected = torch.stack([module(task) for task in x])
     assert torch.allclose(lifted(x), expected, rtol=1e-8)
-    assert lifted.path == "batched", lifted.reason
+    assert lifted.path.removesuffix(", kernels") == "batched", lifted.reason
 
 
 @pytest.mark.parametrize(

@@ -130,22 +130,26 @@ class Kernels:
 def kernels_for(x: Tensor) -> Kernels | None:
     """Return the kernels that compute with x; None where torch's own operations do.
 
-    That is on other devices and in other types, without a compiler, unless METABENCH_KERNELS is 1, and for
+    That is on other devices and in other types, without a compiler, where METABENCH_KERNELS is 0, and for
     whoever reads the operations as they run (a tracer, the FLOP counter).
     """
-    if x.device.type != "cpu" or x.dtype not in REALS or os.environ.get(SWITCH) != "1":
+    if x.device.type != "cpu" or x.dtype not in REALS or _switched_off():
         return None
     return None if _get_current_dispatch_mode() is not None else _loaded(REALS[x.dtype])
 
 
 def status() -> str:
     """Return in words whether this machine computes with the kernels, and if not, why."""
-    if os.environ.get(SWITCH) != "1":
-        return f"off ({SWITCH} is not 1)"
+    if _switched_off():
+        return f"off ({SWITCH} is 0)"
     try:
         return f"compiled: {compiled('float')}"
     except BuildError as error:
         return f"off ({error})"
+
+
+def _switched_off() -> bool:
+    return os.environ.get(SWITCH) == "0"
 
 
 @cache
