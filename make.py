@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+"""How pytest shares the tests out to processes: one per core, each of which holds torch in memory."""
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +47,7 @@ def test(python: Path, rest: list[str]) -> None:
         run(python, "-m", "ruff", "check")
         run(python, "-m", "ruff", "format", "--check")
         run(python, "-m", "mypy")
-    run(python, "-m", "pytest", *(rest or ["-q"]))
+    run(python, "-m", "pytest", *PARALLEL, *(rest or ["-q"]))
 
 
 def environment() -> Path:

@@ -47,6 +47,7 @@ def test_every_file_of_the_tutorial_is_shown_on_the_page() -> None:
         assert f"`{place}`" in text
 
 
+@pytest.mark.slow
 def test_tutorial_leads_from_nothing_to_a_published_row(tmp_path: Path) -> None:
     place = scratch(tmp_path)
     first, *rest = snippets(TUTORIAL, "console")
