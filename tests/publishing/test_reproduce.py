@@ -19,12 +19,10 @@ from helpers.submissions import edited as edit
 from helpers.submissions import forged, honest_result, made_cell, run
 from metabench import Result
 from metabench.errors import RequestError
-from metabench.plugins import load
 from metabench.publishing.reproduce import reproduce
 from metabench.publishing.verdict import Verdict, compare
 from metabench.records import Status
 from metabench.records.files import read_result
-from metabench.worker.paired import pair
 
 SUITE = """
 name = "waves"
@@ -286,29 +284,3 @@ def test_training_times_of_one_machine_agree_within_a_factor(
 
     assert comparison.verdict is verdict
     assert ("differ by more than a factor of 3" in comparison.lines[1]) == (verdict is Verdict.DIFFERENT)
-
-
-def test_a_slower_cell_is_found_by_blocks_in_turns(ran: Path) -> None:
-    cell = read_result(ran).cell
-    more = replace(cell, budget=replace(cell.budget, tasks=400))
-
-    same = pair(cell, cell, load(), pairs=8, block_seconds=0.03)
-    slower = pair(cell, more, load(), pairs=8, block_seconds=0.03)
-
-    assert len(same.base_seconds) == len(same.new_seconds) == 8
-    assert 0.5 < same.ratio.ratio < 2
-    assert slower.ratio.low > 1
-    assert slower.ratio.ratio > same.ratio.ratio
-
-
-def test_a_timing_pairs_single_processes_that_train(ran: Path) -> None:
-    cell = read_result(ran).cell
-    still = replace(cell, budget=replace(cell.budget, steps=0))
-    ranked = replace(cell, backend=metabench.Spec("cpu-ranks", {"ranks": 2, "threads": 1}))
-
-    with pytest.raises(RequestError, match="trains nothing"):
-        pair(cell, still, load())
-    with pytest.raises(RequestError, match="different backends"):
-        pair(cell, ranked, load())
-    with pytest.raises(RequestError, match="several ranks"):
-        pair(ranked, ranked, load())

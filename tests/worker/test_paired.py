@@ -1,10 +1,38 @@
 """Two pieces of work in alternating blocks: who comes first, how long blocks are, and what the ratio is."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from metabench.worker.paired import WARMUP_CALLS, alternate
+from metabench import Cell, Spec
+from metabench.errors import RequestError
+from metabench.plugins import load
+from metabench.suite.suite import read
+from metabench.worker.paired import WARMUP_CALLS, alternate, pair
+
+SUITE = """
+name = "waves"
+version = 1
+title = "A few steps of sine waves"
+
+[[cells]]
+algorithm = "maml"
+network = "mlp"
+dataset = "sinusoid"
+test = {ways = 1, shots = 5, queries = 5}
+budget = {steps = 20, tasks = 4}
+backend = {name = "cpu", threads = 1}
+"""
+
+
+@pytest.fixture
+def waves(tmp_path: Path) -> Cell:
+    """A small cell that trains."""
+    (tmp_path / "waves.toml").write_text(SUITE)
+    (cell,) = read(load(), str(tmp_path / "waves.toml")).cells
+    return cell
 
 
 class FakeClock:
@@ -55,3 +83,27 @@ def test_work_longer_than_a_block_runs_once_in_it() -> None:
     alternate(clock.work("b", 2.0), clock.work("n", 3.0), clock, pairs=1, block_seconds=0.5)
 
     assert clock.blocks()[-2:] == ["b", "n"]
+
+
+def test_a_slower_cell_is_found_by_blocks_in_turns(waves: Cell) -> None:
+    more = replace(waves, budget=replace(waves.budget, tasks=400))
+
+    same = pair(waves, waves, load(), pairs=8, block_seconds=0.03)
+    slower = pair(waves, more, load(), pairs=8, block_seconds=0.03)
+
+    assert len(same.base_seconds) == len(same.new_seconds) == 8
+    assert 0.5 < same.ratio.ratio < 2
+    assert slower.ratio.low > 1
+    assert slower.ratio.ratio > same.ratio.ratio
+
+
+def test_a_timing_pairs_single_processes_that_train(waves: Cell) -> None:
+    still = replace(waves, budget=replace(waves.budget, steps=0))
+    ranked = replace(waves, backend=Spec("cpu-ranks", {"ranks": 2, "threads": 1}))
+
+    with pytest.raises(RequestError, match="trains nothing"):
+        pair(waves, still, load())
+    with pytest.raises(RequestError, match="different backends"):
+        pair(waves, ranked, load())
+    with pytest.raises(RequestError, match="several ranks"):
+        pair(ranked, ranked, load())
