@@ -120,12 +120,27 @@ class Learner(ABC):
         """Predictions [T, q, outputs] (class scores or regression values) for query_x [T, q, *input]."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Everything training changed, optimizer included, as tensors and plain values."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """The learned state, by name: all that `adapt` and `predict` need beyond `build` with this seed.
+
+        What `finish` computed is part of it, what only training needs is not: another learner that loads it
+        predicts the same without `finish`.
+        """
 
     @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Returns to a state that `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state_dict` gave, here or elsewhere; raises Invalid where it does not fit."""
+
+    @abstractmethod
+    def training_state(self) -> dict[str, Any]:
+        """What training goes on from beside the learned state: the optimizer, its schedule, training heads.
+
+        Tensors, numbers, texts, None, and lists, tuples and dictionaries of them.
+        """
+
+    @abstractmethod
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `training_state` gave, after `load_state_dict`."""
 
     def finish(self, batches: Iterator[Examples]) -> None:  # noqa: B027 - most learners have nothing to do
         """Computes what is needed once before scoring; called before each validation and the final test.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -194,25 +194,56 @@ class TransposedPrediction(Means):
 
 
 class ForgetsState(Means):
-    def state_dict(self) -> dict[str, Any]:
-        return {"module": {}, "optimizer": super().state_dict()["optimizer"]}
+    def state_dict(self) -> dict[str, Tensor]:
+        return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        assert self.optimizer is not None
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        return
+
+
+class ForgetsFinish(Means):
+    """Computes a scale of each feature in `finish`, and keeps it out of its state."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.scale: Tensor | float = 1.0
+
+    def finish(self, batches: Iterator[Examples]) -> None:
+        with torch.no_grad():
+            self.scale = self.embed(next(batches).x[None]).std((0, 1))
+
+    def embed(self, x: Tensor) -> Tensor:
+        return super().embed(x) / getattr(self, "scale", 1.0)
 
 
 class ForgetsOptimizer(Means):
-    def state_dict(self) -> dict[str, Any]:
-        return {"module": super().state_dict()["module"]}
+    def training_state(self) -> dict[str, Any]:
+        return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        return
+
+
+class ForgetsMoments(Means):
+    """Keeps the settings of the optimizer alone."""
+
+    def training_state(self) -> dict[str, Any]:
+        assert self.optimizer is not None
+        return {"groups": self.optimizer.state_dict()["param_groups"]}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        assert self.optimizer is not None
+        self.optimizer.load_state_dict({"state": {}, "param_groups": state["groups"]})
+
+
+class NestsState(Means):
+    def state_dict(self) -> dict[str, Any]:
+        return {"module": super().state_dict()}
 
 
 class PicklesState(Means):
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "learner": Path("x")}
+    def training_state(self) -> dict[str, Any]:
+        return {**super().training_state(), "learner": Path("x")}
 
 
 class NewParameters(Means):
@@ -259,8 +290,8 @@ LEARNERS: dict[str, type[Means]] = {
         NeverUpdates,
         GlobalChance, MixesTasks, ReadsPlaces, ReadsLabels, RemembersLabels, HidesTransduction,
         BoastsTransduction, LeavesGradients, KeepsGraph, Drifts, NoSteps, TransposedPrediction, ForgetsState,
-        ForgetsOptimizer, PicklesState, NewParameters, OtherType, StaysOnCpu,
-        AnswersOnCpu, DrawsOnCpu, Counts,
+        ForgetsFinish, ForgetsOptimizer, ForgetsMoments, NestsState, PicklesState, NewParameters,
+        OtherType, StaysOnCpu, AnswersOnCpu, DrawsOnCpu, Counts,
     )
 }  # fmt: skip
 

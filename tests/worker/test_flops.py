@@ -118,7 +118,8 @@ class HiddenStep(Learner):
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} of a captured step was asked for")
 
-    parameters = learn = update = adapt = predict = state_dict = load_state_dict = __getattr__  # type: ignore[assignment]
+    parameters = learn = update = adapt = predict = __getattr__  # type: ignore[assignment]
+    state_dict = load_state_dict = training_state = load_training_state = __getattr__  # type: ignore[assignment]
 
 
 def test_compiled_step_is_counted_as_it_is_written() -> None:

@@ -16,7 +16,7 @@ Axes: T tasks, n support examples of a task, q query examples of a task, d featu
 shape.
 """
 
-from metabench.learning.base import ModuleLearner, UntrainedLearner
+from metabench.learning.base import ModuleLearner, UntrainedLearner, load_module, module_tensors
 from metabench.learning.displacement import DisplacementLearner
 from metabench.learning.embedding import (
     EmbeddingAlgorithm,
@@ -67,7 +67,9 @@ __all__ = [
     "feature_width",
     "fit_head",
     "full_precision",
+    "load_module",
     "mean_gradient",
+    "module_tensors",
     "require_equal_ways",
     "some_tasks",
     "squared_distances",

@@ -57,9 +57,9 @@ class FittedSupport(NamedTuple):
 class EmbeddingLearner(ModuleLearner):
     """Trains an embedding of inputs, and what compares embedded examples; write `fit` and `score`.
 
-    module: a torch module with `.features`; beside: further modules that are trained along with it. The
-    optimizer is Adam. `queries` holds in training and test alike; without batch norm it changes nothing and
-    no query sees another.
+    module: a torch module with `.features`; beside: further modules that are trained along with it;
+    training_head: one more that training alone needs. The optimizer is Adam. `queries` holds in training and
+    test alike; without batch norm it changes nothing and no query sees another.
     """
 
     def __init__(
@@ -68,15 +68,17 @@ class EmbeddingLearner(ModuleLearner):
         module: nn.Module,
         workload: Workload,
         beside: Iterable[nn.Module] = (),
+        training_head: nn.Module | None = None,
     ) -> None:
-        trained = nn.ModuleList([module, *beside])
+        learned = nn.ModuleDict({"network": module, "beside": nn.ModuleList(beside)})
+        trained = nn.ModuleList([learned] if training_head is None else [learned, training_head])
         optimizer = torch.optim.Adam(trained.parameters(), settings.rate)
         halving = (
             torch.optim.lr_scheduler.StepLR(optimizer, settings.halve_every, 0.5)
             if settings.halve_every
             else None
         )
-        super().__init__(trained, optimizer, halving)
+        super().__init__(learned, optimizer, halving, training_head)
         self.ways = workload.test.ways
         self.lifted = lift(module)
         self.queries = settings.queries if self.lifted.batch_statistics else "together"

@@ -58,7 +58,7 @@ class SupervisedLearner(EmbeddingLearner):
     def __init__(
         self, settings: SupervisedAlgorithm, module: nn.Module, classifier: nn.Module, workload: Workload
     ) -> None:
-        super().__init__(settings, module, workload, [classifier])
+        super().__init__(settings, module, workload, training_head=classifier)
         self.classifier = classifier
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:

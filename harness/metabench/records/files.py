@@ -31,11 +31,18 @@ def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: 
     before: called when the new file is complete on disk, right before it takes its place. Raises
     StoreError where it cannot be written.
     """
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    write_bytes(path, text.encode(), before)
+
+
+def write_bytes(path: Path, content: bytes, before: Callable[[], object] = lambda: None) -> None:
+    """Write `path` by atomic rename, with its folder; `before` and the errors are those of `write_json`."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(part, "w", encoding="utf-8") as file:
-                json.dump(content, file, separators=(",", ":"), allow_nan=False)
+            with open(part, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             before()

@@ -182,9 +182,9 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def snapshot(learner: Learner) -> tuple[list[Tensor], bytes]:
-    """Return the parameters, and the whole state as bytes."""
+    """Return the parameters, and both states as bytes."""
     saved = io.BytesIO()
-    torch.save(copy.deepcopy(learner.state_dict()), saved)
+    torch.save(copy.deepcopy((learner.state_dict(), learner.training_state())), saved)
     return [p.detach().clone() for p in learner.parameters()], saved.getvalue()
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import io
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from metabench.contracts import Algorithm, Dataset, Learner, Network
+from metabench.contracts import Algorithm, Dataset, Network
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.errors import CellEnd, Invalid, MetabenchError
@@ -30,6 +28,7 @@ from metabench.testing.learner_predictions import (
     check_support_labels,
     check_transduction,
 )
+from metabench.testing.learner_states import check_state, check_training_state
 from metabench.testing.pretended_device import check_no_strays
 
 
@@ -124,46 +123,6 @@ def check_equal_seeds(bench: Bench) -> None:
     )
 
 
-def check_state(bench: Bench) -> None:
-    """Check that a saved state, restored in a fresh learner, predicts and trains on as the first did."""
-    learner, subject = bench.learner(), bench.subject
-    if bench.trained:
-        bench.train(learner)
-    with subject.doing("state_dict()"):
-        saved = io.BytesIO()
-        torch.save(learner.state_dict(), saved)
-    with subject.doing("reading state_dict() back as tensors and plain values (torch.load, weights_only)"):
-        saved.seek(0)
-        state = torch.load(saved, weights_only=True)
-    other = bench.learner()
-    with subject.doing("load_state_dict(state)"):
-        other.load_state_dict(copy.deepcopy(state))
-    title = "a fresh learner with the state restored by load_state_dict"
-    _compare(
-        bench, learner, other, f"{title} predicts otherwise: state_dict must hold all that training changed"
-    )
-    if not bench.trained:
-        return
-    bench.train(learner, first=2)
-    bench.train(other, first=2)
-    _compare(
-        bench, learner, other, f"{title} trains on otherwise: state_dict must hold the optimizer and schedule"
-    )
-    with subject.doing("load_state_dict(state) at a later time"):
-        learner.load_state_dict(copy.deepcopy(state))
-    bench.train(learner, first=2)
-    _compare(bench, learner, other, "a learner that went back to a saved state does not go on from there")
-
-
-def _compare(bench: Bench, learner: Learner, other: Learner, what: str) -> None:
-    bench.finish(learner)
-    bench.finish(learner)  # the harness calls it before each validation
-    bench.finish(other)
-    bench.require_equal(bench.predict(learner, bench.tasks()), bench.predict(other, bench.tasks()), what)
-    for a, b in zip(learner.parameters(), other.parameters(), strict=True):
-        bench.require_equal(a.detach(), b.detach(), what)
-
-
 def check_places(bench: Bench) -> None:
     """Check that every tensor is made on the device: finds here what a GPU would refuse."""
     check_no_strays(bench.subject, bench.run_all, bench.device.dtype)
@@ -202,7 +161,8 @@ def check_errors(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_support_labels, check_transduction, check_state, check_places, check_errors,
+    check_labels, check_support_labels, check_transduction, check_state, check_training_state, check_places,
+    check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
 """Checks that batch norm can change; the others ran with the first network."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Metric, Network, Source
 from metabench.data.order import draw_episodes
@@ -41,7 +42,7 @@ class CellRun:
     emit: Emit = lambda event: None
     setup: Mapping[str, float] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
-    best_state: dict[str, Any] | None = None
+    best_state: dict[str, Tensor] | None = None
 
     def finish(self) -> None:
         """Lets the learner compute what it needs before it is scored."""

@@ -94,12 +94,14 @@ class _Restored:
         self._random = torch.random.fork_rng()
 
     def __enter__(self) -> None:
-        self._state = deepcopy(dict(self._learner.state_dict()))
+        self._state = deepcopy(self._learner.state_dict())
+        self._training = deepcopy(self._learner.training_state())
         self._gradients = [None if p.grad is None else p.grad.clone() for p in self._learner.parameters()]
         self._random.__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._random.__exit__(*error)
         self._learner.load_state_dict(self._state)
+        self._learner.load_training_state(self._training)
         for parameter, gradient in zip(self._learner.parameters(), self._gradients, strict=True):
             parameter.grad = gradient

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, constant_gradients, expand_weights, lift
-from metabench.learning import QUERIES, TEST_QUERIES_HELP, UntrainedLearner, build_network, task_losses
+from metabench.learning import (
+    QUERIES,
+    TEST_QUERIES_HELP,
+    UntrainedLearner,
+    build_network,
+    load_module,
+    module_tensors,
+    task_losses,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,14 @@ class ScratchLearner(UntrainedLearner):
     def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
         """Return the execution path of the engine: "batched", "vmap" or "loop"."""
         return self.lifted.path
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the weights that every task starts from."""
+        return module_tensors(self.lifted.module)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Start every task from these weights."""
+        load_module(self.lifted.module, state)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Trained:
         """Return each task's weights after `steps` steps on its support set."""

@@ -1,9 +1,9 @@
 """SimpleShot: nearest class mean on centred, normalised features of an ordinary classifier."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,12 @@ class SimpleShotLearner(SupervisedLearner):
     ) -> None:
         super().__init__(settings, module, classifier, workload)
         self.settings = settings
-        self.centre = classifier.weight.new_zeros(width)
+        self.computed["centre"] = classifier.weight.new_zeros(width)
+
+    @property
+    def centre(self) -> Tensor:
+        """Return the mean feature of meta-train, [d]; zeros before `finish`."""
+        return self.computed["centre"]
 
     def finish(self, batches: Iterator[Examples]) -> None:
         """Take the mean feature over some micro-batches of meta-train."""
@@ -56,7 +61,7 @@ class SimpleShotLearner(SupervisedLearner):
             with torch.no_grad():
                 batches = islice(batches, self.settings.centre_batches)
                 features = [self.embed(batch.x[None]) for batch in batches]
-                self.centre = torch.cat(features, 1).mean((0, 1))
+                self.computed["centre"] = torch.cat(features, 1).mean((0, 1))
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
         """Return the class means [T, ways, d] of the transformed support features."""
@@ -70,12 +75,3 @@ class SimpleShotLearner(SupervisedLearner):
         if self.settings.transform == "UN":
             return features
         return F.normalize(features - self.centre, dim=2)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what training changed, and the mean feature of meta-train."""
-        return {**super().state_dict(), "centre": self.centre}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
-        super().load_state_dict(state)
-        self.centre = state["centre"].to(self.centre)

@@ -69,7 +69,7 @@ def test_the_centre_is_the_mean_feature_of_meta_train() -> None:
     with torch.no_grad():
         expected = torch.cat([features(next(batches).x) for _ in range(3)]).mean(0)
     torch.testing.assert_close(learner.centre, expected)
-    assert "centre" in learner.state_dict()
+    assert "computed.centre" in learner.state_dict()
 
 
 def test_transforms_differ() -> None:
