@@ -1,6 +1,7 @@
 """Figures as text, and untrusted text made safe for a terminal or a Markdown page."""
 
 import math
+import re
 
 ABSENT = "–"
 """What a table shows where there is nothing to show."""
@@ -51,14 +52,35 @@ def brief(value: str, length: int = 100) -> str:
 
 
 def markdown_text(value: str) -> str:
-    """Return untrusted text as a Markdown table shows it literally: never as markup, a link or an image."""
-    flat = " ".join(printable(value).split())
-    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for mark in "\\`*_[]|":
+    """Return untrusted text as a Markdown page shows it literally: no markup, formula, link or mention."""
+    flat = one_line(value)
+    for mark, entity in _ENTITIES.items():
+        flat = flat.replace(mark, entity)
+    for mark in "\\`*_[]|~":
         flat = flat.replace(mark, f"\\{mark}")
-    return flat.replace("://", ":&#47;&#47;").replace("@", "&#64;")
+    return _WWW.sub(r"\1&#46;", flat).replace("://", ":&#47;&#47;")
+
+
+_ENTITIES = {"&": "&amp;", "#": "&#35;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "$": "&#36;"}
+"""In this order, since entities have both of the first two; a page that renders math reads `$`."""
+
+_WWW = re.compile(r"(www)\.", re.IGNORECASE)
+
+
+def one_line(value: str) -> str:
+    """Return untrusted text on one line, without control characters."""
+    return " ".join(printable(value).split())
 
 
 def printable(value: str) -> str:
-    """Return untrusted text without control characters, which could move a terminal's cursor."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in value)
+    """Return untrusted text without control characters, which could move a terminal's cursor.
+
+    Bytes of a file's name that are no UTF-8 are shown as `�`.
+    """
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c == "\n" else _replacement(c) for c in value)
+
+
+def _replacement(character: str) -> str:
+    return "�" if "\ud800" <= character <= "\udfff" else " "

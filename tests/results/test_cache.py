@@ -170,5 +170,5 @@ def test_results_that_are_not_published_are_left_out_of_those_that_are(tmp_path:
     for path in (published, local):
         path.parent.mkdir(parents=True)
         path.write_text("{}")
-    assert index.files([tmp_path]) == [published]
-    assert index.files([tmp_path / "local"]) == [local]
+    assert index.files([tmp_path]) == ([published], [])
+    assert index.files([tmp_path / "local"]) == ([local], [])

@@ -62,7 +62,12 @@ def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('{"cell": {"su', "truncated"), ("[]", "no result"), ('{"schema": 99}', "schema 99"), ("", "truncated")],
+    [
+        ('{"cell": {"su', "truncated"),
+        ("[]", "no JSON object"),
+        ('{"schema": 99}', "schema 99"),
+        ("", "truncated"),
+    ],
 )
 def test_foreign_or_truncated_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "x.json"

@@ -17,7 +17,7 @@ from metabench.records.files import read_result
 from metabench.report.content import Content
 from metabench.report.output import plain
 from metabench.results.table import Results
-from metabench.text import markdown_text
+from metabench.text import markdown_text, one_line
 
 HEAD = """# Published results
 
@@ -92,7 +92,7 @@ def readme(folder: Path) -> str:
             continue
         parts.append(f"# {markdown_text(suite.name)}")
         commands = sorted({row["command"] for row in content.rows if row["command"]})
-        parts.append("\n".join(["Made by:", "", *(f"    {_one_line(text)}" for text in commands)]))
+        parts.append("\n".join(["Made by:", "", *(f"    {one_line(text)}" for text in commands)]))
         parts += [
             f"Partial ({markdown_text(path.parent.name)}): {markdown_text(path.read_text(encoding='utf-8'))}"
             for path in sorted(suite.glob(f"*/{PARTIAL}"))
@@ -104,10 +104,6 @@ def readme(folder: Path) -> str:
     if len(parts) == 1:
         parts.append("Nothing is published yet.")
     return "\n\n".join(parts) + "\n"
-
-
-def _one_line(command: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in command)
 
 
 def stale(folder: Path) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
 from metabench.publishing.checks import FOLDER_NAME, connections
-from metabench.publishing.document import DocumentError, read_document
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
@@ -75,8 +74,7 @@ def _read(path: Path, registry: Registry) -> tuple[Result, Cell]:
     """The result in a file, and its cell as it runs here; raises RequestError where there is none."""
     try:
         old = read_result(path)
-        read_document(path)  # refuses what `read_result` lets pass, such as a key that is there twice
-    except (StoreError, DocumentError) as error:
+    except StoreError as error:
         raise RequestError(printable(f"{path}: {str(error).removeprefix(f'{path}: ')}")) from error
     try:
         return old, _installed(registry, _checked(old.cell))

@@ -26,12 +26,12 @@ from metabench.publishing.completeness import (
     missing_results,
 )
 from metabench.publishing.copies import copy_findings
-from metabench.publishing.document import read_document
 from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.records.cell import Cell, Status
+from metabench.records.document import read_document
 from metabench.records.result import Result
 from metabench.records.row import Row
 from metabench.report.references import published
@@ -92,8 +92,9 @@ def _read(
     """The results that could be read, a cell of each configuration, and the findings of each file."""
     members: list[Member] = []
     cells: dict[str, Cell] = {}
-    findings: list[Finding] = []
-    for path in cache.files(paths):
+    paths_to_read, passed_over = cache.files(paths)
+    findings = [Finding(problem.file, "schema", problem.what) for problem in passed_over]
+    for path in paths_to_read:
         try:
             document = read_document(path)
             result = Result.from_json(document)

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from metabench.errors import StoreError
+from metabench.records.document import DocumentError, read_document
 from metabench.records.result import Result
 
 
 def read_result(path: Path) -> Result:
     """Return the result in this file; raises StoreError naming the file and what is wrong with it."""
     try:
-        return Result.from_json(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = "truncated, or no JSON" if isinstance(error, json.JSONDecodeError) else f"no result: {error}"
-        raise StoreError(f"{path}: {what}") from error
+        return Result.from_json(read_document(path))
+    except DocumentError as error:
+        raise StoreError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise StoreError(f"{path}: no result: {error}") from error
 
 
 def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: None) -> None:

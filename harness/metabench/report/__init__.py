@@ -24,7 +24,7 @@ from metabench.report.pivot import MARKS, Grid, GridRow, grid, marked, marks
 from metabench.report.scores import best_first
 from metabench.report.summary import Summaries, ranked
 from metabench.report.times import SEVERAL_MACHINES
-from metabench.text import ABSENT, markdown_text, printable, score_text
+from metabench.text import ABSENT, markdown_text, one_line, printable, score_text
 
 __all__ = [
     "ABSENT",
@@ -52,6 +52,7 @@ __all__ = [
     "marks",
     "mean_and_deviation",
     "number",
+    "one_line",
     "plain",
     "printable",
     "protocol",

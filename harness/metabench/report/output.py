@@ -44,10 +44,11 @@ def plain(section: Section, style: Literal["simple", "github"], most: int = 0) -
     columns, lines, notes = section.shown()
     if left_out:
         notes.insert(0, f"{left_out} more lines: narrow them with --only, or see all with --lines 0.")
+    headers = [column.header for column in columns]
     if style == "github":
+        headers = [markdown_text(header) for header in headers]
         lines = [[markdown_text(text) for text in line] for line in lines]
         notes = [markdown_text(note) for note in notes]
-    headers = [column.header for column in columns]
     align = ["right" if column.right else "left" for column in columns]
     body = tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=align if lines else None)
     if style == "github":

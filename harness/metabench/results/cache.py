@@ -11,7 +11,9 @@ import contextlib
 import gc
 import json
 import os
+import re
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +25,16 @@ from numpy.typing import NDArray
 
 from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
+from metabench.records.document import kind_of
 from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
 from metabench.records.row import FIELDS, Row, UnreadableFile
 from metabench.results.rows import ROW_VERSION, row_of
 
-SKIPPED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
+RESERVED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
+
+LINK = "a link, which is not followed; name what it leads to"
 
 
 @dataclass
@@ -43,9 +48,12 @@ class ReadResults:
 
 @dataclass(frozen=True)
 class _File:
+    """A file as it is now; problem: why it is passed over unread."""
+
     path: str
     changed: int
     size: int
+    problem: str = ""
 
 
 def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
@@ -53,18 +61,19 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
 
     cache: the folder of the cache; None for the user's own. Raises RequestError for a path that is absent.
     """
-    files = list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
+    files = _all_files(paths)
     results = ReadResults()
     with uncollected(), _Cache(cache or cache_folder()) as stored:
         rows = stored.load(files)
         fresh = []
         for file in files:
-            if file not in rows:
-                try:
-                    rows[file] = row_of(read_result(Path(file.path)), file.path)
-                except Exception as error:  # whatever a foreign file makes reading raise, it is no result
-                    results.problems.append(_unreadable(file, error))
-                    continue
+            if file in rows:
+                continue
+            try:
+                rows[file] = _read(file)
+            except Exception as error:  # whatever a foreign file makes reading raise, it is no result
+                results.problems.append(_unreadable(file, error))
+            else:
                 fresh.append(file)
         stored.keep((file, *rows[file]) for file in fresh)
     for file in files:
@@ -75,11 +84,16 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
     return results
 
 
+def _read(file: _File) -> tuple[Row, NDArray[np.float64]]:
+    if file.problem:
+        raise StoreError(file.problem)
+    return row_of(read_result(Path(file.path)), file.path)
+
+
 def _unreadable(file: _File, error: Exception) -> UnreadableFile:
+    what = str(error) or type(error).__name__
     own = isinstance(error, StoreError)
-    return UnreadableFile(
-        file.path, str(error).removeprefix(f"{file.path}: ") if own else f"no result: {error}"
-    )
+    return UnreadableFile(file.path, what.removeprefix(f"{file.path}: ") if own else f"no result: {what}")
 
 
 @contextlib.contextmanager
@@ -102,45 +116,97 @@ def for_good() -> Iterator[None]:
         gc.freeze()
 
 
-def files(paths: Iterable[Path | str]) -> list[Path]:
-    """Return every file that may hold a result in these files and folders, once."""
-    return [Path(file.path) for file in dict.fromkeys(f for path in paths for f in _files(Path(path)))]
+def files(paths: Iterable[Path | str]) -> tuple[list[Path], list[UnreadableFile]]:
+    """Return every file that may hold a result in these files and folders, once, and what is passed over."""
+    listed = _all_files(paths)
+    readable = [Path(file.path) for file in listed if not file.problem]
+    return readable, [UnreadableFile(file.path, file.problem) for file in listed if file.problem]
 
 
-def _files(path: Path) -> Iterator[_File]:
-    path = path.absolute()
-    if path.is_file():
-        yield _file(path)
-    elif path.is_dir():
-        yield from _walk(str(path))
+def _all_files(paths: Iterable[Path | str]) -> list[_File]:
+    absolute = [Path(path).absolute() for path in paths]
+    roots = tuple(os.path.realpath(path) for path in absolute)
+    return list(dict.fromkeys(file for path in absolute for file in _files(path, roots)))
+
+
+def _files(path: Path, roots: Sequence[str]) -> Iterator[_File]:
+    if path.is_dir():
+        yield from _walk(str(path), roots)
+    elif path.exists():
+        yield _file(str(path), path.stat())
     else:
         raise RequestError(f"{path}: no such file or folder; `metabench run quick` makes results/local")
 
 
-def _walk(folder: str) -> Iterator[_File]:
+def _walk(folder: str, roots: Sequence[str]) -> Iterator[_File]:
+    """Yield the files that may hold results in the order of their paths; each folder is visited once.
+
+    roots: the real paths that are read, in which whatever a link leads to is found without it.
+    """
+    visited: set[tuple[int, int]] = set()
+    levels = [_listed(folder, visited)]
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif isinstance(entry, _File):
+            yield entry
+        elif entry.is_symlink():
+            if not _leads_to_folder_in(entry.path, roots):
+                yield _File(entry.path, 0, 0, LINK)
+        elif entry.is_dir():
+            levels.append(_listed(entry.path, visited))
+        else:
+            yield _status_of(entry)
+
+
+def _listed(folder: str, visited: set[tuple[int, int]]) -> Iterator[os.DirEntry[str] | _File]:
+    """Yield the entries of a folder that may be or hold results; the folder itself if it cannot be listed."""
     try:
+        status = os.stat(folder)
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        yield _File(folder, 0, 0)
+    except OSError as error:
+        yield _File(folder, 0, 0, f"cannot be listed: {error.strerror}")
         return
+    if (status.st_dev, status.st_ino) in visited:
+        return
+    visited.add((status.st_dev, status.st_ino))
+    # a machine may be called `local`: its folder is inside of a suite's, where nothing else is called so
+    skipped = RESERVED - {"local"} if _SUITE_FOLDER.search(folder) else RESERVED
     for entry in listed:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            if entry.name not in SKIPPED:
-                yield from _walk(entry.path)
-        elif entry.name.endswith(".json"):
-            yield _file(entry)
+        if entry.name.endswith(".json") or (entry.name not in skipped and _is_folder(entry)):
+            yield entry
 
 
-def _file(entry: Path | os.DirEntry[str]) -> _File:
-    """Return the file as it is now; one without a status (gone, a broken link) is named when it is read."""
+_SUITE_FOLDER = re.compile(r"-v[0-9]+$")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        status = entry.stat()
-    except OSError:
-        return _File(os.fspath(entry), 0, 0)
-    return _File(os.fspath(entry), status.st_mtime_ns, status.st_size)
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _leads_to_folder_in(link: str, roots: Sequence[str]) -> bool:
+    target = os.path.realpath(link)
+    return os.path.isdir(target) and any(os.path.commonpath([target, root]) == root for root in roots)
+
+
+def _status_of(entry: os.DirEntry[str]) -> _File:
+    try:
+        return _file(entry.path, entry.stat(follow_symlinks=False))
+    except OSError as error:  # it has just gone
+        return _File(entry.path, 0, 0, f"cannot be read: {error.strerror}")
+
+
+def _file(path: str, status: os.stat_result) -> _File:
+    if not stat.S_ISREG(status.st_mode):
+        return _File(path, 0, 0, f"{kind_of(status.st_mode)}, not a regular file")
+    return _File(path, status.st_mtime_ns, status.st_size)
 
 
 class _Cache:
@@ -187,9 +253,10 @@ class _Cache:
             return {}
         wanted = set(files)
         kept, texts, scores = [], [], []
+        folders = dict.fromkeys(os.path.dirname(file.path) for file in files if _is_text(file.path))
         query = "SELECT path, changed, size, row, scores FROM result WHERE folder = ?"
         try:
-            for folder in dict.fromkeys(os.path.dirname(file.path) for file in files):
+            for folder in folders:
                 for path, changed, size, text, blob in self.connection.execute(query, (folder,)):
                     file = _File(path, changed, size)
                     if file in wanted:
@@ -210,9 +277,19 @@ class _Cache:
         lines = (
             (os.path.dirname(f.path), f.path, f.changed, f.size, _packed(row), scores.tobytes())
             for f, row, scores in fresh
+            if _is_text(f.path)
         )
         with contextlib.suppress(sqlite3.Error), self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", lines)
+
+
+def _is_text(path: str) -> bool:
+    """Return whether a path is UTF-8, which SQLite asks for; other files are parsed each time."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _packed(row: Row) -> str:

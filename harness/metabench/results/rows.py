@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metabench import stats
 from metabench.records.axes import series_of
-from metabench.records.cell import Cell
+from metabench.records.cell import Cell, Status
 from metabench.records.result import Result, Scores, Training, Validation
 from metabench.records.row import (
     Averages,
@@ -35,7 +35,7 @@ from metabench.records.row import (
     TrainingFields,
 )
 
-ROW_VERSION = 8
+ROW_VERSION = 9
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 FLAT_PART = 0.25
@@ -52,9 +52,9 @@ TASK_SIZE = ("test.ways", "test.shots", "train.ways", "train.shots")
 def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
     """Return the row of a result and its per-task scores (empty where it has none).
 
-    Raises ValueError or TypeError where a value is of a kind that no run stores.
+    Raises ValueError, TypeError or OverflowError where a value is of a kind that no run stores.
     """
-    scores = np.asarray(result.scores.per_task if result.scores else (), dtype=np.float64)
+    scores = _per_task_scores(result)
     row: Row = {
         **_cell_fields(result.cell),
         **_machine_fields(result.environment),
@@ -69,6 +69,16 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
     }
     _require_kinds(row)
     return row, scores
+
+
+def _per_task_scores(result: Result) -> NDArray[np.float64]:
+    """Return the scores; those of a run that did not end well count only where they are all numbers."""
+    scores = np.asarray(result.scores.per_task if result.scores else (), dtype=np.float64)
+    if scores.ndim == 1 and np.isfinite(scores).all():
+        return scores
+    if result.status is Status.OK:
+        raise ValueError("the scores of an ok result must be finite numbers")
+    return np.empty(0)
 
 
 def order(row: Row) -> tuple[Any, ...]:
@@ -248,7 +258,7 @@ def _score_fields(scores: Scores | None, per_task: NDArray[np.float64]) -> Score
         "count": len(per_task),
         "transductive": scores.transductive if scores else None,
         "transductive_found": scores.transductive_found if scores else None,
-        "curve": {steps: sum(values) / len(values) for steps, values in curve.items() if len(values)},
+        "curve": _finite({steps: sum(values) / len(values) for steps, values in curve.items() if values}),
     }
 
 
@@ -260,13 +270,25 @@ def _training_fields(result: Result) -> TrainingFields:
     return {
         "trained_steps": training.steps,
         "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
-        "validations": [[v.step, round(v.train_seconds, 4), v.mean] for v in training.validations],
+        "validations": [
+            [v.step, round(v.train_seconds, 4), v.mean] for v in training.validations if math.isfinite(v.mean)
+        ],
         "best_step": training.best_step,
         "target_step": training.target_step,
         "target_seconds": training.target_seconds,
         "ended_by": training.ended_by,
-        "loss": training.losses[-1][1] if training.losses else None,
+        "loss": _last_loss(training),
     }
+
+
+def _last_loss(training: Training) -> float | None:
+    """Return the last loss, None where there is none or it is no number: the training diverged."""
+    loss = training.losses[-1][1] if training.losses else math.nan
+    return loss if math.isfinite(loss) else None
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _per_task(seconds: Sequence[float], tasks: Sequence[float]) -> float | None:
@@ -325,7 +347,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return whether a value is a finite number: NaN must never reach a page's data."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_text(value: Any) -> bool:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import reference_text
+from metabench.report import one_line, reference_text
 
 LEFT_OUT = "positions"
 """A field that means nothing outside of the running program."""
+
+FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a formula of a spreadsheet begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,7 @@ def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     import pandas as pd  # here, so that `metabench list` does not wait for it
 
     frame = pd.DataFrame([_flat(record) for record in records])
+    frame.columns = frame.columns.map(_inert)
     frame.map(_inert).to_csv(path, index=False, lineterminator="\n")
     return path
 
@@ -45,7 +49,10 @@ def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _inert(value: Any) -> Any:
-    """Return text that a spreadsheet would run as a formula with an apostrophe before it."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    """Return text on one line, with an apostrophe before what a spreadsheet would run as a formula."""
+    if isinstance(value, (list, dict)):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    return f"'{text}" if text.startswith(FORMULAS) else text
