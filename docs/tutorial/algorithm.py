@@ -32,6 +32,8 @@ class Anchor(Algorithm):
 class AnchorLearner(ModuleLearner):
     """One embedding, one weight; every tensor has the task axis first."""
 
+    outputs = "logits"  # the loss is the cross entropy of what `predict` returns
+
     def __init__(self, module: nn.Module, ways: int, rate: float) -> None:
         super().__init__(module, torch.optim.Adam(module.parameters(), rate))
         self.ways = ways

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from metabench.records.cell import Batches, Facts, Protocol, Split, Workload
+from metabench.records.outputs import DataKind, Needs, Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,10 +85,13 @@ class Network(Component, ABC):
 class Learner(ABC):
     """An algorithm built for one workload, network and device: it learns over tasks and adapts to one.
 
+    outputs: what `predict` returns: "log-probabilities", "logits", whose softmax is what the method means,
+    "scores" that only rank the classes, or "values" in regression (see `metabench.records.outputs`);
     transductive: whether a query's prediction may depend on the other queries of its task;
     path: the engine path taken, e.g. "batched", "vmap", "loop"; printed with every result.
     """
 
+    outputs: Outputs = "scores"
     transductive: bool = False
     path: str = "batched"
 
@@ -117,7 +121,7 @@ class Learner(ABC):
 
     @abstractmethod
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
-        """Predictions [T, q, outputs] (class scores or regression values) for query_x [T, q, *input]."""
+        """Predictions [T, q, outputs], of the type that `outputs` states, for query_x [T, q, *input]."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
@@ -166,6 +170,13 @@ class Algorithm(Component, ABC):
         """
         return test
 
+    def predicts(self, kind: DataKind) -> Outputs | None:
+        """What learners built with these settings output for data of this kind; None: only a learner says.
+
+        Where it is stated, a suite that asks for a metric which cannot score it is refused when it is read.
+        """
+        return None
+
     @abstractmethod
     def build(self, workload: Workload, network: Network | None, device: Device) -> Learner:
         """The learner, its tensors on `device.torch` in `device.dtype`; raises `Invalid` or `Skip`."""
@@ -210,17 +221,30 @@ class Dataset(Component, ABC):
 class Metric(Component, ABC):
     """Scores predictions against targets.
 
-    bounds: the least and the greatest score that it can give; `metabench verify` refuses scores beyond them.
+    needs: what `score` is given as prediction, which also says what kind of data it scores ("values":
+    regression); see `metabench.records.outputs`. bounds: the least and the greatest score that it can give;
+    `metabench verify` refuses scores beyond them. pooled: it scores all test tasks together, as calibration
+    errors are: `score` then gives parts of each task, [T, k], whose sum over tasks `pool` turns into the
+    score. A pooled metric ranks nothing: it is one of a cell's further metrics.
     """
 
+    needs: ClassVar[Needs] = "scores"
     unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     higher_is_better: ClassVar[bool] = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
+    pooled: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """One score per task [T]; prediction [T, q, outputs]; target [T, q] or [T, q, outputs]."""
+        """One score per task, [T]; of a pooled metric, the parts of each task, [T, k].
+
+        prediction: [T, q] class numbers where `needs` is "classes", else [T, q, outputs]; target: [T, q]
+        class numbers, or [T, q, outputs] regression values.
+        """
+
+    def pool(self, parts: Tensor) -> Tensor:
+        """The score of some tasks, [...], from the sum of their parts, [..., k] in float64; if pooled."""
+        raise NotImplementedError(f"{type(self).__name__} is pooled, but has no method pool")
 
 
 class Backend(Component, ABC):

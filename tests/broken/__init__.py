@@ -4,7 +4,7 @@ from broken.backends import FaultyBackend, FaultyDevice
 from broken.datasets import FaultyDataset
 from broken.executors import FaultyExecutor
 from broken.learners import FaultyAlgorithm
-from broken.metrics import FaultyMetric
+from broken.metrics import FaultyMetric, FaultyPooledMetric, NeverPools, OddNeed
 from broken.networks import FaultyNetwork
 from broken.reports import FaultyReport
 
@@ -16,5 +16,8 @@ __all__ = [
     "FaultyExecutor",
     "FaultyMetric",
     "FaultyNetwork",
+    "FaultyPooledMetric",
     "FaultyReport",
+    "NeverPools",
+    "OddNeed",
 ]

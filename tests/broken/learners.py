@@ -22,10 +22,13 @@ from metabench import (
 from metabench.device import Device
 from metabench.engine import lift
 from metabench.learning import Headed, ModuleLearner, mean_gradient, task_losses
+from metabench.records import DataKind, Outputs
 
 
 class Means(ModuleLearner):
     """A sound learner: the nearest class mean in a learned embedding."""
+
+    outputs: Outputs = "logits"
 
     def __init__(self, fault: str, module: nn.Module, ways: int, device: Device) -> None:
         super().__init__(module, torch.optim.Adam(module.parameters(), 1e-2))
@@ -50,6 +53,27 @@ class Means(ModuleLearner):
 
     def predict(self, state: Any, query_x: Tensor) -> Tensor:
         return -(self.embed(query_x)[:, :, None] - state[:, None]).square().sum(3)
+
+
+class Unnormalised(Means):
+    """Calls its distances log-probabilities."""
+
+    outputs: Outputs = "log-probabilities"
+
+
+class Probabilities(Means):
+    """Returns probabilities, and calls them logits."""
+
+    def predict(self, state: Any, query_x: Tensor) -> Tensor:
+        return super().predict(state, query_x).softmax(2)
+
+
+class CallsThemValues(Means):
+    outputs: Outputs = "values"
+
+
+class OddOutputs(Means):
+    outputs: Outputs = "probabilities"  # type: ignore[assignment]  # the fault
 
 
 class AssumesOrder(Means):
@@ -286,7 +310,8 @@ class Counts(Means):
 LEARNERS: dict[str, type[Means]] = {
     cls.__name__: cls
     for cls in (
-        Means, AssumesOrder, AddsGradients, SumsTasks, DropsTerms, MeanLoss, NoGradient, LearnsInLearn,
+        Means, Unnormalised, Probabilities, CallsThemValues, OddOutputs,
+        AssumesOrder, AddsGradients, SumsTasks, DropsTerms, MeanLoss, NoGradient, LearnsInLearn,
         NeverUpdates,
         GlobalChance, MixesTasks, ReadsPlaces, ReadsLabels, RemembersLabels, HidesTransduction,
         BoastsTransduction, LeavesGradients, KeepsGraph, Drifts, NoSteps, TransposedPrediction, ForgetsState,
@@ -305,6 +330,9 @@ class FaultyAlgorithm(Algorithm):
 
     def train_protocol(self, test: Any) -> Any:
         return {"TrainsNothing": None, "OddProtocol": "5-way"}.get(self.fault, test)
+
+    def predicts(self, kind: DataKind) -> Outputs | None:
+        return "scores" if self.fault == "StatesOtherOutputs" else None
 
     def build(self, workload: Any, network: Network | None, device: Device) -> Means:
         if getattr(workload.train, "ways", workload.test.ways) != workload.test.ways:

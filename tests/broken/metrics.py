@@ -12,6 +12,7 @@ from metabench import (
     Metric,
     setting,
 )
+from metabench.records import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class FaultyMetric(Metric):
     """Accuracy, with a fault."""
 
     name: ClassVar[str] = "faulty"
+    needs: ClassVar[Needs] = "scores"
     fault: str = setting("", "which")
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -41,3 +43,47 @@ class FaultyMetric(Metric):
         if self.fault == "on the cpu":
             return right.mean(1).cpu()
         return right.mean(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultyPooledMetric(Metric):
+    """The accuracy over all queries of all tasks, with a fault."""
+
+    name: ClassVar[str] = "faulty-pooled"
+    needs: ClassVar[Needs] = "classes"
+    pooled: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    fault: str = setting("", "which")
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        right = (prediction == target).double()
+        if self.fault == "pools in score":
+            return right.mean()[None]
+        if self.fault == "over tasks":
+            right = right - 0.5 * right.mean()
+        return torch.stack([right.sum(1), torch.ones_like(right).sum(1)], 1)
+
+    def pool(self, parts: Tensor) -> Tensor:
+        if self.fault == "means over rows":
+            parts = parts - parts.mean(0) / 2 if parts.dim() > 1 else parts
+        if self.fault == "one number":
+            return parts.sum()
+        if self.fault == "counts":
+            return parts[..., 0]
+        return parts[..., 0] / parts[..., 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeverPools(FaultyPooledMetric):
+    """Says that it is pooled, and leaves the pooling out."""
+
+    name: ClassVar[str] = "never-pools"
+    pool = Metric.pool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OddNeed(FaultyMetric):
+    """Needs what no learner predicts."""
+
+    name: ClassVar[str] = "odd-need"
+    needs: ClassVar[Needs] = "softmax"  # type: ignore[assignment]  # the fault

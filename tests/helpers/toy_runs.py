@@ -41,6 +41,8 @@ class Shifts(Source):
 class Follower(ModuleLearner):
     """Predicts the support's mean plus a learned offset; `script` overrides its losses or its offset."""
 
+    outputs = "values"
+
     def __init__(self, offsets: Sequence[float] = (), losses: Sequence[float] = ()) -> None:
         module = nn.Module()
         module.register_parameter("offset", nn.Parameter(torch.ones((), dtype=torch.float64)))

@@ -139,6 +139,11 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
         (GLYPHS + 'expect = ["oom"]\n', "unknown status 'oom' in 'cells[1].expect'"),
         (GLYPHS + "seeds = [-1]\n", "cells[1].seeds must be a list of integers ≥ 0, got [-1]"),
         (
+            GLYPHS.replace("maml", "simpleshot") + 'evaluation = {metric = "nll"}\n',
+            "cells[1].evaluation.metric: metric 'nll' needs probabilities; algorithm 'simpleshot' predicts "
+            "scores without a scale",
+        ),
+        (
             GLYPHS + 'evaluation = {metric = "mse"}\n',
             "metric 'mse' needs a data set of regression, got one of classification",
         ),

@@ -37,6 +37,7 @@ def test_sound_components_pass() -> None:
     check_dataset(broken.FaultyDataset())
     check_network(broken.FaultyNetwork())
     check_metric(broken.FaultyMetric())
+    check_metric(broken.FaultyPooledMetric())
     check_backend(broken.FaultyBackend())
     check_executor(broken.FaultyExecutor(), timeout=1)
 
@@ -61,6 +62,14 @@ def test_fakes_keep_the_contracts_themselves() -> None:
         ("NeverUpdates", "three updates changed no parameter"),
         ("GlobalChance", "torch's own generator"),
         ("MixesTasks", "a task's loss depends on the other tasks of its batch"),
+        ("Unnormalised", "outputs is 'log-probabilities', but their exponentials sum to one only up to"),
+        ("Probabilities", "outputs is 'logits', but predictions are probabilities, which sum to one"),
+        ("CallsThemValues", "outputs is 'values' on data of classification"),
+        (
+            "OddOutputs",
+            "outputs must be one of log-probabilities, logits, scores, values, got 'probabilities'",
+        ),
+        ("StatesOtherOutputs", "predicts('classification') of the algorithm states 'scores'"),
         ("AssumesOrder", "predictions do not change with the support set's labels"),
         ("ReadsPlaces", "a prediction depends on a query's place"),
         ("ReadsLabels", "a canary in the query labels changes predictions"),
@@ -184,6 +193,31 @@ def test_fault_of_a_network_is_named(fault: str, message: str) -> None:
 def test_fault_of_a_metric_is_named(fault: str, message: str) -> None:
     with fails(message):
         check_metric(broken.FaultyMetric(fault=fault))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("pools in score", "score of a pooled metric must return floating-point parts for each of 4 tasks"),
+        ("over tasks", "reduce over queries only, never over tasks"),
+        ("one number", "pool must return one score for each row of parts (1, 2), (1,), got ()"),
+        ("means over rows", "reduce over the last axis only"),
+        ("counts", "and bounds say 0.0 to 1.0"),
+    ],
+)
+def test_fault_of_a_pooled_metric_is_named(fault: str, message: str) -> None:
+    with fails(message):
+        check_metric(broken.FaultyPooledMetric(fault=fault))
+
+
+def test_pooled_metric_without_its_pooling_is_named() -> None:
+    with fails("pool(parts) raised NotImplementedError: NeverPools is pooled, but has no method pool"):
+        check_metric(broken.NeverPools)
+
+
+def test_metric_with_an_odd_need_is_named() -> None:
+    with fails("needs must be one of classes, probabilities, scores, values, got 'softmax'"):
+        check_metric(broken.OddNeed)
 
 
 @pytest.mark.parametrize(

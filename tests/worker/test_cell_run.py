@@ -1,12 +1,14 @@
 """One cell while it runs: how it is built, and what each rank draws."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
+import pytest
 import torch
 
-from helpers.toy_runs import Follower, run_of
-from metabench import Batches, Budget, Cell, Evaluation, Examples, Protocol, Spec
+from helpers.toy_runs import Follower, run_of, toy_cell
+from metabench import Algorithm, Batches, Budget, Cell, Evaluation, Examples, Invalid, Learner, Protocol, Spec
 from metabench.device import Device
 from metabench.plugins import load
 from metabench.records import Event, SetupEvent
@@ -14,6 +16,18 @@ from metabench.settings import make
 from metabench.worker.cell_run import build, draw, share
 from metabench.worker.evaluation import evaluate
 from metabench.worker.training import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untyped(Algorithm):
+    """Builds a learner that says nothing of what it outputs."""
+
+    name = "untyped"
+
+    def build(self, workload: Any, network: Any, device: Device) -> Learner:
+        learner = Follower()
+        learner.outputs = Learner.outputs
+        return learner
 
 
 def test_run_is_built_from_its_cell_with_its_seed() -> None:
@@ -39,6 +53,21 @@ def test_run_is_built_from_its_cell_with_its_seed() -> None:
 
     assert weights(0) == weights(0) != weights(1)
     assert events == [SetupEvent()] * 3
+
+
+def test_metric_that_cannot_score_the_learner_ends_the_cell_before_training() -> None:
+    registry = load()
+
+    def make_component(kind: str, spec: Spec) -> Any:
+        if kind == "algorithm":
+            return Untyped()
+        return make(registry.find(kind, spec.name).cls, spec.settings)
+
+    cell = replace(toy_cell(Budget(), Evaluation(metric="mse")), dataset=Spec("sinusoid"))
+    with pytest.raises(
+        Invalid, match="metric 'mse' needs values; algorithm 'untyped' predicts scores without"
+    ):
+        build(cell, make_component, Device())
 
 
 def test_finish_sees_the_same_labelled_examples_each_time() -> None:

@@ -30,8 +30,9 @@ from metabench.learning.embedding import (
     squared_distances,
 )
 from metabench.learning.gradient import Adapted, GradientAlgorithm, GradientLearner
-from metabench.learning.losses import mean_gradient, some_tasks, task_losses
+from metabench.learning.losses import mean_gradient, outputs_of, some_tasks, task_losses
 from metabench.learning.networks import Headed, build_network, feature_width, require_equal_ways
+from metabench.learning.outputs import as_needed
 from metabench.learning.queries import (
     JOINABLE_QUERIES,
     JOINABLE_QUERIES_HELP,
@@ -60,6 +61,7 @@ __all__ = [
     "SupervisedAlgorithm",
     "SupervisedLearner",
     "UntrainedLearner",
+    "as_needed",
     "build_network",
     "class_means",
     "class_sums",
@@ -70,6 +72,7 @@ __all__ = [
     "load_module",
     "mean_gradient",
     "module_tensors",
+    "outputs_of",
     "require_equal_ways",
     "some_tasks",
     "squared_distances",

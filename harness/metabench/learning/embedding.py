@@ -18,6 +18,7 @@ from metabench.learning.losses import mean_gradient, task_losses
 from metabench.learning.networks import build_network
 from metabench.learning.queries import JOINABLE_QUERIES, JOINABLE_QUERIES_HELP
 from metabench.records.cell import Protocol, Workload
+from metabench.records.outputs import Outputs
 from metabench.settings import setting
 
 HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
@@ -59,8 +60,11 @@ class EmbeddingLearner(ModuleLearner):
 
     module: a torch module with `.features`; beside: further modules that are trained along with it;
     training_head: one more that training alone needs. The optimizer is Adam. `queries` holds in training and
-    test alike; without batch norm it changes nothing and no query sees another.
+    test alike; without batch norm it changes nothing and no query sees another. Scores are logits, as the
+    cross entropy of `losses` takes them; a subclass with another loss states its own `outputs`.
     """
+
+    outputs: Outputs = "logits"
 
     def __init__(
         self,

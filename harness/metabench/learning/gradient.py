@@ -17,10 +17,11 @@ from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part, lift
 from metabench.errors import Invalid
 from metabench.learning.base import ModuleLearner
-from metabench.learning.losses import some_tasks, task_losses
+from metabench.learning.losses import outputs_of, some_tasks, task_losses
 from metabench.learning.networks import build_network, output_shape, require_equal_ways
 from metabench.learning.queries import QUERIES, QUERIES_HELP
 from metabench.records.cell import Workload
+from metabench.records.outputs import Outputs
 from metabench.settings import setting
 
 CHUNK_HELP = "tasks run at once, which changes speed and memory and no result; 0: as many as suit the device"
@@ -127,6 +128,11 @@ class GradientLearner(ModuleLearner):
         if not self.queries_alone or support_x is None or not self.network.batch_statistics:
             return self.network(x, weights, part)
         return self.network.normalised_by(support_x, x, weights, part)
+
+    @property
+    def outputs(self) -> Outputs:  # type: ignore[override]  # by the kind of data
+        """Return "logits", since the loss is the cross entropy of the predictions; "values" in regression."""
+        return outputs_of(self.kind)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of each task, [T]: cross entropy or squared error."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from metabench.contracts import Episodes, Examples
+from metabench.records.outputs import DataKind, Outputs
 
 Batch = TypeVar("Batch", Episodes, Examples)
 HOST_INPUTS = 128 * 28 * 28
@@ -18,7 +19,7 @@ DEVICE_INPUTS = 8192 * 28 * 28
 """Input elements that pass a network at once on an accelerator; bounds the memory of activations."""
 
 
-def task_losses(kind: Literal["classification", "regression"], prediction: Tensor, target: Tensor) -> Tensor:
+def task_losses(kind: DataKind, prediction: Tensor, target: Tensor) -> Tensor:
     """Return the mean loss of each task, [T]: cross entropy, or squared error for regression.
 
     prediction: [T, q, outputs]; target: [T, q] class numbers, or [T, q, outputs] values.
@@ -27,6 +28,11 @@ def task_losses(kind: Literal["classification", "regression"], prediction: Tenso
         return F.mse_loss(prediction, target, reduction="none").flatten(1).mean(1)
     flat = F.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none")
     return flat.view(target.shape).mean(1)
+
+
+def outputs_of(kind: DataKind) -> Outputs:
+    """Return the type of predictions that are trained by `task_losses`: logits, or values in regression."""
+    return "values" if kind == "regression" else "logits"
 
 
 def mean_gradient(

@@ -52,7 +52,8 @@ class SupervisedAlgorithm(EmbeddingAlgorithm):
 class SupervisedLearner(EmbeddingLearner):
     """Trains the embedding, and a classifier of meta-train's classes on top, by cross entropy.
 
-    Both are frozen in the test: write `fit` and `score`, which classify a task's embedded examples.
+    Both are frozen in the test: write `fit` and `score`, which classify a task's embedded examples. Their
+    scores are logits where a cross entropy fits them to the task; otherwise set `outputs` to "scores".
     """
 
     def __init__(

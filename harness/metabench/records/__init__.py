@@ -18,6 +18,7 @@ from metabench.records.cell import (
 )
 from metabench.records.files import read_result, write_json, writing
 from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
+from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.progress import (
     EndEvent,
     EvaluateEvent,
@@ -43,6 +44,7 @@ __all__ = [
     "Budget",
     "Cell",
     "Column",
+    "DataKind",
     "EndEvent",
     "EvaluateEvent",
     "Evaluation",
@@ -51,7 +53,9 @@ __all__ = [
     "Job",
     "JobFile",
     "JobFolder",
+    "Needs",
     "Outcome",
+    "Outputs",
     "Protocol",
     "Reference",
     "Result",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metabench.contracts import Algorithm, Dataset
+from metabench.contracts import Algorithm, Dataset, Metric
 from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, did_you_mean
 from metabench.plugins import Registry, describe_exception
 from metabench.records.cell import (
@@ -26,6 +26,7 @@ from metabench.records.cell import (
     Spec,
     Status,
 )
+from metabench.records.outputs import kind_of, mismatch
 from metabench.settings import complete, describe_settings, make
 
 T = TypeVar("T")
@@ -323,12 +324,25 @@ class Reader:
         except UnknownComponent as error:
             self._errors(f"{where}.evaluation.metric", error)
             return evaluation
-        if facts is not None and facts.kind not in entry.cls.kinds:
-            kinds = " and ".join(sorted(entry.cls.kinds))
-            rule = f"metric {name!r} needs a data set of {kinds}"
-            self._wrong(f"{where}.evaluation.metric: {rule}, got one of {facts.kind}")
+        self._check_metric(f"{where}.evaluation.metric", entry.cls, parts)
         parts.plugins["metric"] = entry.source
         return replace(evaluation, metric=name)
+
+    def _check_metric(self, where: str, metric: type[Metric], parts: _Parts) -> None:
+        """Check that a metric can score the data set's kind and the algorithm's predictions."""
+        facts, kind = parts.facts, kind_of(metric.needs)
+        if facts is None:
+            return
+        if facts.kind != kind:
+            self._wrong(
+                f"{where}: metric {metric.name!r} needs a data set of {kind}, got one of {facts.kind}"
+            )
+            return
+        outputs = parts.algorithm.predicts(kind) if parts.algorithm is not None else None
+        if outputs is not None and parts.algorithm is not None:
+            reason = mismatch(metric.name, metric.needs, parts.algorithm.name, outputs)
+            if reason is not None:
+                self._wrong(f"{where}: {reason}")
 
     def _seeds(self, where: str, seeds: Any) -> bool:
         good = isinstance(seeds, list) and bool(seeds) and all(type(s) is int and s >= 0 for s in seeds)

@@ -9,7 +9,11 @@ from torch import Tensor
 
 from metabench.contracts import Episodes, Examples
 from metabench.records.cell import Protocol
+from metabench.records.outputs import OUTPUTS
 from metabench.testing.learner_bench import Bench, relative_error, same_state, snapshot
+
+SUMS_TO_ONE = 1e-5
+"""By how much the logarithm of the sum of a query's probabilities may differ from 0."""
 
 
 def check_adapting(bench: Bench) -> None:
@@ -85,6 +89,42 @@ def check_support_labels(bench: Bench) -> None:
         "predictions do not change with the support set's labels, though they do with its inputs: take the "
         "classes from support.y, never from the order of the examples, which is drawn for each task",
     )
+
+
+def check_outputs(bench: Bench) -> None:
+    """Check that predictions are of the type that the learner states, as far as they show it."""
+    learner, subject, kind = bench.learner(), bench.subject, bench.facts.kind
+    outputs = learner.outputs
+    subject.require(outputs in OUTPUTS, f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}")
+    subject.require(
+        (outputs == "values") == (kind == "regression"),
+        f"outputs is {outputs!r} on data of {kind}: regression has 'values', classification has "
+        "'log-probabilities', 'logits', or 'scores' that mean no probability",
+    )
+    stated = bench.algorithm.predicts(kind)
+    subject.require(
+        stated in (None, outputs),
+        f"predicts({kind!r}) of the algorithm states {stated!r}, its learner outputs {outputs!r}",
+    )
+    if bench.trained:
+        bench.train(learner)
+    bench.finish(learner)
+    prediction = bench.predict(learner, bench.tasks())
+    if outputs == "log-probabilities":
+        error = float(prediction.logsumexp(2).abs().max())
+        subject.require(
+            error <= SUMS_TO_ONE,
+            f"outputs is 'log-probabilities', but their exponentials sum to one only up to {error:.1e} in "
+            "logarithms: apply log_softmax, or state 'logits' or 'scores'",
+        )
+    if outputs in ("logits", "scores") and bench.test.ways > 1:
+        sums = prediction.sum(2)
+        are_probabilities = bool((prediction >= 0).all()) and torch.allclose(sums, torch.ones_like(sums))
+        subject.require(
+            not are_probabilities,
+            f"outputs is {outputs!r}, but predictions are probabilities, which sum to one over the classes: "
+            "return their logarithms, and state 'log-probabilities'",
+        )
 
 
 def check_transduction(bench: Bench) -> None:

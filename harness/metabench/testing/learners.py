@@ -25,6 +25,7 @@ from metabench.testing.learner_gradients import (
 from metabench.testing.learner_predictions import (
     check_adapting,
     check_labels,
+    check_outputs,
     check_support_labels,
     check_transduction,
 )
@@ -161,8 +162,8 @@ def check_errors(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_support_labels, check_transduction, check_state, check_training_state, check_places,
-    check_errors,
+    check_labels, check_support_labels, check_outputs, check_transduction, check_state, check_training_state,
+    check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
 """Checks that batch norm can change; the others ran with the first network."""

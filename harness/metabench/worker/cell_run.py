@@ -13,7 +13,9 @@ from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner,
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
+from metabench.errors import Invalid
 from metabench.records.cell import Batches, Cell, Spec, Workload
+from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
 from metabench.records.result import Training
 
@@ -66,6 +68,9 @@ def build(
     workload = Workload(dataset.describe(), cell.train, cell.test, budget.steps, budget.tasks, cell.seed)
     torch.manual_seed(cell.seed)  # torch's initialisers draw from its global RNG
     learner = algorithm.build(workload, network, device)
+    reason = mismatch(metric.name, metric.needs, algorithm.name, learner.outputs)
+    if reason is not None:
+        raise Invalid(reason)
     setup = {"data": loaded - started, "build": device.clock() - loaded}
     return CellRun(cell, learner, source, metric, device, emit, setup)
 

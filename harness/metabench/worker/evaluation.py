@@ -12,6 +12,7 @@ from metabench.contracts import Source
 from metabench.data.manifests import tasks_digest
 from metabench.data.order import draw_episodes
 from metabench.errors import Diverged
+from metabench.learning.outputs import as_needed
 from metabench.records.cell import Evaluation, Protocol, Split
 from metabench.records.progress import EvaluateEvent
 from metabench.records.result import Scores
@@ -96,7 +97,8 @@ def _score_batch(run: CellRun, split: Split, numbers: range, steps: int | None, 
         adapted = device.clock()
         prediction = run.learner.predict(state, episodes.query.x)
         predicted = device.clock()
-        scores = run.metric.score(prediction, episodes.query.y)
+        needed = as_needed(prediction, run.learner.outputs, run.metric.needs)
+        scores = run.metric.score(needed, episodes.query.y)
     scored.per_task += scores.tolist()
     scored.adapt_seconds.append(adapted - started)
     scored.adapt_tasks.append(float(len(numbers)))

@@ -16,6 +16,7 @@ from metabench.learning import (
     feature_width,
     full_precision,
     mean_gradient,
+    outputs_of,
     require_equal_ways,
     task_losses,
 )
@@ -63,6 +64,7 @@ class CnpLearner(EmbeddingLearner):
         super().__init__(settings, module, workload, [process])
         self.encoder, self.decoder = process["encoder"], process["decoder"]
         self.regression = workload.facts.kind == "regression"
+        self.outputs = outputs_of(workload.facts.kind)
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave the gradient of support and queries' negative log-likelihood; return it per task, [T]."""

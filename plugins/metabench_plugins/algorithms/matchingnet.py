@@ -54,6 +54,8 @@ class Attended(NamedTuple):
 class MatchingNetLearner(EmbeddingLearner):
     """P(y | x̂, S) = Σᵢ a(x̂, xᵢ) yᵢ with a = softmax of the cosines (equations 1 and 2)."""
 
+    outputs = "log-probabilities"
+
     def __init__(
         self, settings: MatchingNet, module: nn.Module, context: "Context | None", workload: Workload
     ) -> None:

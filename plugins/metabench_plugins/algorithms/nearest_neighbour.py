@@ -9,6 +9,7 @@ from torch import Tensor
 from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.learning import UntrainedLearner
+from metabench.records import DataKind, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,8 @@ class NearestNeighbour(Algorithm):
     """Predicts the class or value of the nearest support example of the raw inputs, without any training.
 
     T. Cover, P. Hart: Nearest neighbor pattern classification, 1967. Each query is predicted alone: the
-    evaluation is not transductive.
+    evaluation is not transductive. Class scores are negative distances of inputs, which no loss has scaled:
+    metrics of probabilities are refused.
     """
 
     name: ClassVar[str] = "nearest-neighbour"
@@ -29,6 +31,10 @@ class NearestNeighbour(Algorithm):
 
     def train_protocol(self, test: Protocol) -> None:
         """Return None: nothing is trained."""
+
+    def predicts(self, kind: DataKind) -> Outputs:
+        """Return "scores", or "values" in regression."""
+        return "values" if kind == "regression" else "scores"
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "NearestNeighbourLearner":
         """Build the learner; it holds no tensors."""
@@ -43,6 +49,7 @@ class NearestNeighbourLearner(UntrainedLearner):
     def __init__(self, settings: NearestNeighbour, workload: Workload) -> None:
         self.settings = settings
         self.regression = workload.facts.kind == "regression"
+        self.outputs = settings.predicts(workload.facts.kind)
         self.ways = workload.outputs
 
     def adapt(self, support: Examples, steps: int | None = None) -> Examples:

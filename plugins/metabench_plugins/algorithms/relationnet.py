@@ -15,6 +15,7 @@ from metabench.learning import (
     class_sums,
     feature_width,
 )
+from metabench.records import DataKind, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,18 @@ class RelationNet(EpisodicAlgorithm):
     and 2: the classes' summed embeddings, concatenated with a query's, pass the relation module; the loss
     is the squared error to 1 for the right class and 0 for the others. Departure: the relation module is
     that of the paper's section 3.4, two linear layers over feature vectors, since networks here output
-    vectors and not maps. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    vectors and not maps. With batch norm the evaluation is transductive, unless `queries` is "alone". Each
+    relation is trained on its own, as right or wrong, and not as one class among the others: metrics of
+    probabilities are refused.
     """
 
     name: ClassVar[str] = "relationnet"
 
     hidden: int = setting(128, "width of the relation module's hidden layer", at_least=1)
+
+    def predicts(self, kind: DataKind) -> Outputs:
+        """Return "scores": the loss makes each relation a fraction of its own, which do not sum to one."""
+        return "scores"
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "RelationNetLearner":
         """Build the learner of an embedding and of the relation module."""
@@ -42,6 +49,8 @@ class RelationNet(EpisodicAlgorithm):
 
 class RelationNetLearner(EmbeddingLearner):
     """Relations r = sigmoid(g([Σ f(support of the class), f(query)])) (equation 1)."""
+
+    outputs = "scores"
 
     def __init__(
         self, settings: RelationNet, module: nn.Module, relation: nn.Module, workload: Workload

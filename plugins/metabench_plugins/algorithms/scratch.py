@@ -17,6 +17,7 @@ from metabench.learning import (
     build_network,
     load_module,
     module_tensors,
+    outputs_of,
     task_losses,
 )
 
@@ -59,6 +60,7 @@ class ScratchLearner(UntrainedLearner):
     def __init__(self, settings: Scratch, module: nn.Module, workload: Workload) -> None:
         self.settings = settings
         self.kind = workload.facts.kind
+        self.outputs = outputs_of(self.kind)
         self.lifted = lift(module)
         self.alone = settings.queries == "alone" and self.lifted.batch_statistics
         self.transductive = self.lifted.batch_statistics and not self.alone

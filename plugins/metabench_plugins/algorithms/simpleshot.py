@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.learning import SupervisedAlgorithm, SupervisedLearner, class_means, squared_distances
+from metabench.records import DataKind, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class SimpleShot(SupervisedAlgorithm):
     Classification for Few-Shot Learning, 2019, section 2. Departures: Adam instead of SGD with step
     decay; batch norm uses a batch's own statistics in training and a task's own in the test, where the
     paper has running ones. So the evaluation is transductive with batch norm, unless `queries` is "alone".
+    No loss has scaled the distances to the class means: metrics of probabilities are refused.
     """
 
     name: ClassVar[str] = "simpleshot"
@@ -33,6 +35,10 @@ class SimpleShot(SupervisedAlgorithm):
     )
     centre_batches: int = setting(32, "micro-batches of meta-train that give its mean", at_least=1)
 
+    def predicts(self, kind: DataKind) -> Outputs:
+        """Return "scores": training never sees the distances that classify a task."""
+        return "scores"
+
     def build(self, workload: Workload, network: Network | None, device: Device) -> "SimpleShotLearner":
         """Build the learner of an embedding and of a linear classifier of meta-train's classes."""
         module, width, classes = self.parts(workload, network, device)
@@ -42,6 +48,8 @@ class SimpleShot(SupervisedAlgorithm):
 
 class SimpleShotLearner(SupervisedLearner):
     """Class means of transformed features; `finish` takes the mean feature of meta-train."""
+
+    outputs = "scores"
 
     def __init__(
         self, settings: SimpleShot, module: nn.Module, classifier: nn.Linear, workload: Workload, width: int

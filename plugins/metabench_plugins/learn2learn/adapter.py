@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from metabench import Algorithm, Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import ModuleLearner, build_network, require_equal_ways
+from metabench.learning import ModuleLearner, build_network, outputs_of, require_equal_ways
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,6 +98,7 @@ class CloneAdaptLearner(ModuleLearner):
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.loss = loss_of(workload.facts.kind)
+        self.outputs = outputs_of(workload.facts.kind)
         self.transductive = has_batch_norm(parts)
         parameters = inspect.signature(self.wrapped.adapt).parameters
         self.first_order = {"first_order": True} if "first_order" in parameters else {}
@@ -156,9 +157,11 @@ class EmbedFitLearner(ModuleLearner):
     """Embeds examples and fits one of learn2learn's classifiers to each task's support set.
 
     module: a network with `.features`; classifier: makes a fresh one with `fit_(features, labels)`;
-    dtype: the float type that the classifier computes in (None: the network's).
+    dtype: the float type that the classifier computes in (None: the network's). Its scores are logits: the
+    loss is their cross entropy.
     """
 
+    outputs = "logits"
     path = "loop"
 
     def __init__(

@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metabench import Metric
+from metabench.records import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +17,11 @@ class Accuracy(Metric):
     """
 
     name: ClassVar[str] = "accuracy"
+    needs: ClassVar[Needs] = "classes"
     unit: ClassVar[str] = "share"
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_better: ClassVar[bool] = True
-    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """prediction: [T, q, ways]; target: [T, q]; returns [T], a fraction in 0..1."""
-        correct = (prediction.argmax(-1) == target) & ~prediction.isnan().any(-1)
-        return correct.float().mean(1)
+        """Score predicted classes [T, q] against targets [T, q]; return [T], a fraction in 0..1."""
+        return (prediction == target).float().mean(1)

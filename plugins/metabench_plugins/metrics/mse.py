@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metabench import Metric
+from metabench.records import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,10 +15,10 @@ class MeanSquaredError(Metric):
     """The mean of a task's squared errors over its queries and outputs, in the target's unit squared."""
 
     name: ClassVar[str] = "mse"
+    needs: ClassVar[Needs] = "values"
     unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_better: ClassVar[bool] = False
-    kinds: ClassVar[frozenset[str]] = frozenset({"regression"})
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
         """prediction, target: [T, q, outputs]; returns [T]."""

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from metabench import Metric
+from metabench.records import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class NegativeLogLikelihood(Metric):
-    """The mean of −log p(true class) over a task's queries, in nats; p is the softmax of the scores.
+    """The mean of −log p(true class) over a task's queries, in nats.
 
-    Equal probabilities score log(ways). It measures calibration, which accuracy does not.
+    Equal probabilities score log(ways). It is the logarithmic score of I. Good: Rational Decisions, 1952: a
+    proper scoring rule, so it measures calibration too, which accuracy does not.
     """
 
     name: ClassVar[str] = "nll"
+    needs: ClassVar[Needs] = "probabilities"
     unit: ClassVar[str] = "nats"
     bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_better: ClassVar[bool] = False
-    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 
     def score(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """prediction: [T, q, ways]; target: [T, q]; returns [T], in nats."""
-        flat = F.cross_entropy(prediction.flatten(0, 1), target.flatten(), reduction="none")
-        return flat.view(target.shape).mean(1)
+        """Score log-probabilities [T, q, ways] against targets [T, q]; return [T], in nats."""
+        return -prediction.gather(2, target[:, :, None]).squeeze(2).mean(1)

@@ -13,6 +13,8 @@ from metabench.learning import ModuleLearner, task_losses
 
 
 class _Mean(ModuleLearner):
+    outputs = "values"
+
     def __init__(self, device):
         module = nn.Module()
         module.register_parameter("scale", nn.Parameter(torch.zeros((), dtype=device.dtype)))
