@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from metabench import __version__
+from metabench.commands.terminal import say
 from metabench.errors import MetabenchError, RequestError, did_you_mean
 
 COMMANDS = {
@@ -100,7 +101,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _print_error(text: str) -> None:
     lines = text.splitlines()
     head = f"metabench: {len(lines)} mistakes\n  " if len(lines) > 1 else "metabench: "
-    click.echo(head + "\n  ".join(lines), err=True)
+    say(head + "\n  ".join(lines), err=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metabench.commands.terminal import say
+
 
 @click.command(
     epilog="""\b
@@ -28,14 +30,13 @@ def command(results: tuple[str, ...], output: Path, pictures: int) -> int:
     from metabench.report.output import write_reports
     from metabench.results.cache import for_good
     from metabench.results.table import Results
-    from metabench.text import printable
 
     with for_good():
         stored = Results.read(results)
     if not len(stored):
         raise RequestError(f"{', '.join(results)}: no results in it, so there is nothing to show")
     for problem in stored.problems[:20]:
-        click.echo(printable(f"passed over: {problem}"), err=True)
+        say(f"passed over: {problem}", err=True)
     pages = write_reports(Content.of(stored), output, ["site"], load(), {"site": {"pictures": pictures}})
-    click.echo(pages[0])
+    say(pages[0])
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
+from metabench.commands.terminal import say
 from metabench.errors import RequestError, SettingError, did_you_mean
 from metabench.plugins import KINDS, Entry, Registry, describe_exception, load
 from metabench.settings import make
@@ -36,9 +37,9 @@ def command(kind: str | None) -> int:
         raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(plural, known)}")
     for heading in [plural] if plural else known:
         table = _suites(registry) if heading == SUITES else _components(registry, by_plural[heading])
-        click.echo(f"{heading}\n{table}\n")
+        say(f"{heading}\n{table}\n")
     for problem in registry.problems:
-        click.echo(f"warning: {problem}", err=True)
+        say(f"warning: {problem}", err=True)
     return 0
 
 

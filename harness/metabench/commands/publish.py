@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metabench.commands.terminal import say
+
 
 @click.command(
     epilog="""\b
@@ -32,26 +34,25 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, check: bool) 
     """
     from metabench.errors import RequestError
     from metabench.publishing import publish, stale, verify, write_readme
-    from metabench.text import printable
 
     if check:
         if not folder.is_dir():
             raise RequestError(f"{folder}: no such folder; run this in the repository, or name it with --to")
         if stale(folder):
-            click.echo(f"{folder / 'README.md'} is stale; run: metabench publish --to {folder}", err=True)
+            say(f"{folder / 'README.md'} is stale; run: metabench publish --to {folder}", err=True)
             return 1
         return 0
     if results:
         verified = verify(results, complete=True, partial=partial)
         for finding in verified.findings:
-            click.echo(printable(str(finding)))
+            say(finding)
         if verified.errors:
-            click.echo(f"nothing was published: {len(verified.errors)} errors", err=True)
+            say(f"nothing was published: {len(verified.errors)} errors", err=True)
             return 1
         if not verified.files:
             raise RequestError(f"{', '.join(results)}: no results in it")
         for path in publish(verified, folder):
-            click.echo(path)
+            say(path)
     folder.mkdir(parents=True, exist_ok=True)
-    click.echo(write_readme(folder))
+    say(write_readme(folder))
     return 0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metabench.commands.terminal import say
 from metabench.errors import RequestError
 from metabench.records.axes import AXES
-from metabench.text import printable
 
 if TYPE_CHECKING:
     from metabench.plugins import Registry
@@ -82,7 +82,7 @@ def command(
     settings = _requested(registry, formats)
     click.echo(render(sections, content.problems, lines))
     for path in write_reports(content.showing(sections), output, list(settings), registry, settings):
-        click.echo(path, err=True)
+        say(path, err=True)
     return 0
 
 
@@ -98,7 +98,7 @@ def _read(paths: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Res
         stored = Results.read(paths)
     if not len(stored):
         for problem in stored.problems[:20]:
-            click.echo(printable(f"passed over: {problem}"), err=True)
+            say(f"passed over: {problem}", err=True)
         raise RequestError(f"{', '.join(paths)}: no results in it; `metabench run quick` makes some")
     if only or skip:
         stored = stored.where(only, skip)

@@ -11,6 +11,7 @@ import click
 from tabulate import tabulate
 
 from metabench.commands.list import state
+from metabench.commands.terminal import say
 from metabench.errors import UnknownComponent, did_you_mean
 from metabench.plugins import KINDS, Entry, load
 from metabench.settings import Setting, describe_settings
@@ -31,15 +32,15 @@ def command(name: str) -> int:
     registry = load()
     suites = installed_suites(registry)
     if name in suites or name.endswith(".toml"):
-        click.echo(_suite(read(registry, name)))
+        say(_suite(read(registry, name)))
         return 0
     entries = [registry.entries(kind)[name] for kind in KINDS if name in registry.entries(kind)]
     if not entries:
         for problem in registry.problems:
-            click.echo(f"warning: {problem}", err=True)
+            say(f"warning: {problem}", err=True)
         names = [*suites, *(n for kind in KINDS for n in registry.names(kind))]
         raise UnknownComponent(f"nothing is called {name!r}; {did_you_mean(name, names)}")
-    click.echo("\n\n".join(_component(entry) for entry in entries))
+    say("\n\n".join(_component(entry) for entry in entries))
     return 0
 
 

@@ -181,6 +181,34 @@ def test_csv_runs_no_formula(registry: Registry, tmp_path: Path) -> None:
             assert not any(value.startswith("=") for value in row)
 
 
+@pytest.mark.parametrize("text", ["＝1+1", "\t=1+1", "  =1+1", "\r\n@SUM(A1)", "\x1b[2J=1", "a\x00b\nc"])
+def test_csv_has_no_control_character_in_values_nor_headers(
+    registry: Registry, tmp_path: Path, text: str
+) -> None:
+    cell = made_cell("maml", label=text, dataset=text)
+    content = content_of([made_result(cell, energy={text: 1.0}, training=None, notes=(text,))])
+    pivoted = content.showing([content.pivot("method", "dataset"), *content.sections()])
+    write_reports(pivoted, tmp_path, ["csv"], registry)
+
+    for path in tmp_path.glob("*.csv"):
+        written_text = path.read_text()
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", written_text)
+        for row in csv.reader(written_text.splitlines()):
+            assert not any(value.startswith(("=", "＝", "@")) for value in row)
+
+
+def test_markdown_links_and_renders_nothing(registry: Registry, tmp_path: Path) -> None:
+    text = "www.evil.example WWW.evil.example http://x.example ~~gone~~ $x^2$ #1 @me a@b.c"
+    cell = made_cell("maml", label=text, dataset=text)
+    content = content_of([made_result(cell, energy={text: 1.0})])
+    pivoted = content.showing([content.pivot("method", "dataset"), *content.sections()])
+    (path,) = write_reports(pivoted, tmp_path, ["markdown"], registry)
+
+    page = path.read_text()
+    assert not re.search(r"www\.|://|[^\\]~|\$|@|(?m:[^#&\n]#[0-9])", page, re.IGNORECASE)
+    assert "www&#46;evil.example" in page
+
+
 def test_plots_are_pictures_and_read_no_formula(
     hostile: list[Result], registry: Registry, tmp_path: Path
 ) -> None:
