@@ -48,4 +48,4 @@ def write_run_reports(plan: Plan) -> list[Path]:
     folder = plan.store.folder / "report"
     with writing(folder):
         content = Content.of(Results.read([plan.store.folder]))
-        return write_reports(content, folder, REPORTS, plan.registry)
+        return write_reports(content, folder, REPORTS, plan.registry, ours=True)

@@ -34,7 +34,7 @@ def test_the_command_shows_chosen_tables_and_writes_formats(
     assert "Scores" in text
     assert "Wall time" not in text
     assert "protonet" not in text
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.md", "report.json"}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"report.md", "report.json"}
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_report_takes_settings(stored: str, tmp_path: Path) -> None:
 
     run(stored, "--format", "csv,plots:formats=svg,pdf", "--format", "markdown", "--output", str(out))
 
-    assert {path.suffix for path in out.iterdir()} == {".csv", ".svg", ".pdf", ".md"}
+    assert {path.suffix for path in out.glob("[!.]*")} == {".csv", ".svg", ".pdf", ".md"}
 
 
 @pytest.mark.parametrize(

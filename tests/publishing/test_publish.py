@@ -125,3 +125,76 @@ def test_what_is_published_in_this_repository_verifies() -> None:
         pytest.skip("nothing is published yet")
 
     assert not verify(folders, complete=True).errors
+
+
+@pytest.mark.parametrize("name", ["README.md", "made-v1", "made-v1/made-machine-2-cores/partial.txt"])
+def test_publishing_writes_through_no_link(stored_results: list[Path], tmp_path: Path, name: str) -> None:
+    target, victim = tmp_path / "published", tmp_path / "victim"
+    link = target / name
+    link.parent.mkdir(parents=True)
+    if name == "made-v1":
+        victim.mkdir()
+    else:
+        victim.write_text("precious")
+    link.symlink_to(victim)
+
+    with pytest.raises(RequestError, match="is a link"):
+        run("publish", str(stored_results[0].parent), "--to", str(target), "--partial")
+
+    assert list(victim.iterdir()) == [] if victim.is_dir() else victim.read_text() == "precious"
+    assert not list(target.rglob("*.json"))
+
+
+def test_publishing_keeps_a_readme_that_it_did_not_write(stored_results: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "published"
+    target.mkdir()
+    (target / "README.md").write_text("# Mine\n")
+
+    with pytest.raises(RequestError, match="was not made by `metabench publish`"):
+        run("publish", str(stored_results[0].parent), "--to", str(target))
+
+    assert (target / "README.md").read_text() == "# Mine\n"
+    assert not list(target.rglob("*.json"))
+
+
+@pytest.mark.parametrize("machine", ["aside", "日本"])
+def test_a_machine_whose_folder_nobody_would_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    paths = store(tmp_path / "results", [honest_result(machine=machine)])
+
+    assert any("no folder of results can be" in finding.what for finding in verify(paths).errors)
+    with pytest.raises(RequestError, match="cannot be the name of a folder"):
+        publish(verify(paths), tmp_path / "published")
+
+
+def test_a_machine_called_local_is_read_where_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    store(tmp_path / "results", [honest_result(machine="local")])
+
+    publish(verify([tmp_path / "results"]), tmp_path / "published")
+
+    assert len(verify([tmp_path / "published"]).files) == 1
+    assert "maml" in readme(tmp_path / "published")
+
+
+def test_the_page_shows_no_file_of_somebody_else(
+    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "published"
+    publish(verify([stored_results[0].parent]), target)
+    secret = tmp_path / "secret"
+    secret.write_text("secret words")
+    (target / "made-v1" / "made-machine-2-cores" / "partial.txt").symlink_to(secret)
+    (target / "other-v1").symlink_to(tmp_path / "results" / "made-v1")
+    (target / "made-v1" / "x.json").write_text("{}")
+
+    page = readme(target)
+
+    assert "secret words" not in page
+    assert "Passed over: other-v1: a link" in page
+    assert "Passed over: x.json: no result" in page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +155,35 @@ def test_a_link_out_of_the_folder_is_named_and_not_followed(folder: Path, tmp_pa
     assert len(index.read([direct]).rows) == 12  # named in the request
 
 
-def test_folders_that_are_too_deep_for_a_path_are_named(tmp_path: Path) -> None:
+@pytest.fixture
+def bottomless(tmp_path: Path) -> Iterator[Path]:
+    """A folder with folders in each other, deeper than a path can say."""
     (tmp_path / "x.json").write_text("{}")
     start = os.open(".", os.O_RDONLY)
+    os.chdir(tmp_path)
+    depth = 0
     try:
-        os.chdir(tmp_path)
-        for _ in range(2_100):
+        while depth < 2_100:
             os.mkdir("d")
             os.chdir("d")
+            depth += 1
+        here = os.open(".", os.O_RDONLY)
+        os.fchdir(start)
+        yield tmp_path
+        os.fchdir(here)
+        os.close(here)
+        for _ in range(depth):  # no program that removes folders by their paths can
+            os.chdir("..")
+            os.rmdir("d")
     finally:
-        os.chdir(start)
+        os.fchdir(start)
         os.close(start)
 
-    files, problems = index.files([tmp_path])
 
-    assert files == [tmp_path / "x.json"]
+def test_folders_that_are_too_deep_for_a_path_are_named(bottomless: Path) -> None:
+    files, problems = index.files([bottomless])
+
+    assert files == [bottomless / "x.json"]
     assert [problem.what for problem in problems] == ["cannot be listed: File name too long"]
 
 

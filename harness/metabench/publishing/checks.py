@@ -17,6 +17,7 @@ from metabench.records.cell import Cell, Status, digest_of
 from metabench.records.result import SCHEMA, Result
 from metabench.records.schema_check import schema_violations
 from metabench.records.upgrade import upgrade
+from metabench.results.cache import RESERVED
 
 NEEDED = ("machine", "processor", "cores", "system", "python", "packages", "suite_digest")
 """What every result says of its environment."""
@@ -122,6 +123,9 @@ def _environment_faults(result: Result) -> Faults:
     missing = [name for name in needed if not environment.get(name)]
     if missing:
         yield "environment", f"does not say {', '.join(missing)}"
+    machine = environment.get("machine")
+    if machine and (not FOLDER_NAME.fullmatch(str(machine)) or machine in RESERVED_MACHINES):
+        yield "environment", f"the machine is called {machine!r:.60}, which no folder of results can be"
     asked = {"backend": backend.name, **backend.settings}
     if asked.get("precision") in ("float32", "float64"):
         asked["dtype"] = asked["precision"]
@@ -163,3 +167,6 @@ def _figures(result: Result) -> Iterator[float]:
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What the folder of a suite or a machine may be called."""
+
+RESERVED_MACHINES = RESERVED - {"local"}
+"""What the folder of a machine may not be called: readers pass such folders over."""

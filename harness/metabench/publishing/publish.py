@@ -7,26 +7,35 @@ results/README.md                                   made from these files, never
 
 from __future__ import annotations
 
-import shutil
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from metabench.errors import RequestError
-from metabench.publishing.checks import FOLDER_NAME
+from metabench.publishing.checks import FOLDER_NAME, RESERVED_MACHINES
 from metabench.publishing.verify import PARTIAL, Verified
-from metabench.records.files import read_result
+from metabench.records.document import DocumentError, read_bytes
+from metabench.records.files import read_result, write_text
 from metabench.report.content import Content
+from metabench.report.destination import require_no_link
 from metabench.report.output import plain
+from metabench.results.cache import LINK, RESERVED
 from metabench.results.table import Results
 from metabench.text import markdown_text, one_line
 
-HEAD = """# Published results
+MADE_BY = "This page is made by `metabench publish`"
 
-This page is made by `metabench publish` from the files beside it; changes by hand are lost, and a test
+HEAD = f"""# Published results
+
+{MADE_BY} from the files beside it; changes by hand are lost, and a test
 fails where it is stale. Each suite has a folder `<suite>-v<version>/<machine>/`, with one JSON file per
 cell. `metabench verify results` checks them all, `metabench reproduce FILE` runs one of them again, and
 `metabench leaderboard results -o site` builds the site.
 """
 
+
+LARGEST_PARTIAL = 2**16
+LARGEST_README = 256 * 2**20
 
 UNPUBLISHED = (
     "No published counterpart: the published figures known here are of other data sets, tasks, algorithms or "
@@ -37,38 +46,44 @@ UNPUBLISHED = (
 def publish(verified: Verified, folder: Path) -> list[Path]:
     """Copies results that were verified without an error into `folder`; returns the new files.
 
-    Where a suite is not complete, `partial.txt` says what is missing. Raises RequestError where a file of
-    another content is there already, or results of another text of the suite: published results stay.
+    Where a suite is not complete, `partial.txt` says what is missing. Raises RequestError, before anything
+    is copied, where a file of another content is there already, or results of another text of the suite:
+    published results stay. So do links, and a README.md that metabench did not write.
     """
-    targets: list[tuple[Path, Path]] = []
-    for path in verified.files:
-        result = read_result(path)
-        suite = result.cell.suite_folder
-        machine = str(result.environment.get("machine") or "unknown-machine")
-        for name in (suite, machine):
-            if not FOLDER_NAME.fullmatch(name):
-                raise RequestError(f"{path}: {name!r} cannot be the name of a folder")
-        target = folder / suite / machine / f"{result.cell.id}.json"
-        if target.exists() and target.read_bytes() != path.read_bytes():
-            raise RequestError(
-                f"{target} is published already, with other content than {path}; published results stay: "
-                "raise the suite's version, or remove the old file in a commit of its own that says why"
-            )
-        _require_same_suite(path, str(result.environment.get("suite_digest")), target)
-        targets.append((path, target))
+    _require_own_readme(folder)
+    targets = [(path, _target(path, folder)) for path in verified.files]
     new = []
     for path, target in targets:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            write_text(target, path.read_text(encoding="utf-8"))
             new.append(target)
     missing = {folder / part.suite / part.machine: part.missing for part in verified.missing if part.missing}
     for place in sorted({target.parent for _, target in targets}):
         if place in missing:
-            (place / PARTIAL).write_text("\n".join(missing[place]) + "\n", encoding="utf-8")
+            write_text(place / PARTIAL, "\n".join(missing[place]) + "\n")
         else:
             (place / PARTIAL).unlink(missing_ok=True)
     return new
+
+
+def _target(path: Path, folder: Path) -> Path:
+    """Where a result is published; raises RequestError where it cannot be."""
+    result = read_result(path)
+    suite, machine = result.cell.suite_folder, str(result.environment.get("machine") or "unknown-machine")
+    for name in (suite, machine):
+        if not FOLDER_NAME.fullmatch(name) or name in RESERVED_MACHINES:
+            raise RequestError(f"{path}: {name!r} cannot be the name of a folder of results")
+    target = folder / suite / machine / f"{result.cell.id}.json"
+    require_no_link(folder, target)
+    require_no_link(folder, target.with_name(PARTIAL))
+    if target.exists() and target.read_bytes() != path.read_bytes():
+        raise RequestError(
+            f"{target} is published already, with other content than {path}; published results stay: "
+            "raise the suite's version, or remove the old file in a commit of its own that says why"
+        )
+    _require_same_suite(path, str(result.environment.get("suite_digest")), target)
+    return target
 
 
 def _require_same_suite(path: Path, digest: str, target: Path) -> None:
@@ -86,34 +101,69 @@ def _require_same_suite(path: Path, digest: str, target: Path) -> None:
 def readme(folder: Path) -> str:
     """The text of README.md for the results in `folder`."""
     parts = [HEAD.strip()]
-    for suite in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "local"):
-        content = Content.of(Results.read([suite]))
-        if not content.rows:
+    for suite in sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in RESERVED):
+        if suite.is_symlink():
+            parts.append(f"Passed over: {markdown_text(suite.name)}: {LINK}")
             continue
-        parts.append(f"# {markdown_text(suite.name)}")
-        commands = sorted({row["command"] for row in content.rows if row["command"]})
-        parts.append("\n".join(["Made by:", "", *(f"    {one_line(text)}" for text in commands)]))
-        parts += [
-            f"Partial ({markdown_text(path.parent.name)}): {markdown_text(path.read_text(encoding='utf-8'))}"
-            for path in sorted(suite.glob(f"*/{PARTIAL}"))
-        ]
-        parts += [plain(section, "github") for section in content.sections()]
-        if not any(cell["references"] for cell in content.summaries):
-            parts.append(UNPUBLISHED)
-        parts += [f"Passed over: {markdown_text(p.what)}" for p in content.problems]
+        content = Content.of(Results.read([suite]))
+        if not content.rows and not content.problems:
+            continue
+        parts += _suite_parts(suite, content)
     if len(parts) == 1:
         parts.append("Nothing is published yet.")
     return "\n\n".join(parts) + "\n"
 
 
+def _suite_parts(suite: Path, content: Content) -> Iterator[str]:
+    """The paragraphs about one suite."""
+    yield f"# {markdown_text(suite.name)}"
+    commands = sorted({row["command"] for row in content.rows if row["command"]})
+    if commands:
+        yield "\n".join(["Made by:", "", *(f"    {one_line(text)}" for text in commands)])
+    for path in sorted(suite.glob(f"*/{PARTIAL}")):
+        yield f"Partial ({markdown_text(path.parent.name)}): {markdown_text(_partial_text(path))}"
+    yield from (plain(section, "github") for section in content.sections())
+    if content.rows and not any(cell["references"] for cell in content.summaries):
+        yield UNPUBLISHED
+    for problem in content.problems:
+        name = os.path.relpath(problem.file, suite.absolute())
+        yield f"Passed over: {markdown_text(f'{name}: {problem.what}')}"
+
+
+def _partial_text(path: Path) -> str:
+    if path.is_symlink():
+        return LINK
+    try:
+        return read_bytes(path, LARGEST_PARTIAL).decode()
+    except (DocumentError, UnicodeDecodeError) as error:
+        return f"unreadable: {error}"
+
+
 def stale(folder: Path) -> bool:
     """Whether README.md is not what the results in `folder` make."""
-    path = folder / "README.md"
-    return not path.exists() or path.read_text(encoding="utf-8") != readme(folder)
+    return _readme_bytes(folder / "README.md") != readme(folder).encode()
 
 
 def write_readme(folder: Path) -> Path:
-    """Writes README.md anew."""
+    """Writes README.md anew; raises RequestError where another is there that metabench did not write."""
+    _require_own_readme(folder)
     path = folder / "README.md"
-    path.write_text(readme(folder), encoding="utf-8")
+    write_text(path, readme(folder))
     return path
+
+
+def _require_own_readme(folder: Path) -> None:
+    path = folder / "README.md"
+    require_no_link(folder, path)
+    if path.exists() and MADE_BY.encode() not in _readme_bytes(path):
+        raise RequestError(
+            f"{path} was not made by `metabench publish`, which would replace it; rename it, or name another "
+            "folder with --to"
+        )
+
+
+def _readme_bytes(path: Path) -> bytes:
+    try:
+        return read_bytes(path, LARGEST_README)
+    except DocumentError:
+        return b""

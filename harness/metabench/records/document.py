@@ -41,7 +41,7 @@ def read_document(path: Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, A
     Raises DocumentError where the file cannot be read, is no regular file, is truncated or beyond a bound,
     names a key twice, or holds a number or a text that JSON does not have.
     """
-    data = _read(path, largest_bytes)
+    data = read_bytes(path, largest_bytes)
     if _too_deep(data):
         raise DocumentError(f"nested deeper than {DEEPEST} levels")
     try:
@@ -61,12 +61,8 @@ def read_document(path: Path, largest_bytes: int = LARGEST_BYTES) -> dict[str, A
     return document
 
 
-def kind_of(mode: int) -> str:
-    """Return what a file is called that is no regular one, by the mode of its status."""
-    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
-
-
-def _read(path: Path, largest_bytes: int) -> bytes:
+def read_bytes(path: Path, largest_bytes: int) -> bytes:
+    """Return the bytes of a regular file; raises DocumentError where there is none, or it is too large."""
     try:
         _require_regular(os.stat(path).st_mode)  # before it is opened, which some devices notice
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -77,8 +73,13 @@ def _read(path: Path, largest_bytes: int) -> bytes:
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror or error}") from error
     if data is None or len(data) > largest_bytes:
-        raise DocumentError(f"larger than {largest_bytes // 2**20} MiB")
+        raise DocumentError(f"larger than {largest_bytes:,} bytes")
     return data
+
+
+def kind_of(mode: int) -> str:
+    """Return what a file is called that is no regular one, by the mode of its status."""
+    return _KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
 def _require_regular(mode: int) -> None:

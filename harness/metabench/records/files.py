@@ -35,13 +35,19 @@ def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: 
     write_bytes(path, text.encode(), before)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text to `path` by atomic rename, which replaces a link there instead of what it leads to."""
+    write_bytes(path, text.encode())
+
+
 def write_bytes(path: Path, content: bytes, before: Callable[[], object] = lambda: None) -> None:
     """Write `path` by atomic rename, with its folder; `before` and the errors are those of `write_json`."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
         try:
-            with open(part, "wb") as file:
+            with open(part, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from metabench.records.cell import Spec
 from metabench.records.row import UnreadableFile
 from metabench.records.section import Section
 from metabench.report.content import Content
+from metabench.report.destination import write_into
 from metabench.text import markdown_text, printable
 
 if TYPE_CHECKING:
@@ -63,11 +64,18 @@ def write_reports(
     formats: Sequence[str],
     registry: Registry,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    ours: bool = False,
 ) -> list[Path]:
-    """Write these reports into `folder` and return the files; settings: by name of the report.
+    """Write these reports into `folder` and return the files.
 
-    Raises UnknownComponent for a report that is not installed, before anything is written.
+    settings: by name of the report; ours: nobody else writes to the folder. Raises UnknownComponent for a
+    report that is not installed, and RequestError where a file would be replaced that metabench did not
+    write; then nothing is written.
     """
     reports = [registry.make("report", Spec(name, (settings or {}).get(name, {}))) for name in formats]
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path for report in reports for path in report.write(content, folder)]
+
+    def write(part: Path) -> list[Path]:
+        return [path for report in reports for path in report.write(content, part)]
+
+    return write_into(folder, write, ours=ours)

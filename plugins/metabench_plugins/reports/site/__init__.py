@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -94,7 +95,11 @@ class Site(Report):
         names = sorted({(row["suite"], row["version"]) for row in content.rows})
         plots = max(self.pictures // len(names), 1) if names and self.pictures else 0
         root = _root(content)
-        suites = [_suite(content.of_suite(*name), *name, folder, plots, root) for name in names]
+        slugs = _slugs([suite_folder(*name) for name in names])
+        suites = [
+            _suite(content.of_suite(*name), *name, slug, folder, plots, root)
+            for name, slug in zip(names, slugs, strict=True)
+        ]
         failures = [_failure(row) for row in content.rows if row["status"] != Status.OK]
         shared = {"suites": suites, "made_by": installed("metabench")}
         pages: list[tuple[str, str, dict[str, Any]]] = [
@@ -130,6 +135,7 @@ def _renderer() -> Callable[[str, Mapping[str, Any]], str]:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     return lambda template, variables: str(environment.get_template(template).render(variables))
 
 
@@ -142,10 +148,9 @@ def _copy_static(target: Path) -> None:
 
 
 def _suite(
-    content: ReportContent, suite: str, version: int, folder: Path, plots: int, root: str
+    content: ReportContent, suite: str, version: int, slug: str, folder: Path, plots: int, root: str
 ) -> dict[str, Any]:
     """Return what the page of a suite shows; writes its CSV, its plots and its raw results."""
-    slug = _slug(suite_folder(suite, version))
     # series have tables of their own; a suite of nothing else shows them here
     summaries = sorted(ranked(content.summaries), key=best_first)
     lines = [_line(summary, slug, folder, root) for summary in summaries]
@@ -160,8 +165,8 @@ def _suite(
         "lines": len(summaries),
         "results": len(content.rows),
         "failures": sum(row["status"] != Status.OK for row in content.rows),
-        "machines": sorted({row["machine"] for row in content.rows}),
-        "date": max((row["date"] for row in content.rows), default=""),
+        "machines": sorted({printable(row["machine"]) for row in content.rows}),
+        "date": printable(max((row["date"] for row in content.rows), default="")),
         "notes": [printable(note) for note in _notes(content, summaries)],
         "tables": [_plain_table(table) for table in content.sections(BENEATH) if table],
         "pictures": drawn,
@@ -214,9 +219,9 @@ def _line(summary: Summary, slug: str, folder: Path, root: str) -> dict[str, Any
         "rank": summary["rank"],
         "method": printable(summary["method"]),
         "task": printable(f"{summary['dataset']} {task(summary)}"),
-        "score": summary["mean"] * scale,
+        "score": _finite(summary["mean"] * scale),
         "_score": score_text(summary["mean"], summary["half_width"], summary["unit"]),
-        "half": None if summary["half_width"] is None else round(summary["half_width"] * scale, 4),
+        "half": None if summary["half_width"] is None else _finite(round(summary["half_width"] * scale, 4)),
         "metric": printable(summary["metric"]),
         "network": printable(summary["network"]),
         "seeds": summary["seeds"],
@@ -255,11 +260,11 @@ def _raw(file: str, slug: str, machine: str, folder: Path) -> list[str]:
     source = Path(file)
     target = folder / "raw" / slug / _slug(machine) / f"{_slug(source.stem)}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)  # the same bytes need no second place on the disk
-    except OSError:
-        shutil.copyfile(source, target)
+    number = 1
+    while target.exists():  # of another file, whose name reads the same
+        number += 1
+        target = target.with_name(f"{_slug(source.stem)}-{number}.json")
+    shutil.copyfile(source, target)  # never a link: a site may be edited, a result may not
     seed = re.search(r"-s(\d+)-", source.stem)
     return [f"seed {seed[1]}" if seed else "file", target.relative_to(folder).as_posix()]
 
@@ -299,7 +304,25 @@ def _failure(row: Row) -> dict[str, Any]:
 
 
 def _rounded(value: float | None, scale: float = 1.0) -> float | None:
-    return None if value is None else float(f"{value * scale:.4g}")
+    return None if value is None else _finite(float(f"{value * scale:.4g}"))
+
+
+def _finite(value: float) -> float | None:
+    """Return a figure that JSON has: a browser reads no page with NaN in it."""
+    return value if math.isfinite(value) else None
+
+
+def _slugs(names: Sequence[str]) -> list[str]:
+    """Return a name for the files of each suite, none of them twice."""
+    slugs: list[str] = []
+    for name in names:
+        slug = plain = _slug(name)
+        number = 1
+        while slug in slugs:
+            number += 1
+            slug = f"{plain}-{number}"
+        slugs.append(slug)
+    return slugs
 
 
 def _slug(value: str) -> str:
