@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.ranks import on_ranks
-from metabench.device import Device
+from metabench.device import Device, host
 
 RANKS = 3
 
@@ -134,3 +134,9 @@ def test_condition_includes_the_load_of_other_processes() -> None:
         other.kill()
 
     assert condition["others_cores"] > 0.1
+
+
+def test_a_copy_without_git_is_of_the_commit_that_a_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METABENCH_GIT", "0123abc")
+
+    assert host.provenance()["git"] == "0123abc"

@@ -109,7 +109,12 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _git_state() -> str | None:
-    """The commit of the checkout that metabench runs from, with "+changes" if there are uncommitted ones."""
+    """The commit of the checkout that metabench runs from, with "+changes" if there are uncommitted ones.
+
+    Where it runs from a copy without git, METABENCH_GIT names the commit.
+    """
+    if named := os.environ.get("METABENCH_GIT"):
+        return named
     folder = Path(__file__).parent.parent
     if "site-packages" in folder.parts:
         return None

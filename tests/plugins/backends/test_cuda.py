@@ -61,35 +61,50 @@ def test_captured_step_rounds_as_the_eager_one_does(precision: str, least: float
     assert least < captured < 1.25 * eager + 1e-3  # 1e-3: one such input among these tasks, in float32
 
 
-SHARED = """
+RANK = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from metabench.settings import make
 from metabench_plugins.backends.cuda_ranks import CudaRanks
 from helpers.meta_steps import meta_gradient
-with make(CudaRanks, {"ranks": 2, "share": True, "precision": "float64"}).open() as device:
-    numbers = range(1) if device.rank == 0 else range(1, 4)  # uneven shares
+with make(CudaRanks, json.loads(sys.argv[3])).open() as device:
+    numbers = range(1) if device.rank < device.world_size - 1 else range(device.world_size - 1, 4)  # uneven
     outcome = [meta_gradient(device, numbers=numbers).tolist(), device.environment()]
     Path(sys.argv[1], f"{device.rank}.json").write_text(json.dumps(outcome))
 """
 
 
-def test_two_ranks_that_share_a_gpu_compute_what_one_does(tmp_path: Path) -> None:
-    (tmp_path / "rank.py").write_text(SHARED)
-    argv = [sys.executable, str(tmp_path / "rank.py"), str(tmp_path), str(ROOT / "tests")]
-    command, variables = make(CudaRanks, {"ranks": 2, "share": True}).command(argv)
+def ranks(tmp_path: Path, **settings: Any) -> list[tuple[list[float], dict[str, Any]]]:
+    """The meta-gradient and the environment of each rank."""
+    (tmp_path / "rank.py").write_text(RANK)
+    settings["precision"] = "float64"
+    argv = [sys.executable, *map(str, (tmp_path / "rank.py", tmp_path, ROOT / "tests")), json.dumps(settings)]
+    command, variables = make(CudaRanks, settings).command(argv)
 
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stderr
+    return [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(settings["ranks"])]
+
+
+def test_two_ranks_that_share_a_gpu_compute_what_one_does(tmp_path: Path) -> None:
+    by_rank = ranks(tmp_path, ranks=2, share=True)
+
     with make(Cuda, {"precision": "float64"}).open() as device:
         wanted = meta_gradient(device)
-    for rank in range(2):
-        gradient, environment = json.loads((tmp_path / f"{rank}.json").read_text())
+    for gradient, environment in by_rank:
         assert apart(torch.tensor(gradient, dtype=torch.float64), wanted) < 1e-12
         if torch.cuda.device_count() == 1:
             assert environment["communication"] == "gloo (ranks share a GPU)"
+
+
+def test_one_rank_communicates_over_nccl(tmp_path: Path) -> None:
+    ((gradient, environment),) = ranks(tmp_path, ranks=1)
+
+    assert environment["communication"] == "nccl"
+    with make(Cuda, {"precision": "float64"}).open() as device:
+        assert apart(torch.tensor(gradient, dtype=torch.float64), meta_gradient(device)) < 1e-12
 
 
 def test_ranks_that_share_a_gpu_keep_the_contract_of_backends() -> None:
