@@ -99,6 +99,21 @@ def make(component: type[T], given: Mapping[str, Any] | None = None) -> T:
     return component(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
+def at_default(component: type, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names, sorted, of those completed settings whose value is the component's default."""
+    defaults = {
+        setting.name: _checked(setting, setting.default)
+        for setting in _settings(component)
+        if setting.default is not MISSING
+    }
+    return tuple(sorted(n for n, value in values.items() if n in defaults and _same(value, defaults[n])))
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Return whether two JSON values are the same; 1, 1.0 and True are not."""
+    return type(value) is type(default) and bool(value == default)
+
+
 def _settings(component: type) -> Iterator[Setting]:
     hints = typing.get_type_hints(component)
     for declared in dataclasses.fields(component):

@@ -21,7 +21,8 @@ from metabench import Result
 from metabench.cli import metabench
 from metabench.publishing import Finding, InstalledSuite, verify
 from metabench.publishing.training_checks import best_step
-from metabench.records import Block, Cell, Training, Validation, digest_of
+from metabench.records import SCHEMA, Block, Cell, Training, Validation, digest_of
+from metabench.records.upgrade import upgrade
 
 LOOKED = {"reference_seconds": 0.0014}
 
@@ -88,7 +89,8 @@ def _cut(blocks: Sequence[Block], step: int, every: int) -> Iterator[Block]:
 
 def made_cell(algorithm: str = "maml", seed: int = 0, **changes: Any) -> Cell:
     """A cell of a data set that is not installed, so that nothing can say what its test tasks are."""
-    return results.made_cell(algorithm, seed, **{"dataset": "made-images", **changes})
+    given = {"dataset": "made-images", "settings": {"inner_rate": 0.5}, **changes}  # 0.4 is MAML's default
+    return results.made_cell(algorithm, seed, **given)
 
 
 def honest_result(cell: Cell | None = None, accuracy: float = 0.7, **changes: Any) -> Result:
@@ -115,7 +117,7 @@ def forged(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     change(document)
     if document["scores"] and document["scores"]["per_task"]:
         document["mean"] = fmean(document["scores"]["per_task"])
-    cell = Cell.from_json(document["cell"])
+    cell = Cell.from_json(upgrade(document, SCHEMA)["cell"])
     document["digest"] = cell.digest
     document["seal"] = digest_of({k: v for k, v in document.items() if k != "seal"})
     path.unlink()

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.json_values import spoiled
 from helpers.results import store
-from helpers.submissions import edited, errors, honest, honest_result, made_cell, made_suite, run
+from helpers.submissions import edited, errors, forged, honest, honest_result, made_cell, made_suite, run
 from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.publishing import verify
@@ -67,6 +67,28 @@ def test_each_kind_of_tampering_is_found(
 
     assert any(finding.check == check and says in finding.what for finding in found), found
     assert "seal" not in {finding.check for finding in found}
+
+
+@pytest.mark.parametrize(
+    ("settings", "defaults", "says"),
+    [
+        ({"inner_rate": 0.4}, ["inner_rate"], None),
+        ({"inner_rate": 0.5}, [], None),
+        ({"inner_rate": 0.5}, ["inner_rate"], "setting 'inner_rate' of algorithm 'maml' is no default"),
+        ({"inner_rate": 0.4}, [], "setting 'inner_rate' of algorithm 'maml' is a default, unmarked"),
+        ({"inner_rate": 0.5}, ["rate"], "setting 'rate' of algorithm 'maml' is no default"),
+    ],
+)
+def test_a_setting_that_is_said_to_be_a_default_must_be_the_installed_one(
+    tmp_path: Path, settings: dict[str, float], defaults: list[str], says: str | None
+) -> None:
+    (path,) = store(tmp_path, [honest_result(made_cell(settings=settings))])
+
+    forged(path, lambda t: t["cell"]["algorithm"].update(defaults=defaults))
+
+    found = [finding.what for finding in errors(tmp_path) if finding.check == "cell digest"]
+    assert len(found) == (says is not None), found
+    assert says is None or found[0].startswith(says)
 
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)

@@ -1,21 +1,109 @@
 """Cells: what makes two of them the same, what they are made of, and how they may end."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, field, make_dataclass, replace
 from typing import Any
 
 import pytest
 
 from helpers.results import made_cell
-from metabench.records import Batches, Budget, Protocol, Result, Spec, Status, digest_of
-from metabench.records.cell import ANNOTATIONS
+from metabench import Component, setting
+from metabench.records import Batches, Budget, Cell, Protocol, Result, Spec, Status
+from metabench.settings import at_default
 
 
-def test_key_without_nothing_is_the_digest_of_all_fields_but_the_annotations() -> None:
+def test_a_digest_counts_what_is_no_default_and_no_annotation() -> None:
     cell = made_cell()
-    fields = {name: getattr(cell, name) for name in cell.__dataclass_fields__ if name not in ANNOTATIONS}
 
-    assert cell.key() == cell.digest == digest_of(fields)
+    assert cell.digest == cell.key()
     assert replace(cell, group="other", label="x", expect=("failed",)).digest == cell.digest
+    assert json.loads(cell._parts["evaluation"]) == {"metric": "accuracy"}
+    assert json.loads(cell._parts["budget"]) == {"steps": 400, "tasks": 16, "validate_every": 50}
+    assert not {"test_dataset", "weights", "scored", "tuning"} & cell._parts.keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"budget": replace(made_cell().budget, patience=3)},
+        {"budget": replace(made_cell().budget, images=10_000)},
+        {"evaluation": replace(made_cell().evaluation, predictions=True)},
+        {"evaluation": replace(made_cell().evaluation, metrics=(Spec("nll"),))},
+        {"test_dataset": Spec("blobs")},
+        {"weights": "0" * 64},
+        {"scored": "0" * 64},
+        {"tuning": {"best": 3}},
+    ],
+)
+def test_every_field_that_is_set_makes_another_cell_and_reads_back(change: dict[str, Any]) -> None:
+    cell = replace(made_cell(), **change)
+
+    assert cell.digest != made_cell().digest
+    assert Cell.from_json(cell.to_json()) == cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Older(Component):
+    """A component."""
+
+    name = "maml"
+    rate: float = setting(0.1, "step size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newer(Older):
+    """The same component with a setting that was added later."""
+
+    halves: tuple[int, ...] = setting((1, 2), "steps")
+
+
+def test_a_setting_that_is_added_with_a_default_leaves_the_digest_of_stored_cells() -> None:
+    stored = replace(made_cell(), algorithm=Spec.of(Older, {"rate": 0.5}))
+    silent, spoken, other = (
+        replace(stored, algorithm=Spec.of(Newer, {"rate": 0.5, **given}))
+        for given in ({}, {"halves": [1, 2]}, {"halves": [1]})
+    )
+
+    assert spoken.algorithm.settings["halves"] == [1, 2]
+    assert stored.digest == silent.digest == spoken.digest != other.digest
+    assert Cell.from_json(silent.to_json()).digest == stored.digest
+
+
+def test_a_field_that_is_added_with_a_default_leaves_the_digest() -> None:
+    later = make_dataclass("Later", [("words", int, field(default=0))], bases=(Budget,), frozen=True)
+    cell = made_cell()
+    budget = vars(cell.budget)
+
+    assert replace(cell, budget=later(**budget)).digest == cell.digest
+    assert replace(cell, budget=later(**budget, words=1)).digest != cell.digest
+
+
+def test_no_default_is_one_that_merely_compares_equal() -> None:
+    assert Spec.of(Older, {"rate": 0.1}).defaults == ("rate",)
+    assert at_default(Loose, {"value": True}) == ()
+    assert at_default(Loose, {"value": 1}) == ("value",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loose(Component):
+    """A component with a setting of any type."""
+
+    name = "loose"
+    value: bool | int = setting(1, "anything")
+
+
+def test_images_of_a_budget_plan_the_steps_that_see_so_many() -> None:
+    cell = made_cell()  # 16 tasks of 5 · (1 + 15) images
+    images = 16 * 80
+    planned = [
+        replace(cell, budget=replace(cell.budget, images=count)).planned_steps
+        for count in (0, 1, images, images + 1, 10**9)
+    ]
+
+    assert cell.step_images == images
+    assert planned == [400, 1, 1, 2, 400]
+    assert replace(cell, train=Batches(64)).step_images == 64
+    assert replace(cell, train=None, budget=replace(cell.budget, images=5)).planned_steps == 400
 
 
 @pytest.mark.parametrize(
@@ -42,7 +130,7 @@ def test_key_without_a_part_is_equal_for_cells_that_differ_in_it_alone(
 
 def test_key_without_the_size_of_batches_leaves_a_protocol_as_it_is() -> None:
     cell = made_cell()
-    small, large = (replace(cell, train=Batches(size)) for size in (32, 64))
+    small, large = (replace(cell, train=Batches(size, micro=8)) for size in (32, 64))
 
     assert small.key(["train.size"]) == large.key(["train.size"]) != small.key()
     assert cell.key(["train.size"]) == cell.digest

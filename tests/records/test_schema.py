@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from helpers.results import store
 from helpers.shell import ROOT
 from helpers.submissions import errors, honest
 from metabench.records.files import read_result
+from metabench.records.identity import RULE
 from metabench.records.result import SCHEMA
 from metabench.records.schema import schema, stored
 from metabench.records.upgrade import upgrade
@@ -58,6 +60,19 @@ def test_a_result_of_schema_1_is_read_and_its_seal_holds(tmp_path: Path) -> None
     assert training is not None
     assert training.tasks == 4 * 32  # labelled examples; schema 1 counted the 8 micro-batches
     assert training.energy == training.target_energy == {}
+
+
+def test_a_result_of_schema_2_keeps_the_digest_and_the_name_that_it_was_stored_under() -> None:
+    (path,) = (ROOT / "tests" / "golden" / "schema-2").glob("*.json")
+    document = json.loads(path.read_text())
+
+    result = read_result(path)
+
+    assert document["schema"] == 2
+    assert errors(path) == []
+    assert (result.cell.digest, f"{result.cell.id}.json") == (document["digest"], path.name)
+    assert (result.contract, result.code) == (1, {})
+    assert replace(result.cell, digest_rule=RULE).digest != result.cell.digest
 
 
 def test_a_stored_result_of_this_schema_reads_back_as_it_was(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_speed_up_has_an_interval_from_the_blocks() -> None:
     assert lines[1]["speedup_low"] < lines[1]["speedup"] < lines[1]["speedup_high"]
     assert lines[1]["speedup_high"] / lines[1]["speedup_low"] == pytest.approx(1.013, abs=0.008)
     text = str(table_of([ranked(1, 0.02), ranked(2, 0.012)], "scaling").shown()[1])
-    assert "20.1 ± " in text
+    assert "20.0 ± " in text
     assert "× (1.6" in text
 
 

@@ -65,7 +65,7 @@ def test_blocks_cover_every_step_once_and_warm_up_stands_apart() -> None:
     ],
 )
 def test_block_divides_the_validation_interval(budget: Budget, steps: int) -> None:
-    assert block_steps(budget) == steps
+    assert block_steps(budget, budget.steps) == steps
 
 
 def test_energy_of_training_leaves_validation_out() -> None:

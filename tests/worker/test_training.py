@@ -1,6 +1,7 @@
 """The training loop: what it keeps, and what ends it."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,39 @@ def test_seconds_end_training() -> None:
     train(run)
     assert run.training.ended_by == "seconds"
     assert 0.2 <= run.training.seconds < 5
+
+
+def test_patience_ends_training_after_so_many_validations_without_a_new_best() -> None:
+    offsets = [3.0, 2.0, 0.5, 0.5, 0.7, 0.9, 0.1, 0.1]  # the fourth equals the best, and is no new one
+    budget = Budget(steps=8, tasks=2, validate_every=1, validation_tasks=5, patience=3)
+    run = run_of(Follower(offsets=offsets), budget)
+
+    train(run)
+
+    assert (run.training.ended_by, run.training.steps, run.training.best_step) == ("patience", 6, 3)
+    assert evaluate(run).per_task == pytest.approx([0.25] * 10)
+
+
+def test_patience_is_counted_anew_from_each_best_validation() -> None:
+    offsets = [3.0, 4.0, 2.0, 4.0, 1.0, 4.0]
+    budget = Budget(steps=6, tasks=2, validate_every=1, validation_tasks=5, patience=2)
+    run = run_of(Follower(offsets=offsets), budget)
+
+    train(run)
+
+    assert (run.training.ended_by, run.training.steps) == ("steps", 6)
+
+
+def test_images_end_training_with_the_step_that_reaches_them() -> None:
+    learner = Follower()
+    run = run_of(learner, Budget(steps=100, tasks=2))
+    per_step = run.cell.step_images
+    run.cell = replace(run.cell, budget=replace(run.cell.budget, images=7 * per_step - 1))
+
+    train(run)
+
+    assert per_step == 2 * 1 * (run.cell.train.shots + run.cell.train.queries)  # type: ignore[union-attr]
+    assert (run.training.ended_by, run.training.steps, run.training.tasks) == ("images", 7, 14)
 
 
 def test_no_budget_leaves_the_learner_untrained() -> None:

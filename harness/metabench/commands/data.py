@@ -182,9 +182,8 @@ def _dataset(name: str, given: Sequence[str]) -> Dataset:
 
 def _spec(dataset: Dataset, given: Sequence[str]) -> Spec:
     from metabench.records.cell import Spec
-    from metabench.settings import complete
 
-    return Spec(dataset.name, complete(type(dataset), _settings(given)))
+    return Spec.of(type(dataset), _settings(given))
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:

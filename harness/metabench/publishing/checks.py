@@ -13,7 +13,8 @@ from metabench.publishing.findings import Faults, Finding
 from metabench.publishing.installation import Installation
 from metabench.publishing.score_checks import DIGEST, metric_facts, score_faults
 from metabench.publishing.training_checks import beyond, times_of, training_faults
-from metabench.records.cell import Cell, Status, digest_of
+from metabench.records.cell import COMPONENTS, Cell, Status
+from metabench.records.identity import RULE, digest_of
 from metabench.records.result import SCHEMA, Result
 from metabench.records.schema_check import schema_violations
 from metabench.records.upgrade import upgrade
@@ -50,6 +51,7 @@ def _faults(path: Path, document: Mapping[str, Any], result: Result, installatio
     yield from _identity_faults(path, document, result)
     yield from _time_faults(result)
     yield from _plugin_faults(result.cell, installation)
+    yield from _default_faults(result.cell, installation)
     for name in connections(result.cell):
         yield "connection", f"the backend's setting {name!r} would connect to another machine"
     if result.status is Status.SKIPPED:
@@ -78,6 +80,8 @@ def _document_faults(document: Mapping[str, Any]) -> Faults:
 
 def _identity_faults(path: Path, document: Mapping[str, Any], result: Result) -> Faults:
     cell = result.cell
+    if document["schema"] == SCHEMA and cell.digest_rule != RULE:
+        yield "cell digest", f"by rule {cell.digest_rule}, results of schema {SCHEMA} have rule {RULE}"
     if document.get("digest") != cell.digest:
         yield "cell digest", "does not follow from the cell's settings: one of them was edited"
     if path.name != f"{cell.id}.json":
@@ -109,6 +113,23 @@ def _plugin_faults(cell: Cell, installation: Installation) -> Faults:
         here = installed["source"]
         if source.rpartition(" ")[0] != here.rpartition(" ")[0]:
             yield "plugins", f"{kind} {spec.name!r} is from {source!r}, here it is provided by {here!r}"
+
+
+def _default_faults(cell: Cell, installation: Installation) -> Faults:
+    """Settings that are no default though the file says so, or are one though it does not.
+
+    Of a component of another version than is installed here, nothing is said: its defaults may be others.
+    """
+    if cell.digest_rule != RULE:
+        return  # its digest counts every setting
+    parts = [(kind, spec) for kind, spec in cell.components().items() if kind in COMPONENTS]
+    for (kind, spec), here in zip(parts, installation.completed(parts), strict=True):
+        installed = installation.component(kind, spec.name)
+        if installed is None or cell.plugins.get(kind) != installed["source"]:
+            continue
+        for name in sorted({*spec.defaults} ^ ({*here.defaults} & spec.settings.keys())):
+            does = "is no default, as its cell says" if name in spec.defaults else "is a default, unmarked"
+            yield "cell digest", f"setting {name!r} of {kind} {spec.name!r} {does}"
 
 
 def connections(cell: Cell) -> list[str]:

@@ -14,6 +14,7 @@ from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, configuration_of
 from metabench.records.cell import COMPONENTS, Cell
+from metabench.records.identity import RULE
 
 LISTED = 3
 """At most so many missing cells are named."""
@@ -42,7 +43,7 @@ class CellKeys(NamedTuple):
 
 
 def cell_keys(cells: Iterable[Cell], installation: Installation) -> dict[str, CellKeys]:
-    """The keys of cells, by `configuration_of`, with settings that later versions of plugins have added."""
+    """The keys of cells, by `configuration_of`, with their components as a suite would name them here."""
     listed = list({configuration_of(cell): cell for cell in cells}.items())
     parts = [
         (at, kind, spec)
@@ -55,7 +56,7 @@ def cell_keys(cells: Iterable[Cell], installation: Installation) -> dict[str, Ce
     for (at, kind, _), spec in zip(parts, specs, strict=True):
         replaced[at][kind] = spec
     return {
-        configuration: _keys(replace(cell, **changes))  # type: ignore[arg-type]  # kinds are fields of a cell
+        configuration: _keys(replace(cell, digest_rule=RULE, **changes))  # type: ignore[arg-type]  # its fields
         for (configuration, cell), changes in zip(listed, replaced, strict=True)
     }
 

@@ -17,8 +17,7 @@ from metabench.errors import MetabenchError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load
 from metabench.publishing.task_draws import TaskSet, draw_tasks
-from metabench.records.cell import COMPONENTS
-from metabench.settings import complete
+from metabench.records.cell import COMPONENTS, Spec
 from metabench.suite.suite import installed_suites, read
 
 
@@ -55,16 +54,17 @@ def suite(registry: Registry, folder: str) -> dict[str, Any] | None:
     }
 
 
-def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[Mapping[str, Any]]:
-    """The settings of components (kind, name, settings), with those that a later version has added."""
+def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Components (kind, name, settings) as a suite would name them here: all settings, and the defaults."""
     return [_completed(registry, kind, name, settings) for kind, name, settings in specs]
 
 
-def _completed(registry: Registry, kind: str, name: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _completed(registry: Registry, kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     try:
-        return complete(registry.find(kind, name).cls, settings)
+        spec = Spec.of(registry.find(kind, name).cls, settings)
     except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
-        return settings
+        return [settings, None]
+    return [spec.settings, list(spec.defaults)]
 
 
 def drawn(registry: Registry, documents: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

@@ -22,7 +22,8 @@ from metabench.errors import MetabenchError
 from metabench.folders import cache_folder
 from metabench.plugins import Registry, load
 from metabench.publishing.task_draws import Drawn, TaskSet
-from metabench.records.cell import Cell, Spec, digest_of
+from metabench.records.cell import Cell, Spec
+from metabench.records.identity import digest_of
 
 CACHE_NAME = "installation.json"
 MOST_ANSWERS = 20_000
@@ -77,10 +78,17 @@ class Installation:
         }
 
     def completed(self, specs: Iterable[tuple[str, Spec]]) -> list[Spec]:
-        """Components (kind and spec) with the settings that a later version of their plugin has added."""
-        wanted = [(kind, spec.name, dict(spec.settings)) for kind, spec in specs]
+        """Components (kind and spec) as a suite would name them here, as stored where they are not installed.
+
+        They have the settings that a later version of their plugin has added, and its defaults.
+        """
+        listed = list(specs)
+        wanted = [(kind, spec.name, dict(spec.settings)) for kind, spec in listed]
         answers = self._ask_each("completed", wanted)
-        return [Spec(name, settings) for (_, name, _), settings in zip(wanted, answers, strict=True)]
+        return [
+            spec if defaults is None else Spec(spec.name, settings, tuple(defaults))
+            for (_, spec), (settings, defaults) in zip(listed, answers, strict=True)
+        ]
 
     def draw(self, wanted: Iterable[TaskSet]) -> dict[TaskSet, Drawn]:
         """The digests of test tasks, drawn here where the data is."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
@@ -13,12 +14,13 @@ from metabench.publishing.checks import FOLDER_NAME, connections
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
-from metabench.records.cell import Budget, Cell, Evaluation, Protocol
+from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Protocol, Spec
 from metabench.records.files import read_result
+from metabench.records.identity import RULE
 from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner import Plan, Warn, execute
-from metabench.settings import complete, make
+from metabench.settings import make
 from metabench.suite.suite import Suite
 from metabench.text import printable
 
@@ -108,17 +110,18 @@ def _checked(cell: Cell) -> Cell:
 def _installed(registry: Registry, cell: Cell) -> Cell:
     """The cell with the plugins that provide its components here; raises RequestError where one is absent."""
     plugins: dict[str, str] = {}
+    specs: dict[str, Any] = {}
     for kind, spec in cell.components().items():
         try:
             entry = registry.find(kind, spec.name)
         except RequestError as error:
             source = cell.plugins.get(kind, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error
-        complete(entry.cls, spec.settings)
+        specs[kind] = Spec.of(entry.cls, spec.settings)
         plugins[kind] = entry.source
-    return replace(
-        cell, plugins={kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
-    )
+    plugins = {kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
+    own = {kind: spec for kind, spec in specs.items() if kind in COMPONENTS}
+    return replace(cell, plugins=plugins, digest_rule=RULE, **own)
 
 
 def _versions(old: Cell, new: Cell) -> Sequence[str]:

@@ -77,11 +77,16 @@ def _parts(block: Block) -> float:
 
 def _budget_faults(cell: Cell, training: Training) -> Faults:
     """An end of training that the budget does not give."""
-    budget, ended = cell.budget, training.ended_by
-    if ended not in ("steps", "seconds", "target"):
+    budget, planned, ended = cell.budget, cell.planned_steps, training.ended_by
+    if ended not in ("steps", "seconds", "target", "patience", "images"):
         yield "training", f"ended by {ended!r}"
-    if training.steps > budget.steps or (ended == "steps" and training.steps != budget.steps):
-        yield "training", f"has {training.steps} steps and ended by {ended}, the budget is {budget.steps}"
+    elif ended == ("images" if planned == budget.steps else "steps"):
+        yield "training", f"ended by {ended}, the budget is {budget.steps} steps or {budget.images} images"
+    if training.steps > planned or (ended in ("steps", "images") and training.steps != planned):
+        yield "training", f"has {training.steps} steps and ended by {ended}, the budget is {planned}"
+    later = sum(v.step > (training.best_step or 0) for v in training.validations)
+    if ended == "patience" and not 0 < budget.patience == later:
+        yield "training", f"ended {later} validations after the best, the patience is {budget.patience}"
     if ended == "seconds" and not 0 < budget.seconds <= training.seconds:
         yield "training", f"ended by time after {training.seconds:.3g} s, the budget is {budget.seconds:g} s"
     if ended == "target" and training.target_step != training.steps:
@@ -122,7 +127,7 @@ def _validated_steps(cell: Cell, training: Training) -> list[int]:
     if not every or not last:
         return []
     steps = list(range(every, last + 1, every)) if last // every < 10**6 else []
-    complete = training.ended_by in ("seconds", "target") or last == cell.budget.steps
+    complete = training.ended_by in ("seconds", "target") or last == cell.planned_steps
     return [*steps, last] if complete and last % every else steps
 
 

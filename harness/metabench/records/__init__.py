@@ -13,10 +13,10 @@ from metabench.records.cell import (
     Split,
     Status,
     Workload,
-    digest_of,
     suite_folder,
 )
 from metabench.records.files import read_result, write_json, writing
+from metabench.records.identity import digest_of
 from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.progress import (

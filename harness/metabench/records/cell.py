@@ -1,6 +1,5 @@
 """The cell: one algorithm on one data set and backend with one seed, and the records that it is made of."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,17 +7,14 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from metabench.settings import REQUIRED, setting
+from metabench.records.identity import RULE, canonical_json, counted_parts, digest_of_parts
+from metabench.settings import REQUIRED, at_default, complete, setting
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 
 COMPONENTS = ("algorithm", "network", "dataset", "backend")
 """The kinds of component that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
-
-ANNOTATIONS = frozenset({"group", "label", "expect"})
-"""The fields of a cell that change no number, and so are part of no digest."""
-
 
 BATCHES = "batches of"
 """How `Batches` begin in words."""
@@ -144,10 +140,31 @@ class Workload:
 
 @dataclass(frozen=True)
 class Spec:
-    """A component as a cell names it: its name and all of its settings, defaults filled in."""
+    """A component as a cell names it: its name and all of its settings, defaults filled in.
+
+    defaults: the settings that equal their default, which a cell's digest leaves out.
+    """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    defaults: tuple[str, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(cls, component: type, given: Mapping[str, Any]) -> "Spec":
+        """Return the spec of a component class with these settings; raises SettingError for a wrong one."""
+        settings = complete(component, given)
+        name: str = component.name  # type: ignore[attr-defined]  # every component class has one
+        return cls(name, settings, at_default(component, settings))
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Spec":
+        """Return the spec that a cell's JSON holds; raises KeyError or TypeError on anything else."""
+        return cls(**{**document, "defaults": tuple(document["defaults"])})
+
+    def counted(self) -> dict[str, Any]:
+        """Return what the cell's digest counts: its name and the settings that are no defaults."""
+        own = {name: value for name, value in self.settings.items() if name not in self.defaults}
+        return {"name": self.name, "settings": own}
 
     def __str__(self) -> str:
         return self.name
@@ -166,6 +183,14 @@ class Budget:
     validate_every: int = setting(0, "steps between validations; 0 for none", at_least=0)
     validation_tasks: int = setting(100, "tasks of each validation", at_least=2)
     target: float | None = setting(None, "end training once validation reaches this score")
+    patience: int = setting(
+        0, "end training after this many validations in a row without a new best score; 0 for never",
+        at_least=0,
+    )  # fmt: skip
+    images: int = setting(
+        0, "end training after this many images, support and queries, over all ranks; 0 for no limit",
+        at_least=0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -178,11 +203,19 @@ class Evaluation:
     metric: str = setting("", "accuracy, mse, …; by default that of the data set's kind")
     curve: tuple[int, ...] = setting((), "adaptation steps at which the scores are taken too", at_least=0)
     latency_tasks: int = setting(0, "tasks adapted one at a time, for the latency", at_least=0)
+    metrics: tuple[Spec, ...] = setting((), "further metrics, of the same predictions; they select nothing")
+    predictions: bool = setting(False, "store the prediction of each query beside the result")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The unit of a suite that runs, fails, resumes and is stored."""
+    """The unit of a suite that runs, fails, resumes and is stored.
+
+    test_dataset: what is scored, where it is not `dataset`; weights: SHA-256 of the learned state that the
+    cell starts from; scored: digest of the cell whose kept state it scores; tuning: how its settings were
+    chosen. group, label (what the suite calls this variant) and expect (statuses that the suite declares as
+    expected) are part of no digest; digest_rule: see `metabench.records.identity`.
+    """
 
     suite: str
     suite_version: int
@@ -197,12 +230,17 @@ class Cell:
     seed: int
     plugins: Mapping[str, str]  # "algorithm", "network", …: "distribution version"
     group: str = ""  # the table of the suite that the cell belongs to, e.g. "scaling"
-    label: str = ""  # what the suite calls this variant; part of no digest
-    expect: tuple[str, ...] = ()  # statuses that the suite declares as expected; part of no digest
+    label: str = ""
+    expect: tuple[str, ...] = ()
+    test_dataset: Spec | None = None
+    weights: str = ""
+    scored: str = ""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    digest_rule: int = RULE
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over everything that changes the number, as 64 hexadecimal digits."""
+        """SHA-256 over everything that changes the number and is no default, as 64 hexadecimal digits."""
         return self.key()
 
     def key(self, without: Iterable[str] = ()) -> str:
@@ -217,18 +255,12 @@ class Cell:
             content = json.loads(parts.pop(name, "null"))
             if inner and content is not None:
                 parts[name] = canonical_json({key: value for key, value in content.items() if key != inner})
-        # joined as `digest_of` would write them, which would turn every part into text again
-        text = ",".join(f'"{name}":{part}' for name, part in sorted(parts.items()))
-        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+        return digest_of_parts(parts)
 
     @cached_property
     def _parts(self) -> dict[str, str]:
         """Every field that changes the number, as canonical JSON."""
-        return {
-            name: canonical_json(getattr(self, name))
-            for name in self.__dataclass_fields__
-            if name not in ANNOTATIONS
-        }
+        return counted_parts(self, self.digest_rule)
 
     def components(self) -> dict[str, Spec]:
         """The components that the cell has, by kind: those of `COMPONENTS`, then the metric."""
@@ -241,6 +273,19 @@ class Cell:
         """How many ranks share the cell's tasks: the backend's setting of that name, 1 where it has none."""
         ranks = self.backend.settings.get("ranks")
         return ranks if type(ranks) is int and ranks > 0 else 1
+
+    @property
+    def step_images(self) -> int:
+        """How many images a training step sees, support and queries, over all ranks."""
+        if isinstance(self.train, Protocol):
+            return self.budget.tasks * self.train.ways * (self.train.shots + self.train.queries)
+        return self.train.size if self.train is not None else 0
+
+    @property
+    def planned_steps(self) -> int:
+        """How many steps training has, where nothing that is measured ends it: steps and images do."""
+        steps, images = self.budget.steps, self.budget.images
+        return min(steps, -(-images // self.step_images)) if images and self.step_images else steps
 
     @property
     def suite_folder(self) -> str:
@@ -271,20 +316,26 @@ class Cell:
             train = Protocol(**fields) if train["kind"] == "episodes" else Batches(**fields)
         evaluation = dict(document["evaluation"])
         evaluation["curve"] = tuple(evaluation["curve"])
+        evaluation["metrics"] = tuple(map(Spec.from_json, evaluation["metrics"]))
         return cls(
             **{
                 **document,
-                "algorithm": Spec(**document["algorithm"]),
-                "network": Spec(**document["network"]) if document["network"] else None,
-                "dataset": Spec(**document["dataset"]),
-                "backend": Spec(**document["backend"]),
+                "algorithm": Spec.from_json(document["algorithm"]),
+                "network": _optional_spec(document["network"]),
+                "dataset": Spec.from_json(document["dataset"]),
+                "backend": Spec.from_json(document["backend"]),
                 "test": Protocol(**document["test"]),
                 "train": train,
                 "budget": Budget(**document["budget"]),
                 "evaluation": Evaluation(**evaluation),
                 "expect": tuple(document["expect"]),
+                "test_dataset": _optional_spec(document["test_dataset"]),
             }
         )
+
+
+def _optional_spec(document: Mapping[str, Any] | None) -> Spec | None:
+    return Spec.from_json(document) if document is not None else None
 
 
 def task_text(ways: int, shots: int) -> str:
@@ -295,13 +346,3 @@ def task_text(ways: int, shots: int) -> str:
 def suite_folder(name: str, version: int) -> str:
     """The name of the folder of a suite's results: `quick-v1`."""
     return f"{name}-v{version}"
-
-
-def digest_of(content: Any) -> str:
-    """SHA-256 of plain JSON values (records as their fields), written as `canonical_json`."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
-
-
-def canonical_json(content: Any) -> str:
-    """JSON with sorted keys and no spaces, the same text for equal content; records are their fields."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)

@@ -10,10 +10,11 @@ from math import nan
 from statistics import fmean
 from typing import Any
 
-from metabench.records.cell import Cell, Status, digest_of
+from metabench.records.cell import Cell, Status
+from metabench.records.identity import digest_of
 from metabench.records.upgrade import upgrade
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Training:
     target_seconds: float | None = None
     energy: Mapping[str, float] = field(default_factory=dict)
     target_energy: Mapping[str, float] = field(default_factory=dict)
-    ended_by: str = "steps"  # steps, seconds or target
+    ended_by: str = "steps"  # steps, seconds, target, patience or images
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Result:
     setup: seconds of "start" (process launch to worker), "import", "data", "build"; memory: peak bytes,
     "host" and where there is one "device", summed over ranks; energy: joules by meter of training and
     evaluation, summed over ranks, absent where no meter exists; cost: e.g. "flops_per_step"; notes: what
-    a reader must know ("clock throttled").
+    a reader must know ("clock throttled"); contract: the version of the contracts between harness and
+    plugins that it was made under (0: not recorded); code: digests of the code that made it, by kind of
+    component and "harness", empty where they were not recorded.
     """
 
     cell: Cell
@@ -121,6 +124,8 @@ class Result:
     energy: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    contract: int = 0
+    code: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

@@ -24,7 +24,27 @@ def _to_2(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "training": {**kept, "energy": {}, "target_energy": {}}}
 
 
-STEPS: Mapping[int, Step] = {1: _to_2}
+def _to_3(document: dict[str, Any]) -> dict[str, Any]:
+    """Cells have more fields, all at their defaults; digests were made with all defaults, by rule 1."""
+    cell = document["cell"]
+    specs = {
+        kind: {**cell[kind], "defaults": []} if cell[kind] else None
+        for kind in ("algorithm", "network", "dataset", "backend")
+    }
+    added: dict[str, Any] = {
+        "test_dataset": None,
+        "weights": "",
+        "scored": "",
+        "tuning": {},
+        "digest_rule": 1,
+    }
+    budget = {**cell["budget"], "patience": 0, "images": 0}
+    evaluation = {**cell["evaluation"], "metrics": [], "predictions": False}
+    upgraded = {**cell, **specs, **added, "budget": budget, "evaluation": evaluation}
+    return {**document, "cell": upgraded, "code": {}, "contract": 1}
+
+
+STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}
 """From the version of the key to the next one."""
 
 

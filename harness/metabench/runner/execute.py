@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from metabench.contracts import Backend, Executor
+from metabench.contracts import CONTRACT_VERSION, Backend, Executor
 from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, StoreError
 from metabench.plugins import Registry
@@ -103,7 +103,7 @@ class _Run:
 
     def _store_without_job(self, cell: Cell, status: Status, reason: str) -> None:
         here: dict[str, Any] = {"environment": self.provenance, "command": host.command_line()}
-        self._store(Result(cell, status, reason, started=now(), **here))
+        self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
 
     def _store(self, result: Result) -> None:
         self.plan.store.put(result)

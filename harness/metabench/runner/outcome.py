@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metabench.contracts import CONTRACT_VERSION
 from metabench.device.host import command_line
 from metabench.errors import StoreError
 from metabench.records.cell import Cell, Status
@@ -38,7 +39,7 @@ def result_of_job(
     measured: dict[str, Any] = {"exit_code": outcome.exit_code, "wall_seconds": outcome.seconds}
     without_worker = Result(
         cell, Status.FAILED, environment=provenance or {}, started=started, command=command_line(),
-        signal=signal, **measured,
+        signal=signal, contract=CONTRACT_VERSION, **measured,
     )  # fmt: skip
     try:
         result = _result_of_job(outcome, last_event, without_worker)

@@ -15,7 +15,7 @@ from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.result import Result
 from metabench.results.store import Store
-from metabench.settings import complete, parse_spec
+from metabench.settings import parse_spec
 from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"
@@ -113,7 +113,7 @@ def _executor(registry: Registry, text: str) -> Spec:
     reason = entry.cls.unavailable()
     if reason is not None:
         raise RequestError(f"executor {entry.name!r}: {reason}")
-    return Spec(entry.name, complete(entry.cls, settings))
+    return Spec.of(entry.cls, settings)
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:

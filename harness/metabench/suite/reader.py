@@ -26,8 +26,10 @@ from metabench.records.cell import (
     Spec,
     Status,
 )
-from metabench.records.outputs import kind_of, mismatch
-from metabench.settings import complete, describe_settings, make
+from metabench.records.outputs import kind_of
+from metabench.records.outputs import mismatch
+from metabench.settings import describe_settings
+from metabench.settings import make
 
 T = TypeVar("T")
 
@@ -35,6 +37,8 @@ TABLES = ("test", "train", "budget", "evaluation")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
 SUITE_KEYS = ("name", "version", "title", "description", "minutes", "earlier_texts", "defaults", "cells")
 DIGEST = re.compile(r"[0-9a-f]{64}")
+NOT_BUILT = frozenset({"metrics", "predictions"})
+"""Settings of an evaluation that have their place in a cell, and are refused until they have an effect."""
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
 
 
@@ -181,6 +185,8 @@ class Reader:
                 self._missing(f"{where}.{kind}", kind)
         parts.test = self._record(f"{where}.test", Protocol, table.get("test", {}))
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
+        if parts.budget is not None:
+            self._check_budget(f"{where}.budget", parts.budget)
         parts.evaluation = self._record(f"{where}.evaluation", Evaluation, table.get("evaluation", {}))
         parts.algorithm = self._instance(f"{where}.algorithm", "algorithm", parts.specs)
         parts.facts = self._facts_of(where, parts.specs)
@@ -196,11 +202,11 @@ class Reader:
             return
         try:
             entry = self.registry.find(kind, table["name"])
-            settings = complete(entry.cls, {k: v for k, v in table.items() if k != "name"})
+            spec = Spec.of(entry.cls, {k: v for k, v in table.items() if k != "name"})
         except RequestError as error:
             self._errors(where, error)
             return
-        parts.specs[kind] = Spec(entry.name, settings)
+        parts.specs[kind] = spec
         parts.plugins[kind] = entry.source
 
     def _record(self, where: str, cls: type[T], given: Any) -> T | None:
@@ -210,6 +216,8 @@ class Reader:
             return None
         before = self.count
         table = self._table(where, given, names)
+        for key in NOT_BUILT & table.keys():
+            self._wrong(f"{where}.{key} is reserved: this version of metabench does not act on it")
         try:
             record = make(cls, {key: value for key, value in table.items() if key in names})
         except SettingError as error:
@@ -273,7 +281,8 @@ class Reader:
         spec = specs["dataset"]
         wanted = spec.settings.get("content")
         if wanted == "":
-            specs["dataset"] = Spec(spec.name, {**spec.settings, "content": content})
+            defaults = tuple(name for name in spec.defaults if name != "content")
+            specs["dataset"] = Spec(spec.name, {**spec.settings, "content": content}, defaults)
         elif wanted is not None and wanted != content:
             self._must(f"{where}.content", f"be the digest of the data here, {content}", wanted)
 
@@ -286,6 +295,12 @@ class Reader:
             self._wrong(f"{where}: {need}, got one of {facts.kind}")
         if algorithm.needs_network and not has_network:
             self._missing(f"{where}.network", "network", f"algorithm {algorithm.name!r} needs a network")
+
+    def _check_budget(self, where: str, budget: Budget) -> None:
+        if budget.patience and not budget.validate_every:
+            self._must(f"{where}.validate_every", "be ≥ 1", 0, "budget.patience counts validations")
+        if budget.images and not budget.steps:
+            self._must(f"{where}.steps", "be ≥ 1", 0, "budget.images ends training before that many steps")
 
     def _check_protocols(self, where: str, parts: _Parts, facts: Facts) -> None:
         if facts.kind == "regression":

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from metabench.contracts import Backend, Learner
+from metabench.contracts import CONTRACT_VERSION, Backend, Learner
 from metabench.device import host
 from metabench.device.device import Device
 from metabench.device.exchange import sum_over_ranks
@@ -46,6 +46,7 @@ class Work:
         self.result = Result(
             cell=job.cell,
             status=Status.FAILED,
+            contract=CONTRACT_VERSION,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
             command=job.command,
             setup={"start": start, "import": imported - started},
@@ -152,6 +153,6 @@ def _cost(run: CellRun) -> dict[str, float]:
         return {}
     last = max(0, run.training.steps - 1)
     with run.device.numerics():
-        own = flops_per_step(run.learner, draw(run, last), last, run.cell.budget.steps)
+        own = flops_per_step(run.learner, draw(run, last), last, run.cell.planned_steps)
     ranks = [values[0] for values in run.device.gather([own or 0.0])]
     return {"flops_per_step": sum(ranks)} if all(ranks) else {}

@@ -64,8 +64,9 @@ def build(
     algorithm: Algorithm = make_component("algorithm", cell.algorithm)
     network: Network | None = make_component("network", cell.network) if cell.network else None
     metric: Metric = make_component("metric", Spec(cell.evaluation.metric))
-    budget = cell.budget
-    workload = Workload(dataset.describe(), cell.train, cell.test, budget.steps, budget.tasks, cell.seed)
+    workload = Workload(
+        dataset.describe(), cell.train, cell.test, cell.planned_steps, cell.budget.tasks, cell.seed
+    )
     torch.manual_seed(cell.seed)  # torch's initialisers draw from its global RNG
     learner = algorithm.build(workload, network, device)
     reason = mismatch(metric.name, metric.needs, algorithm.name, learner.outputs)

@@ -26,10 +26,13 @@ PARTS = ("sampling", "learning", "communication", "updating")
 """The parts of a training step, in order."""
 
 
-def block_steps(budget: Budget) -> int:
-    """Steps of a block: about 40 blocks a run, a divisor of the validation interval, never very long."""
+def block_steps(budget: Budget, steps: int) -> int:
+    """Steps of a block: about 40 blocks a run, a divisor of the validation interval, never very long.
+
+    steps: of the whole training.
+    """
     limit = LONGEST_BLOCK_WITH_TIME_LIMIT if budget.seconds else LONGEST_BLOCK
-    longest = max(1, min(budget.steps // 40, limit))
+    longest = max(1, min(steps // 40, limit))
     if not budget.validate_every:
         return longest
     return max(n for n in range(1, longest + 1) if budget.validate_every % n == 0)
@@ -45,8 +48,9 @@ class BlockClock:
     def __init__(self, run: CellRun) -> None:
         budget = run.cell.budget
         self.run = run
-        self.block_steps = block_steps(budget)
-        self.warmup_steps = min(WARMUP_STEPS, max(1, budget.steps // 20))
+        self.planned_steps = run.cell.planned_steps
+        self.block_steps = block_steps(budget, self.planned_steps)
+        self.warmup_steps = min(WARMUP_STEPS, max(1, self.planned_steps // 20))
         self.losses: list[torch.Tensor] = []
         self.moments: list[Any] = []  # when each step began, and when each of its parts ended
         self.steps = 0  # of the block so far
@@ -68,7 +72,7 @@ class BlockClock:
         """Count the step, and close the block where it ends; return whether it did."""
         self.steps += 1
         self.losses.append(losses)
-        last = step + 1 >= self.run.cell.budget.steps
+        last = step + 1 >= self.planned_steps
         if step >= self.warmup_steps and (step + 1) % self.block_steps and not last:
             return False
         self._close_block(step, self.run.device.clock() - self.block_start)
@@ -115,11 +119,11 @@ class BlockClock:
         self.last_progress = now
         budget = self.run.cell.budget
         step_seconds = block.seconds / block.steps
-        seconds_left = (budget.steps - step - 1) * step_seconds
+        seconds_left = (self.planned_steps - step - 1) * step_seconds
         if budget.seconds:
             seconds_left = min(seconds_left, budget.seconds - self.run.training.seconds)
         rate = budget.tasks / step_seconds
-        self.run.emit(TrainEvent(step + 1, budget.steps, loss, rate, max(0.0, seconds_left)))
+        self.run.emit(TrainEvent(step + 1, self.planned_steps, loss, rate, max(0.0, seconds_left)))
 
 
 class EnergyClock:

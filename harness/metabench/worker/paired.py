@@ -106,7 +106,7 @@ def _require_comparable(base: Cell, new: Cell) -> None:
 def _training_step(cell: Cell, registry: Registry, device: Device) -> Work:
     """The training step of a cell: sampling, learning, updating; its steps repeat once they are done."""
     run = build(cell, registry.make, device)
-    learner, parameters, steps = run.learner, run.learner.parameters(), cell.budget.steps
+    learner, parameters, steps = run.learner, run.learner.parameters(), cell.planned_steps
     steps_done = 0
 
     def step() -> None:

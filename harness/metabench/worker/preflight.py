@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from metabench.contracts import Backend
+from metabench.contracts import CONTRACT_VERSION, Backend
 from metabench.device import host
 from metabench.records.cell import Spec, Status
 from metabench.records.job import JobFile, JobFolder
@@ -34,7 +34,7 @@ def main(job_file: Path) -> int:
     result = Result(
         job.cell, Status.SKIPPED, f"backend {backend.name!r}: {reason}", command=job.command,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment={**job.provenance, **host.host()},
+        environment={**job.provenance, **host.host()}, contract=CONTRACT_VERSION,
     )  # fmt: skip
     folder.write_failure(0, result)
     return 1

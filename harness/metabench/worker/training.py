@@ -1,7 +1,7 @@
 """The training loop: it draws tasks, times steps, validates, and keeps the best state.
 
 Algorithms never time or score themselves. Each rank runs this same loop over its own slice of the tasks;
-whatever ends training (seconds, target, divergence) is agreed between the ranks.
+whatever ends training (seconds, target, patience, divergence) is agreed between the ranks.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ def train(run: CellRun) -> None:
 
 
 def _take_steps(run: CellRun, energy: EnergyClock) -> str:
-    """Take steps until the budget ends; return what ended it: "steps", "seconds" or "target"."""
+    """Take steps until the budget ends; return what ended it, as `Training.ended_by` has it."""
     clock, parameters = BlockClock(run), run.learner.parameters()
     total = units(run.cell)
     weight = len(share(total, run.device)) / total
-    for step in range(run.cell.budget.steps):
+    for step in range(run.cell.planned_steps):
         losses = _take_step(run, step, clock, parameters, weight)
         if clock.step_done(step, losses):
             ended_by = _end_of_training(run, step + 1, energy)
             if ended_by is not None:
                 return ended_by
-    return "steps"
+    return "steps" if run.cell.planned_steps == run.cell.budget.steps else "images"
 
 
 def _take_step(
     run: CellRun, step: int, clock: BlockClock, parameters: Sequence[Tensor], weight: float
 ) -> Tensor:
     """One training step, with a lap for each of `clock.PARTS`; returns the losses of this rank's tasks."""
-    steps = run.cell.budget.steps
+    steps = run.cell.planned_steps
     clock.start()
     batch = draw(run, step)
     clock.lap()
@@ -78,16 +78,18 @@ def _take_step(
 
 
 def _end_of_training(run: CellRun, step: int, energy: EnergyClock) -> str | None:
-    """Validate where it is time to; return why training ends ("seconds", "target"), or None."""
+    """Validate where it is time to; return why training ends here ("seconds", "target", …), or None."""
     budget = run.cell.budget
     out_of_time = bool(budget.seconds) and run.device.agree(run.training.seconds >= budget.seconds)
-    last = step >= budget.steps or out_of_time
+    last = step >= run.cell.planned_steps or out_of_time
     if budget.validate_every and (step % budget.validate_every == 0 or last):
         energy.pause()
         reached = _validate(run, step)
         energy.resume()
         if reached:
             return "target"
+        if run.device.agree(_out_of_patience(run)):
+            return "patience"
     return "seconds" if out_of_time else None
 
 
@@ -129,6 +131,13 @@ def _reaches_target(run: CellRun, mean: float) -> bool:
     if target is None:
         return False
     return mean >= target if run.metric.higher_is_better else mean <= target
+
+
+def _out_of_patience(run: CellRun) -> bool:
+    """Whether the last validations, as many as the budget's patience, were none the best."""
+    patience, training = run.cell.budget.patience, run.training
+    later = [v for v in training.validations if training.best_step is None or v.step > training.best_step]
+    return 0 < patience <= len(later)
 
 
 def _with_validation(
