@@ -26,10 +26,8 @@ from metabench.records.cell import (
     Spec,
     Status,
 )
-from metabench.records.outputs import kind_of
-from metabench.records.outputs import mismatch
-from metabench.settings import describe_settings
-from metabench.settings import make
+from metabench.records.outputs import kind_of, mismatch
+from metabench.settings import describe_settings, make
 
 T = TypeVar("T")
 
