@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -84,6 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
     except MetabenchError as error:
         _print_error(str(error))
         sys.exit(2 if isinstance(error, RequestError) else 1)
+    except SystemExit as error:  # nothing of ours raises it there
+        _print_error(f"a plugin ended the command, by sys.exit({error.code!r}) in {_place(error)}")
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone, as in `| head`
         sys.stderr.close()
         sys.exit(1)
@@ -92,6 +96,11 @@ def main(arguments: list[str] | None = None) -> None:
         _print_error(f"{where}{error.strerror or error}")
         sys.exit(2 if isinstance(error, UNUSABLE) else 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _place(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -14,8 +14,10 @@ import importlib.metadata
 import inspect
 import os
 import re
+import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -24,15 +26,20 @@ from typing import Any
 import pluggy
 
 from metabench import contracts, hookspecs
-from metabench.errors import UnknownComponent, did_you_mean
+from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
+from metabench.interrupts import noticed_interrupts
 from metabench.records.cell import COMPONENTS, Spec
 from metabench.settings import make
+from metabench.text import printable
 
 GROUP = "metabench"
 OURS = "metabench"  # the distribution of the built-ins
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 """The form of a component's name, which is a part of file names."""
+
+SHOWN_PROBLEMS = 3
+"""How many problems of plugins are named beside an unknown component."""
 
 PROGRESS = f"{OURS}:progress"
 """The key of the plugin that shows the progress of a run."""
@@ -123,7 +130,7 @@ class PluginProblem:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.plugin}: {self.what}. {self.remedy}"
+        return printable(f"{self.plugin}: {self.what}. {self.remedy}")
 
 
 @dataclass
@@ -148,15 +155,21 @@ class Registry:
         return list(self.entries(kind))
 
     def find(self, kind: str, name: str) -> Entry:
-        """The component of that kind and name; raises UnknownComponent with the known names."""
+        """The component of that kind and name; raises UnknownComponent with the known names.
+
+        Where plugins have problems, those are named as well: one of them may be why the name is not known.
+        """
         entries = self.entries(kind)
         if name not in entries:
-            raise UnknownComponent(f"no {kind} is called {name!r}; {did_you_mean(name, entries)}")
+            what = f"no {kind} is called {name!r}; {did_you_mean(name, entries)}"
+            raise UnknownComponent("\n".join([what, *map(str, self.problems[:SHOWN_PROBLEMS])]))
         return entries[name]
 
     def make(self, kind: str, spec: Spec) -> Any:
         """Return the component of that kind, name and settings; raises RequestError for any mistake in it."""
-        return make(self.find(kind, spec.name).cls, spec.settings)
+        cls = self.find(kind, spec.name).cls
+        with plugin_call(f"making {kind} {spec.name!r}"):
+            return make(cls, spec.settings)
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, and the plugin that provides each."""
@@ -183,27 +196,24 @@ class Registry:
         """Call an observer hook of every plugin; one that raises is reported once and left out."""
         for impl in list(getattr(self.manager.hook, hook).get_hookimpls()):
             try:
-                impl.function(*(arguments[name] for name in impl.argnames))
-            except Exception as error:
+                with plugin_call(f"its hook {hook}"):
+                    impl.function(*(arguments[name] for name in impl.argnames))
+            except MetabenchError as error:
                 self.manager.unregister(name=impl.plugin_name)
-                what = f"its hook {hook} raised {describe_exception(error)}"
-                problem = PluginProblem(self.plugins[impl.plugin_name], what, _MEND)
+                problem = PluginProblem(self.plugins[impl.plugin_name], str(error), _MEND)
                 self.report(problem)
                 warnings.warn(str(problem), stacklevel=2)
 
     def _collect(self, kind: str) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         for plugin, cls in self._call(KINDS[kind].hook):
-            violation = contract_violation(kind, cls)
-            if violation is not None:
-                self.report(PluginProblem(plugin, f"{kind} {cls!r} {violation}", _MEND))
-            elif cls.name in entries:
-                other = entries[cls.name].plugin
-                what = f"{kind} {cls.name!r} is already provided by {other}, which is used"
-                remedy = "Rename one of them, or uninstall one of the two packages."
-                self.report(PluginProblem(plugin, what, remedy))
-            else:
-                entries[cls.name] = Entry(kind, cls.name, cls, plugin)
+            try:
+                with plugin_call("looking at what it provides"):
+                    problem = _take(kind, plugin, cls, entries)
+            except MetabenchError as error:
+                problem = PluginProblem(plugin, str(error), _MEND)
+            if problem is not None:
+                self.report(problem)
         return entries
 
     def _call(self, hook: str) -> Iterable[tuple[Plugin, Any]]:
@@ -213,15 +223,27 @@ class Registry:
         for impl in first:
             plugin = self.plugins[impl.plugin_name]
             try:
-                provided = list(impl.function())
-            except Exception as error:
-                what = f"its hook {hook} raised {describe_exception(error)}"
-                self.report(PluginProblem(plugin, what, _MEND))
+                with plugin_call(f"its hook {hook}"):
+                    provided = list(impl.function())
+            except MetabenchError as error:
+                self.report(PluginProblem(plugin, str(error), _MEND))
                 continue
             yield from ((plugin, item) for item in provided)
 
 
 _MEND = "Repair or uninstall that package."
+
+
+def _take(kind: str, plugin: Plugin, cls: Any, entries: dict[str, Entry]) -> PluginProblem | None:
+    """Add a component to those of its kind, or return the problem that keeps it out."""
+    violation = contract_violation(kind, cls)
+    if violation is not None:
+        return PluginProblem(plugin, f"{kind} {cls!r} {violation}", _MEND)
+    if cls.name in entries:
+        what = f"{kind} {cls.name!r} is already provided by {entries[cls.name].plugin}, which is used"
+        return PluginProblem(plugin, what, "Rename one of them, or uninstall one of the two packages.")
+    entries[cls.name] = Entry(kind, cls.name, cls, plugin)
+    return None
 
 
 def load(points: Sequence[importlib.metadata.EntryPoint] | None = None) -> Registry:
@@ -233,7 +255,11 @@ def load(points: Sequence[importlib.metadata.EntryPoint] | None = None) -> Regis
         points = list(importlib.metadata.entry_points(group=GROUP))
     by_plugin = {_plugin(point): point for point in points}  # a package may be on the path twice
     for plugin in sorted(by_plugin, key=lambda p: (p.distribution != OURS, p.distribution, p.name, p.module)):
-        problem = _register(registry, plugin, by_plugin[plugin])
+        try:
+            with plugin_call("its module"):
+                problem = _register(registry, plugin, by_plugin[plugin])
+        except MetabenchError as error:
+            problem = PluginProblem(plugin, str(error), _MEND)
         if problem is not None:
             registry.report(problem)
     return registry
@@ -250,10 +276,11 @@ def _register(
 ) -> PluginProblem | None:
     """Register the plugin; return the problem that keeps it out, if there is one."""
     try:
-        module = point.load()
-    except Exception as error:
+        with plugin_call("its import"):
+            module = point.load()
+    except MetabenchError as error:
         remedy = f"Reinstall it (pip install --force-reinstall {plugin.distribution}) or uninstall it."
-        return PluginProblem(plugin, f"it fails to import: {describe_exception(error)}", remedy)
+        return PluginProblem(plugin, f"it fails to import: {error}", remedy)
     version = getattr(module, "METABENCH_CONTRACT", contracts.CONTRACT_VERSION)
     if version in contracts.DEPRECATED_CONTRACTS:
         registry.report(_deprecated_contract(plugin, version))
@@ -319,11 +346,35 @@ def contract_violation(kind: str, cls: Any) -> str | None:
     if "<locals>" in cls.__qualname__:
         return "is defined inside a function, where a worker cannot import it"
     text = (cls.__doc__ or "").strip()
+    if sys.flags.optimize >= 2:  # -OO takes docstrings away
+        return None
     if not text or text.startswith(f"{cls.__name__}("):  # the latter is dataclass's own
         return "has no docstring, which is its help"
     return None
 
 
+@contextmanager
+def plugin_call(what: str, *passes: type[Exception]) -> Iterator[None]:
+    """Turn whatever the code of a plugin raises in the block into a PluginError: "`what` raised …".
+
+    So sys.exit and a KeyboardInterrupt of the plugin's own are errors, too. Errors of metabench's own and of
+    the kinds that pass do so, and an interrupt of the user's stays one, whatever the plugin makes of it.
+    """
+    with noticed_interrupts() as interrupted:
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, (MetabenchError, *passes)):
+                raise
+            if interrupted():
+                raise KeyboardInterrupt from error
+            raise PluginError(f"{what} raised {describe_exception(error)}") from error
+
+
 def describe_exception(error: BaseException) -> str:
-    """Return the type and the text of an exception."""
-    return f"{type(error).__name__}: {error}"
+    """Return the type and the text of an exception, without control characters."""
+    try:
+        text = str(error)
+    except Exception:  # of a plugin's own class
+        text = "its text cannot be read"
+    return printable(f"{type(error).__name__}: {text}")

@@ -30,7 +30,7 @@ FLOORS: Mapping[str, Mapping[str, str]] = {
     "1": {"contracts": ""},
     "0": {
         "records": "settings text errors", "settings": "errors", "device": "errors", "stats": "", "text": "",
-        "folders": "", "errors": "", "deprecation": "",
+        "folders": "", "errors": "", "deprecation": "", "interrupts": "",
     },
 }  # fmt: skip
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from metabench.errors import PluginError
 from metabench.plugins import load
+from metabench.records import Result
 from metabench.runner import RunOutcome, execute, make_plan
+from metabench_plugins.backends.cpu import Cpu
 
 SUITE = """
 name = "pair"
@@ -44,6 +47,8 @@ class Odd(Executor):
             job.log.write_text("the last line")
             if how == "raises":
                 raise KeyError("queue")
+            if how == "exits":
+                raise SystemExit(0)
             if how == "damaged":
                 (job.folder / "result.json").write_text('{"cell": ')
             if how == "damaged-rank":
@@ -104,6 +109,39 @@ def test_a_bad_outcome_is_one_typed_result_and_the_run_goes_on(
     assert warning in "".join(warned)
 
 
-def test_an_executor_that_raises_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PluginError, match="executor 'odd' raised KeyError: 'queue'"):
-        ran(tmp_path, monkeypatch, "raises")
+@pytest.mark.parametrize(("how", "what"), [("raises", "KeyError: 'queue'"), ("exits", "SystemExit: 0")])
+def test_an_executor_that_raises_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, what: str
+) -> None:
+    with pytest.raises(PluginError, match=f"executor 'odd' raised {what}"):
+        ran(tmp_path, monkeypatch, how)
+
+
+@pytest.mark.parametrize("method", ["command", "available"])
+def test_a_backend_that_raises_costs_its_own_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def leave(self: Cpu, *arguments: object) -> None:
+        if self.threads == 1:
+            raise SystemExit(0)
+
+    monkeypatch.setattr(Cpu, method, leave)
+    outcome, _ = ran(tmp_path, monkeypatch, "")
+
+    assert [result.status for result in outcome.results] == ["failed", "failed"]
+    assert all("raised SystemExit: 0" in result.reason for result in outcome.results)
+
+
+def test_a_result_that_cannot_be_stored_is_one_failed_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_json = Result.to_json
+
+    def unstorable(self: Result) -> dict[str, Any]:
+        return to_json(self) if "stored" in self.reason else {"set": {1}}
+
+    monkeypatch.setattr(Result, "to_json", unstorable)
+    outcome, _ = ran(tmp_path, monkeypatch, "")
+
+    assert len(outcome.results) == 2
+    assert all("its result cannot be stored: TypeError" in result.reason for result in outcome.results)

@@ -49,8 +49,8 @@ def list_() -> int:
     from tabulate import tabulate
 
     from metabench.data import data_folder
-    from metabench.errors import SettingError
-    from metabench.plugins import load
+    from metabench.errors import MetabenchError, SettingError
+    from metabench.plugins import load, plugin_call
     from metabench.settings import make
     from metabench.text import printable
 
@@ -62,9 +62,10 @@ def list_() -> int:
             rows.append([entry.name, "", "", "yours: its settings say where"])
             continue
         try:
-            rows.append([entry.name, *_summary(dataset)])
-        except Exception as error:  # of a plugin, or damaged data; the list goes on
-            rows.append([entry.name, "", "", printable(f"unusable: {type(error).__name__}: {error}")])
+            with plugin_call("unusable: its description"):
+                rows.append([entry.name, *_summary(dataset)])
+        except MetabenchError as error:  # of a plugin, or damaged data; the list goes on
+            rows.append([entry.name, "", "", printable(str(error))])
     click.echo(tabulate(rows, ["name", "classes", "input", "state"], disable_numparse=True))
     click.echo(f"\ndata folder: {data_folder()}")
     return 0

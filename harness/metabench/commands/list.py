@@ -10,8 +10,8 @@ import click
 from tabulate import tabulate
 
 from metabench.commands.terminal import say
-from metabench.errors import RequestError, SettingError, did_you_mean
-from metabench.plugins import KINDS, Entry, Registry, describe_exception, load
+from metabench.errors import MetabenchError, RequestError, SettingError, did_you_mean
+from metabench.plugins import KINDS, Entry, Registry, load, plugin_call
 from metabench.settings import make
 from metabench.suite import installed_suites
 
@@ -90,13 +90,14 @@ def state(entry: Entry) -> str:
 def _availability(entry: Entry) -> tuple[str, str]:
     """A component's state in a word or two, and the reason where it is unavailable."""
     try:
-        reason: str | None = entry.cls.unavailable()
-        if reason is None and entry.kind == "backend":
-            reason = make(entry.cls).available()
-        elif reason is None and entry.kind == "dataset":
-            reason = make(entry.cls).missing()
+        with plugin_call("its state is unknown, asking for it"):
+            reason: str | None = entry.cls.unavailable()
+            if reason is None and entry.kind == "backend":
+                reason = make(entry.cls).available()
+            elif reason is None and entry.kind == "dataset":
+                reason = make(entry.cls).missing()
     except SettingError:  # it has no default for one, such as the folder of the user's images
         return "needs settings", ""
-    except Exception as error:  # a plugin's own; the list goes on
-        reason = f"its state is unknown, asking for it raised {describe_exception(error)}"
+    except MetabenchError as error:  # a plugin's own; the list goes on
+        reason = str(error)
     return ("available", "") if reason is None else ("unavailable", str(reason))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from metabench.records.cell import Cell
-from metabench.records.files import read_result, write_json
-from metabench.records.progress import Event, event_from_json
+from metabench.records.files import write_json
+from metabench.records.progress import Event
 from metabench.records.result import Result
 
 TAIL_LINES = 20
@@ -131,37 +130,11 @@ class JobFolder:
         """Write the result of the job."""
         write_json(self.result, result.to_json())
 
-    def read_result(self) -> Result | None:
-        """Return the result of the job, None where it left none; raises StoreError on a damaged file."""
-        return read_result(self.result) if self.result.exists() else None
-
     def write_failure(self, rank: int, result: Result) -> None:
         """Write how this rank failed, with the time of day."""
         write_json(self.failure(rank), {**result.to_json(), "rank": rank, "time": time.time()})
-
-    def read_failures(self) -> dict[int, Result]:
-        """Return the result of each rank that failed, the earliest first; raises on damaged files."""
-        failures = []
-        for path in self.path.glob(self.failure("*").name):
-            document = json.loads(path.read_bytes())
-            failures.append((float(document["time"]), int(document["rank"]), read_result(path)))
-        return {rank: result for _, rank, result in sorted(failures, key=lambda failure: failure[0])}
 
     def append_event(self, event: Event) -> None:
         """Add an event to the progress file; closing it each time lets other machines see it soon."""
         with self.progress.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event.to_json()) + "\n")
-
-    def read_events(self, start: int = 0) -> Iterator[tuple[Event, int]]:
-        """Yield the events in whole lines from byte `start` on, each with the byte after it.
-
-        Lines that hold no event are left out: a worker that is killed may leave half of one.
-        """
-        with suppress(OSError), self.progress.open("rb") as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                start += len(line)
-                with suppress(ValueError, KeyError, TypeError, AttributeError):
-                    yield event_from_json(json.loads(line)), start

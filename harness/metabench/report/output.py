@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
+from metabench.plugins import plugin_call
 from metabench.records.cell import Spec
 from metabench.records.row import UnreadableFile
 from metabench.records.section import Section
@@ -76,6 +77,10 @@ def write_reports(
     reports = [registry.make("report", Spec(name, (settings or {}).get(name, {}))) for name in formats]
 
     def write(part: Path) -> list[Path]:
-        return [path for report in reports for path in report.write(content, part)]
+        paths: list[Path] = []
+        for report in reports:
+            with plugin_call(f"report {report.name!r}", OSError):
+                paths += report.write(content, part)
+        return paths
 
     return write_into(folder, write, ours=ours)

@@ -14,12 +14,14 @@ from filelock import FileLock, Timeout
 from metabench.contracts import CONTRACT_VERSION, Backend, Executor
 from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, StoreError
-from metabench.plugins import Registry
+from metabench.plugins import Registry, describe_exception, plugin_call
 from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome
 from metabench.records.result import Result
 from metabench.runner.jobs import Jobs, now
 from metabench.runner.plan import Plan, stored_results
+
+_NO_MORE = object()
 
 Warn = Callable[[str], None]
 """Takes what a person should know while a run goes on."""
@@ -64,63 +66,83 @@ class _Run:
         """Run every cell; return their results."""
         runnable = []
         for cell in self.plan.to_run:
-            reason = why_skipped(self.plan.registry, cell, self.remote)
+            try:
+                reason, status = why_skipped(self.plan.registry, cell, self.remote), Status.SKIPPED
+            except PluginError as error:
+                reason, status = str(error), Status.FAILED
             if reason is None:
                 runnable.append(cell)
             else:
-                self._store_without_job(cell, Status.SKIPPED, reason)
+                self._store_without_job(cell, status, reason)
         with self.jobs.watch(), closing(self._job_results(runnable)) as job_results:
-            for result in job_results:
-                self._store(result)
+            for job_result in job_results:
+                result = self._keep(job_result)
                 if not result.bad:
                     self.plan.store.clear_job(result.cell)
                 self.jobs.announce(result)
+        silent = f"executor {self.plan.executor.name!r} gave no outcome of this cell"
         for cell in runnable:
             if cell.digest not in self.results:
-                reason = f"executor {self.plan.executor.name!r} gave no outcome of this cell"
+                reason = self.jobs.unprepared.get(cell.digest, silent)
                 self._store_without_job(cell, Status.FAILED, reason)
         return self.results
+
+    def _keep(self, result: Result) -> Result:
+        """Store the result of a job; where that is impossible, store instead that it is."""
+        try:
+            return self._store(result)
+        except MetabenchError:  # a full disk ends the run; the results before it are stored
+            raise
+        except Exception as error:
+            reason = f"its result cannot be stored: {describe_exception(error)}"
+            return self._store_without_job(result.cell, Status.FAILED, reason)
 
     def _job_results(self, cells: Sequence[Cell]) -> Generator[Result, None, None]:
         """Yield the result of each job that the executor says has ended; closing it ends what still runs."""
         name = self.plan.executor.name
         executor: Executor = self.plan.registry.make("executor", self.plan.executor)
-        outcomes = executor.run(self.jobs.prepare(cells))
+        outcomes: Iterator[Any] = iter(())
         try:
-            for outcome in outcomes:
+            with plugin_call(f"executor {name!r}"):
+                outcomes = iter(executor.run(self.jobs.prepare(cells)))
+            while True:
+                with plugin_call(f"executor {name!r}"):
+                    outcome = next(outcomes, _NO_MORE)
+                if outcome is _NO_MORE:
+                    return
                 result = self.jobs.finish(outcome) if isinstance(outcome, Outcome) else None
                 if result is None:
                     self.warn(f"executor {name!r} gave {outcome!r}, which is no outcome of a running job")
                 else:
                     yield result
-        except (MetabenchError, OSError):
-            raise
-        except Exception as error:
-            raise PluginError(f"executor {name!r} raised {type(error).__name__}: {error}") from error
         finally:
             if isinstance(outcomes, Generator):
                 outcomes.close()
 
-    def _store_without_job(self, cell: Cell, status: Status, reason: str) -> None:
+    def _store_without_job(self, cell: Cell, status: Status, reason: str) -> Result:
         here: dict[str, Any] = {"environment": self.provenance, "command": host.command_line()}
-        self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
+        return self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
 
-    def _store(self, result: Result) -> None:
+    def _store(self, result: Result) -> Result:
         self.plan.store.put(result)
         self.results[result.cell.digest] = result
         self.plan.registry.observe("metabench_result", result=result)
+        return result
 
 
 def why_skipped(registry: Registry, cell: Cell, remote: bool) -> str | None:
     """Return why this cell cannot run: a missing package, or absent hardware where it would run here."""
     for kind, spec in cell.components().items():
-        reason: str | None = registry.find(kind, spec.name).cls.unavailable()
+        component = registry.find(kind, spec.name).cls
+        with plugin_call(f"{kind} {spec.name!r}: unavailable()"):
+            reason: str | None = component.unavailable()
         if reason is not None:
             return f"{kind} {spec.name!r}: {reason}"
     if remote:
         return None
-    backend: Backend = registry.make("backend", cell.backend)
-    reason = backend.available()
+    with plugin_call(f"backend {cell.backend.name!r}: available()"):
+        backend: Backend = registry.make("backend", cell.backend)
+        reason = backend.available()
     return None if reason is None else f"backend {cell.backend.name!r}: {reason}"
 
 

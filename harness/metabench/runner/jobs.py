@@ -14,26 +14,26 @@ from typing import Any
 
 from metabench.contracts import Backend
 from metabench.device import host
-from metabench.errors import MetabenchError, PluginError
-from metabench.plugins import Registry
+from metabench.errors import PluginError, RequestError
+from metabench.plugins import Registry, plugin_call
 from metabench.records.cell import Cell
 from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.outcome import result_of_job
+from metabench.runner.worker_files import ProgressReader
 
 POLL_SECONDS = 0.2
 
 
 @dataclass
 class _RunningJob:
-    """A job that an executor has taken, and how much of its progress file has been read."""
+    """A job that an executor has taken, and its progress as far as it has been read."""
 
     cell: Cell
-    folder: JobFolder
+    progress: ProgressReader
     started: str
-    read_bytes: int = 0
     last_event: Event | None = None
 
 
@@ -55,37 +55,40 @@ class Jobs:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
         self.remote = remote
         self.running: dict[str, _RunningJob] = {}
+        self.unprepared: dict[str, str] = {}  # by digest of the cell, why there was no job of it
         self.lock = threading.Lock()
         self.observing = threading.Lock()  # observers are called by one thread at a time
         self.stop = threading.Event()
 
     def prepare(self, cells: Sequence[Cell]) -> Iterator[Job]:
-        """Yield the job of each cell; its folder and its file are written when it is taken."""
+        """Yield the job of each cell; its folder and its file are written when it is taken.
+
+        A cell whose backend has no command for it is passed over: `unprepared` has the reason.
+        """
         for number, cell in enumerate(cells, 1):
             folder = self.store.make_job_folder(cell)
-            job = self._job(cell, folder)
+            try:
+                job = self._job(cell, folder)
+            except (PluginError, RequestError) as error:
+                self.unprepared[cell.digest] = str(error)
+                continue
             folder.write_job(self._job_file(cell, job.argv))
             if self.remote:
                 preflight = (sys.executable, "-m", "metabench.worker.preflight", str(folder.job.resolve()))
                 job = replace(job, argv=preflight)
             with self.lock:
-                self.running[cell.id] = _RunningJob(cell, folder, now())
+                self.running[cell.id] = _RunningJob(cell, ProgressReader(folder), now())
             self._observe(cell, StartEvent(number, len(cells), self.remote))
             yield job
 
     def _job(self, cell: Cell, folder: JobFolder) -> Job:
         entry = self.registry.find("backend", cell.backend.name)
-        backend: Backend = self.registry.make("backend", cell.backend)
         worker = [sys.executable, "-m", "metabench.worker", str(folder.job.resolve())]
-        try:
+        with plugin_call(f"{entry.plugin}: the command of backend {entry.name!r}"):
+            backend: Backend = self.registry.make("backend", cell.backend)
             argv, environment = backend.command(worker)
-        except MetabenchError:
-            raise
-        except Exception as error:
-            what = f"backend {entry.name!r}: its command raised {error!r}"
-            raise PluginError(f"{entry.plugin}: {what}") from error
-        resources = {"ranks": backend.world_size, "gpus": backend.gpus, **cell.backend.settings}
-        return Job(cell.id, folder.path, tuple(argv), environment, self.timeout, resources)
+            resources = {"ranks": backend.world_size, "gpus": backend.gpus, **cell.backend.settings}
+            return Job(cell.id, folder.path, tuple(argv), environment, self.timeout, resources)
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
         classes = {kind: self.registry.find(kind, spec.name).path for kind, spec in cell.components().items()}
@@ -128,8 +131,8 @@ class Jobs:
     def _poll(self) -> None:
         with self.lock:
             for job in self.running.values():
-                for event, end in job.folder.read_events(job.read_bytes):
-                    job.last_event, job.read_bytes = event, end
+                for event in job.progress.read():
+                    job.last_event = event
                     self._observe(job.cell, event)
 
     def _observe(self, cell: Cell, event: Event) -> None:

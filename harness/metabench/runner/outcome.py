@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,15 +10,24 @@ from typing import Any
 
 from metabench.contracts import CONTRACT_VERSION
 from metabench.device.host import command_line
-from metabench.errors import StoreError
+from metabench.plugins import describe_exception
 from metabench.records.cell import Cell, Status
 from metabench.records.job import TAIL_LINES, JobFolder, Outcome
 from metabench.records.progress import Event, TrainEvent
 from metabench.records.result import Result
 from metabench.runner.rank_failures import find_rank_failure, signal_name
+from metabench.runner.worker_files import (
+    WorkerFileError,
+    read_tail,
+    read_worker_failures,
+    read_worker_result,
+)
+from metabench.text import printable
 
-TAIL_BYTES = 16_384
-"""How much of the end of a log is read to find its last lines."""
+LOG_BYTES = 2**20
+"""How much of the end of a log is read: torchrun's summary and the last lines of each rank are there."""
+LINE_CHARACTERS = 2_000
+"""How much is kept of one line of a log, or of a reason."""
 
 
 def result_of_job(
@@ -43,13 +51,15 @@ def result_of_job(
     )  # fmt: skip
     try:
         result = _result_of_job(outcome, last_event, without_worker)
-    except (StoreError, OSError, ValueError, KeyError, TypeError) as error:  # a damaged file of the worker's
-        reason = f"what its worker left cannot be read: {error}"
-        return replace(without_worker, reason=reason, log_tail=_tail(outcome.job.log))
+    except Exception as error:  # whatever a worker's files make reading raise, the run goes on
+        own = isinstance(error, WorkerFileError)
+        reason = f"what its worker left cannot be read: {error if own else describe_exception(error)}"
+        result = replace(without_worker, reason=reason, log_tail=_tail(_log(outcome)))
     return replace(
         result,
         cell=cell,
-        log_tail=tuple(without_homes(line) for line in result.log_tail),
+        reason=_plain(result.reason),
+        log_tail=tuple(_plain(without_homes(line)) for line in result.log_tail[-TAIL_LINES:]),
         signal=result.signal or signal,  # of a rank, or of the command
         environment=result.environment or without_worker.environment,
         **measured,
@@ -57,21 +67,35 @@ def result_of_job(
 
 
 def _result_of_job(outcome: Outcome, last_event: Event | None, without_worker: Result) -> Result:
-    job, folder = outcome.job, JobFolder(outcome.job.folder)
-    result = folder.read_result()
+    job, folder, cell = outcome.job, JobFolder(outcome.job.folder), without_worker.cell
+    result = read_worker_result(folder, cell)
     if result is not None:
         return result
+    log = _log(outcome)
     if outcome.timed_out:
         reason = _timeout_reason(job.timeout, last_event)
-        return replace(without_worker, status=Status.TIMED_OUT, reason=reason, log_tail=_tail(job.log))
-    log = job.log.read_text(errors="replace") if job.log.exists() else ""
-    failure = find_rank_failure(folder, log, int(job.resources.get("ranks", 1)))
+        return replace(without_worker, status=Status.TIMED_OUT, reason=reason, log_tail=_tail(log))
+    ranks = int(job.resources.get("ranks", 1))
+    failure = find_rank_failure(read_worker_failures(folder, cell, ranks), log, ranks)
     if failure is None:
-        reason = _exit_reason(outcome.exit_code)
-        return replace(without_worker, reason=reason, log_tail=_tail(job.log))
-    tail = failure.log_tail or _tail(job.log)
+        return replace(without_worker, reason=_exit_reason(outcome.exit_code), log_tail=_tail(log))
+    tail = failure.log_tail or _tail(log)
     result = failure.result or without_worker
     return replace(result, reason=failure.reason, log_tail=tail, signal=failure.signal)
+
+
+def _log(outcome: Outcome) -> str:
+    return read_tail(outcome.job.log, LOG_BYTES)
+
+
+def _tail(log: str) -> tuple[str, ...]:
+    return tuple(log.rstrip().splitlines()[-TAIL_LINES:])
+
+
+def _plain(text: str) -> str:
+    """A text of a worker's as it is stored: without control characters, of a bounded length."""
+    text = printable(text)
+    return text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}…"
 
 
 def _timeout_reason(timeout: float | None, last_event: Event | None) -> str:
@@ -88,17 +112,6 @@ def _exit_reason(exit_code: int | None) -> str:
         return f"the worker ended with exit status {exit_code} and left no result"
     often = "; often the kernel's answer to memory running out" if signal == "SIGKILL" else ""
     return f"the worker was ended by {signal}{often}"
-
-
-def _tail(log: Path) -> tuple[str, ...]:
-    """The last lines of a log file, however long it is."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            return tuple(file.read().decode(errors="replace").rstrip().splitlines()[-TAIL_LINES:])
-    except OSError:
-        return ()
 
 
 def without_homes(line: str) -> str:

@@ -10,7 +10,7 @@ from metabench.contracts import Dataset
 from metabench.device import host
 from metabench.errors import RequestError, StoreError
 from metabench.folders import file_digest
-from metabench.plugins import Registry, load
+from metabench.plugins import Registry, load, plugin_call
 from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.result import Result
@@ -110,7 +110,8 @@ def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Resul
 def _executor(registry: Registry, text: str) -> Spec:
     settings = parse_spec(text)
     entry = registry.find("executor", settings.pop("name"))
-    reason = entry.cls.unavailable()
+    with plugin_call(f"executor {entry.name!r}: unavailable()"):
+        reason = entry.cls.unavailable()
     if reason is not None:
         raise RequestError(f"executor {entry.name!r}: {reason}")
     return Spec.of(entry.cls, settings)
@@ -119,8 +120,9 @@ def _executor(registry: Registry, text: str) -> Spec:
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
     reasons: dict[str, None] = {}  # each once, in order
     for cell in cells:
-        dataset: Dataset = registry.make("dataset", cell.dataset)
-        reason = dataset.missing() if dataset.unavailable() is None else None
+        with plugin_call(f"dataset {cell.dataset.name!r}: missing()"):
+            dataset: Dataset = registry.make("dataset", cell.dataset)
+            reason = dataset.missing() if dataset.unavailable() is None else None
         if reason is not None:
             reasons[reason] = None
     if reasons:

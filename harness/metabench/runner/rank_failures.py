@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
 
-from metabench.records.job import RANK_PREFIX, TAIL_LINES, JobFolder
+from metabench.records.job import RANK_PREFIX, TAIL_LINES
 from metabench.records.result import Result
 
 GREETING = "[Gloo] Rank "
@@ -34,12 +34,12 @@ class RankFailure:
     signal: str | None = None
 
 
-def find_rank_failure(folder: JobFolder, log: str, ranks: int) -> RankFailure | None:
+def find_rank_failure(failures: Mapping[int, Result], log: str, ranks: int) -> RankFailure | None:
     """Return the failure of the first rank; None where neither a rank nor torchrun wrote down any.
 
-    log: what the command printed; ranks: how many there are, over all machines.
+    failures: of the ranks that wrote one, the earliest first; log: the end of what the command printed;
+    ranks: how many there are, over all machines.
     """
-    failures = folder.read_failures()
     waiting = {
         rank: result
         for rank, result in failures.items()

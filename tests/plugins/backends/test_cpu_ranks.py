@@ -20,7 +20,6 @@ from helpers.results import made_cell
 from helpers.shell import ROOT, Shell
 from metabench.errors import SettingError
 from metabench.records.cell import Status
-from metabench.records.job import JobFolder
 from metabench.records.result import Result
 from metabench.runner.rank_failures import GREETING, find_rank_failure
 from metabench.settings import make
@@ -152,20 +151,19 @@ def test_rank_that_fails_is_named_with_its_own_last_lines_and_no_rank_is_left(sh
     assert left_over(shell.folder) == []
 
 
-def test_killed_rank_after_one_that_raised_is_not_the_cause(tmp_path: Path) -> None:
+def test_killed_rank_after_one_that_raised_is_not_the_cause() -> None:
     raised = Result(CELL, Status.FAILED, "ValueError: broken", ("ValueError: broken",))
-    JobFolder(tmp_path).write_failure(0, raised)
     log = SUMMARY.format(first=(0, 1), second=(1, -9))
 
-    failure = find_rank_failure(JobFolder(tmp_path), log, ranks=2)
+    failure = find_rank_failure({0: raised}, log, ranks=2)
 
     assert failure is not None
     assert (failure.reason, failure.signal) == ("ValueError: broken (rank 0)", None)
 
 
-def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
+def test_rank_that_ends_without_a_result_is_named() -> None:
     failure = find_rank_failure(
-        JobFolder(tmp_path), "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2
+        {}, "[rank 1]:last\n" + SUMMARY.format(first=(1, 3), second=(0, -15)), ranks=2
     )
 
     assert failure is not None
@@ -173,11 +171,10 @@ def test_rank_that_ends_without_a_result_is_named(tmp_path: Path) -> None:
     assert failure.log_tail == ("last",)
 
 
-def test_several_ranks_that_do_not_answer_are_named(tmp_path: Path) -> None:
+def test_several_ranks_that_do_not_answer_are_named() -> None:
     waited = Result(CELL, Status.FAILED, "RuntimeError: Timed out waiting 5000ms")
-    JobFolder(tmp_path).write_failure(1, waited)
 
-    failure = find_rank_failure(JobFolder(tmp_path), SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
+    failure = find_rank_failure({1: waited}, SUMMARY.format(first=(1, 1), second=(0, -15)), ranks=3)
 
     assert failure is not None
     assert failure.reason == "ranks 0, 2 did not answer: RuntimeError: Timed out waiting 5000ms (rank 1)"
