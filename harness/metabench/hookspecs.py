@@ -84,7 +84,7 @@ def metabench_progress(cell: Cell, event: Event) -> None:
 
     event: one of these classes of `metabench.records`, in the order in which a cell meets them:
     StartEvent: number, of (which cell of how many), remote (it is sent to wait for another machine);
-    SetupEvent; TrainEvent: step, steps, loss, tasks_per_second, seconds_left;
+    SetupEvent; ResumeEvent: step, reason; TrainEvent: step, steps, loss, tasks_per_second, seconds_left;
     ValidationEvent: step, mean, half_width; EvaluateEvent: done, tasks (of rank 0);
     EndEvent: status, reason, seconds, and where tasks were scored mean and metric.
     Called from the main thread or from one that watches workers, never from two at once. An exception here is

@@ -10,6 +10,7 @@ from metabench.records import (
     EndEvent,
     EvaluateEvent,
     Event,
+    ResumeEvent,
     SetupEvent,
     StartEvent,
     Status,
@@ -65,6 +66,8 @@ class _Plain:
     def show(self, event: Event) -> None:
         """Show one event of the cell."""
         match event:
+            case ResumeEvent():
+                self.print(f"{self.title}: {resuming(event)}")
             case ValidationEvent():
                 self.validation = f", validation {event.mean:.4g} (step {event.step})"
             case EndEvent():
@@ -92,7 +95,7 @@ class _Live(_Plain):
             _board.end(self.title)
             super().show(event)
             return
-        if isinstance(event, ValidationEvent):
+        if isinstance(event, (ValidationEvent, ResumeEvent)):
             super().show(event)
         text = self._state(event)
         if text:
@@ -170,6 +173,11 @@ def training(event: TrainEvent) -> str:
         f"step {event.step}/{event.steps}, loss {event.loss:.4g}, "
         f"{event.tasks_per_second:.0f} tasks/s, {event.seconds_left:.0f} s left"
     )
+
+
+def resuming(event: ResumeEvent) -> str:
+    """Return how a cell goes on after an interruption, in words."""
+    return f"starts anew: {event.reason}" if event.reason else f"goes on after step {event.step}"
 
 
 def ending(event: EndEvent) -> str:

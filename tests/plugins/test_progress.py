@@ -17,6 +17,7 @@ from metabench.records import (
     EndEvent,
     EvaluateEvent,
     Event,
+    ResumeEvent,
     SetupEvent,
     StartEvent,
     Status,
@@ -41,6 +42,16 @@ def shown(capsys: pytest.CaptureFixture[str], *events: Event) -> list[str]:
     for event in events:
         progress.metabench_progress(made_cell(), event)
     return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_file_says_where_a_cell_goes_on_and_why_it_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, EVENTS[0], ResumeEvent(7), ResumeEvent(0, "its checkpoint was made by other code"))
+    assert lines[1:] == [
+        f"{TITLE}: goes on after step 7",
+        f"{TITLE}: starts anew: its checkpoint was made by other code",
+    ]
 
 
 def test_a_log_file_gets_whole_lines_with_every_figure(

@@ -13,6 +13,7 @@ from metabench.records import (
     Event,
     JobFile,
     JobFolder,
+    ResumeEvent,
     SetupEvent,
     StartEvent,
     Status,
@@ -25,6 +26,7 @@ from metabench.records.progress import EVENTS
 SAMPLES: list[Event] = [
     StartEvent(1, 2, remote=True),
     SetupEvent(),
+    ResumeEvent(7),
     TrainEvent(10, 400, loss=1.5, tasks_per_second=90.0, seconds_left=7.5),
     ValidationEvent(50, mean=0.4, half_width=0.02),
     EvaluateEvent(32, tasks=600),

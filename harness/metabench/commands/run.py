@@ -34,6 +34,17 @@ Examples:
               help="Time limit per cell, including set-up and evaluation.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, metavar="NAME[:KEY=VALUE,…]",
               help="Executor to use.")  # fmt: skip
+@click.option(
+    "--keep-states/--no-keep-states",
+    default=None,
+    help="Keep the learned state of each cell beside its result; METABENCH_KEEP_STATES=0 keeps none.",
+)
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Time between two checkpoints of a cell, 120 or METABENCH_CHECKPOINT_SECONDS by default.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
 def command(
@@ -46,12 +57,15 @@ def command(
     rerun: bool,
     timeout: float | None,
     executor: str,
+    keep_states: bool | None,
+    checkpoint_seconds: float | None,
     dry_run: bool,
     quiet: bool,
 ) -> int:
     """Run SUITE (a name, or a path to a TOML file) and show its tables.
 
-    Cells whose result is stored already are not run again. AXIS is one of algorithm, network, dataset,
+    Cells whose result is stored already are not run again; one that was interrupted goes on from its last
+    checkpoint. AXIS is one of algorithm, network, dataset,
     backend, ranks, threads, ways, shots, queries, train, steps, step_tasks, metric, seed, group, label, id,
     or a component's setting, as in --only algorithm.first_order=true.
 
@@ -60,7 +74,7 @@ def command(
     """
     plan = make_plan(
         suite, only=only, skip=skip, seeds=_seeds(seeds), backend=backend, results=results, rerun=rerun,
-        timeout=timeout, executor=executor,
+        timeout=timeout, executor=executor, keep_states=keep_states, checkpoint_seconds=checkpoint_seconds,
     )  # fmt: skip
     for problem in (*map(str, plan.registry.problems), *plan.warnings):
         _warn(problem)

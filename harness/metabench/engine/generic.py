@@ -18,25 +18,28 @@ from metabench.errors import Invalid
 
 
 class Generic:
-    """Runs a module for each task with the task's own weights, each of its parts by "vmap" or "loop"."""
+    """Runs a module for each task with the task's own weights, each of its parts by "vmap" or "loop".
+
+    ways: by part, which of them its first run has shown to be right.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self._ways: dict[str, str] = {}
+        self.ways: dict[str, str] = {}
 
     @property
     def path(self) -> str:
         """Return "vmap"; "loop" where a part needs it; "undecided" before the first run."""
-        return max(self._ways.values(), key=("vmap", "loop").index, default="undecided")
+        return max(self.ways.values(), key=("vmap", "loop").index, default="undecided")
 
     def __call__(self, x: Tensor, own: Mapping[str, Tensor], part: str) -> Tensor:
         """Return outputs [T, n, …] for x [T, n, …] and own weights [T, …] by name; see `Lifted`."""
         module = self.module if part == "all" else self.module.get_submodule(part)
         prefix = "" if part == "all" else part + "."
         weights = {name.removeprefix(prefix): w for name, w in own.items() if name.startswith(prefix)}
-        if part not in self._ways:
-            self._ways[part] = _decide(module, x, weights)
-        return (_mapped if self._ways[part] == "vmap" else _looped)(module, x, weights)
+        if part not in self.ways:
+            self.ways[part] = _decide(module, x, weights)
+        return (_mapped if self.ways[part] == "vmap" else _looped)(module, x, weights)
 
 
 Way = Callable[[nn.Module, Tensor, Mapping[str, Tensor]], Tensor]

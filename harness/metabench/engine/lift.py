@@ -49,11 +49,23 @@ class Lifted:
         self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
         self._programs: dict[Part, Program] = {}
         self._generic: Generic | None = None
+        self._choices: dict[str, str] = {}
         try:
             self._programs["all"] = Program(module, "all")
         except NoRule as missing:
             self.reason = f"no rule for {missing}"
             self._generic = Generic(module)
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Return how each part runs by the generic path, "vmap" or "loop", as its first run has shown."""
+        return self._choices if self._generic is None else self._generic.ways
+
+    def choose(self, choices: Mapping[str, str]) -> None:
+        """Run parts by the generic path as they ran before an interruption, instead of looking again."""
+        self._choices = dict(choices)
+        if self._generic is not None:
+            self._generic.ways.update(self._choices)
 
     @property
     def path(self) -> str:
@@ -86,6 +98,7 @@ class Lifted:
             except NoRule as missing:  # a shape that a rule does not cover shows in the first run only
                 self.reason = f"no rule for {missing}"
                 self._generic = Generic(self.module)
+                self._generic.ways.update(self._choices)
         if statistics is not None and self.batch_statistics:
             raise Invalid(
                 f"{type(self.module).__name__} has batch norm and {self.reason}: normalising by the support "

@@ -33,7 +33,7 @@ def beyond(part: float, whole: float) -> bool:
 def training_faults(result: Result, metric: MetricFacts) -> Faults:
     """What is wrong with the training of a result, complete or cut short."""
     cell, training = result.cell, result.training
-    trains = cell.train is not None and cell.budget.steps > 0
+    trains = cell.trains
     if training is None:
         if trains and result.status is Status.OK:
             yield "training", "is absent, though the cell trains"
@@ -41,12 +41,13 @@ def training_faults(result: Result, metric: MetricFacts) -> Faults:
     if not trains and training.steps:
         yield "training", f"has {training.steps} steps, though the cell does not train"
     yield from _block_faults(cell, training)
+    yield from _resume_faults(training)
     yield from _validation_faults(cell, training, metric)
     yield from _target_faults(cell, training, metric)
     if result.status is Status.OK and trains:
         yield from _step_faults(cell, training)
         yield from _budget_faults(cell, training)
-        yield from _loss_faults(training)
+        yield from _loss_faults(cell, training)
     if result.scores is not None:
         yield from _state_faults(training, result.scores.state, metric)
 
@@ -68,6 +69,13 @@ def _block_faults(cell: Cell, training: Training) -> Faults:
         yield "clock", "a block has no steps or took no time"
     if any(_parts(b) < 0 or beyond(_parts(b), b.seconds) for b in blocks):
         yield "clock", "the parts of a block take longer than the block"
+
+
+def _resume_faults(training: Training) -> Faults:
+    if not all(0 < step <= training.steps for step in training.resumed):
+        yield "training", f"resumed after steps {list(training.resumed)}, though it has {training.steps}"
+    elif list(training.resumed) != sorted(training.resumed):
+        yield "training", f"resumed after steps {list(training.resumed)}, not in their order"
 
 
 def _parts(block: Block) -> float:
@@ -93,8 +101,8 @@ def _budget_faults(cell: Cell, training: Training) -> Faults:
         yield "training", f"ended by its target after {training.steps} steps, which no validation reached"
 
 
-def _loss_faults(training: Training) -> Faults:
-    ends = list(accumulate(block.steps for block in (*training.warmup, *training.blocks)))
+def _loss_faults(cell: Cell, training: Training) -> Faults:
+    ends = list(accumulate(block.steps for block in training.timeline(cell.warmup_steps)))
     if [step for step, _ in training.losses] != ends:
         yield "losses", f"are of {len(training.losses)} steps, not of the ends of the {len(ends)} blocks"
     if not all(math.isfinite(loss) for _, loss in training.losses):
@@ -103,7 +111,7 @@ def _loss_faults(training: Training) -> Faults:
 
 def _validation_faults(cell: Cell, training: Training, metric: MetricFacts) -> Faults:
     validations = training.validations
-    yield from _validation_times(training)
+    yield from _validation_times(cell, training)
     means = np.array([v.mean for v in validations], dtype=np.float64)
     if not metric.inside(means):
         yield "validation", f"a mean is no finite number from {metric.low:g} to {metric.high:g}"
@@ -131,9 +139,9 @@ def _validated_steps(cell: Cell, training: Training) -> list[int]:
     return [*steps, last] if complete and last % every else steps
 
 
-def _validation_times(training: Training) -> Faults:
+def _validation_times(cell: Cell, training: Training) -> Faults:
     """A validation's training time is that of the blocks before it."""
-    blocks = (*training.warmup, *training.blocks)
+    blocks = training.timeline(cell.warmup_steps)
     ends = accumulate(block.steps for block in blocks)
     seconds = dict(zip(ends, accumulate(block.seconds for block in blocks), strict=True))
     for validation in training.validations:

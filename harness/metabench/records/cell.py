@@ -288,6 +288,16 @@ class Cell:
         return min(steps, -(-images // self.step_images)) if images and self.step_images else steps
 
     @property
+    def trains(self) -> bool:
+        """Whether the cell has training steps at all; one that scores a kept state has none."""
+        return self.train is not None and self.budget.steps > 0
+
+    @property
+    def warmup_steps(self) -> int:
+        """How many steps are blocks of their own, timed apart, at the start and after each resume."""
+        return min(5, max(1, self.planned_steps // 20))
+
+    @property
     def suite_folder(self) -> str:
         """The name of the folder of the suite's results: `quick-v1`."""
         return suite_folder(self.suite, self.suite_version)

@@ -16,6 +16,8 @@ from metabench.records.result import Result
 
 TAIL_LINES = 20
 """How many lines of a log a result keeps."""
+CHECKPOINT_SECONDS = 120.0
+"""Seconds between two checkpoints of a cell, unless the person who runs it says otherwise."""
 RANK_PREFIX = "[rank ${rank}]:"
 """The beginning of each line of a rank in the log of its cell, as a template that torchrun fills in."""
 
@@ -60,7 +62,9 @@ class JobFile:
 
     components: kind → "module:qualified name" of each class that the cell names; argv: the command that
     starts its ranks; provenance: the environment of whoever asked for the run; command: what they typed;
-    launched: when the command started, in seconds of the epoch (None: it may wait for another machine).
+    launched: when the command started, in seconds of the epoch (None: it may wait for another machine);
+    checkpoint: the file of the cell's checkpoint (empty: none); checkpoint_seconds: between two of them;
+    keep_state: whether to leave the scored state for the runner.
     """
 
     cell: Cell
@@ -69,6 +73,9 @@ class JobFile:
     provenance: Mapping[str, Any]
     command: str
     launched: float | None = None
+    checkpoint: str = ""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_state: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values; `from_json` reads it back."""
@@ -89,6 +96,7 @@ class JobFolder:
     log                 what the command prints
     progress.jsonl      events, one a line, from rank 0
     result.json         the result, from rank 0
+    state.safetensors   the learned state that was scored, from rank 0
     failed-<rank>.json  the result as far as it goes, from each rank that failed, with "rank" and "time"
     """
 
@@ -113,6 +121,11 @@ class JobFolder:
     def result(self) -> Path:
         """The result of a cell whose ranks all came to the end."""
         return self.path / "result.json"
+
+    @property
+    def state(self) -> Path:
+        """The learned state that was scored."""
+        return self.path / "state.safetensors"
 
     def failure(self, rank: int | str) -> Path:
         """The file of a rank that failed."""

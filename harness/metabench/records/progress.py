@@ -38,6 +38,15 @@ class SetupEvent(Event):
 
 
 @dataclass(frozen=True)
+class ResumeEvent(Event):
+    """The cell goes on after `step` steps; with a reason, it starts anew though it had a checkpoint."""
+
+    kind: ClassVar[str] = "resume"
+    step: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class TrainEvent(Event):
     """`step` of `steps` are done; the mean loss over the last block, and how long the rest should take."""
 
@@ -82,7 +91,7 @@ class EndEvent(Event):
 
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
-    for event in (StartEvent, SetupEvent, TrainEvent, ValidationEvent, EvaluateEvent, EndEvent)
+    for event in (StartEvent, SetupEvent, ResumeEvent, TrainEvent, ValidationEvent, EvaluateEvent, EndEvent)
 }
 """Every kind of event, in the order in which a cell meets them."""
 

@@ -4,6 +4,7 @@ Raw values are kept (block times, per-task scores); intervals, speed-ups and ran
 """
 
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import nan
@@ -66,6 +67,20 @@ class Training:
     energy: Mapping[str, float] = field(default_factory=dict)
     target_energy: Mapping[str, float] = field(default_factory=dict)
     ended_by: str = "steps"  # steps, seconds, target, patience or images
+    resumed: tuple[int, ...] = ()  # the steps after which the cell went on from a checkpoint
+
+    def timeline(self, warmup_steps: int) -> list[Block]:
+        """Return the blocks in the order of their steps; warmup_steps: of the cell, after each start."""
+        if not self.resumed:
+            return [*self.warmup, *self.blocks]
+        warmup, blocks, timeline = deque(self.warmup), deque(self.blocks), list[Block]()
+        step = 0
+        while warmup or blocks:
+            cold = any(start <= step < start + warmup_steps for start in (0, *self.resumed))
+            block = warmup.popleft() if warmup and (cold or not blocks) else blocks.popleft()
+            timeline.append(block)
+            step += block.steps
+        return timeline
 
 
 @dataclass(frozen=True)
@@ -126,6 +141,7 @@ class Result:
     notes: tuple[str, ...] = ()
     contract: int = 0
     code: Mapping[str, str] = field(default_factory=dict)
+    state: str = ""  # SHA-256 of the learned state that was scored, in safetensors; empty: it was not kept
     schema: int = SCHEMA
 
     @property
@@ -162,16 +178,18 @@ class Result:
         values["log_tail"] = tuple(document["log_tail"])
         values["notes"] = tuple(document["notes"])
         if document["training"] is not None:
-            values["training"] = _training(document["training"])
+            values["training"] = training_from_json(document["training"])
         if document["scores"] is not None:
             values["scores"] = _scores(document["scores"])
         return cls(**values)
 
 
-def _training(document: Mapping[str, Any]) -> Training:
+def training_from_json(document: Mapping[str, Any]) -> Training:
+    """Return the training in a result's JSON; raises KeyError or TypeError on anything else."""
     return Training(
         **{
             **document,
+            "resumed": tuple(document.get("resumed", ())),
             "warmup": tuple(Block(**b) for b in document["warmup"]),
             "blocks": tuple(Block(**b) for b in document["blocks"]),
             "losses": tuple((int(step), _number(loss)) for step, loss in document["losses"]),

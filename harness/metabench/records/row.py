@@ -144,6 +144,7 @@ class TrainingFields(TypedDict):
     target_step: int | None
     target_seconds: float | None
     ended_by: str
+    resumed: int  # how often the cell went on from a checkpoint
     loss: float | None
 
 

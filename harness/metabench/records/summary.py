@@ -42,6 +42,7 @@ class Labels(TypedDict):
     unstable: bool
     budget_limited: bool
     limited_reason: str
+    resumed: int  # how often cells of the configuration went on from a checkpoint
     unmeasured: int  # results of the configuration without a score
     warnings: list[str]  # what disturbed the times
 

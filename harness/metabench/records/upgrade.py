@@ -25,7 +25,7 @@ def _to_2(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_3(document: dict[str, Any]) -> dict[str, Any]:
-    """Cells have more fields, all at their defaults; digests were made with all defaults, by rule 1."""
+    """Cells and results have more fields, all at their defaults; digests were made by rule 1, with them."""
     cell = document["cell"]
     specs = {
         kind: {**cell[kind], "defaults": []} if cell[kind] else None
@@ -41,7 +41,9 @@ def _to_3(document: dict[str, Any]) -> dict[str, Any]:
     budget = {**cell["budget"], "patience": 0, "images": 0}
     evaluation = {**cell["evaluation"], "metrics": [], "predictions": False}
     upgraded = {**cell, **specs, **added, "budget": budget, "evaluation": evaluation}
-    return {**document, "cell": upgraded, "code": {}, "contract": 1}
+    training = document["training"]
+    resumed = None if training is None else {**training, "resumed": []}
+    return {**document, "cell": upgraded, "training": resumed, "code": {}, "contract": 1, "state": ""}
 
 
 STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}

@@ -150,6 +150,7 @@ def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: in
         "unstable": any(bool(row["unstable"]) for row in rows),
         "budget_limited": bool(reason),
         "limited_reason": reason,
+        "resumed": sum(row["resumed"] for row in rows),
         "unmeasured": unmeasured,
         "warnings": sorted({note for row in rows for note in row["notes"]}),
     }

@@ -105,7 +105,7 @@ class TargetLine(Shared, Labels, TargetFields):
 
 UNSCORED: Labels = {
     "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
-    "limited_reason": "", "unmeasured": 0, "warnings": [],
+    "limited_reason": "", "resumed": 0, "unmeasured": 0, "warnings": [],
 }  # fmt: skip
 
 
@@ -134,6 +134,7 @@ def _labels(summary: Summary) -> Labels:
         "unstable": summary["unstable"],
         "budget_limited": summary["budget_limited"],
         "limited_reason": summary["limited_reason"],
+        "resumed": summary["resumed"],
         "unmeasured": 0,
         "warnings": summary["warnings"],
     }

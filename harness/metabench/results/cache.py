@@ -31,7 +31,7 @@ from metabench.records.result import SCHEMA
 from metabench.records.row import FIELDS, Row, UnreadableFile
 from metabench.results.rows import ROW_VERSION, row_of
 
-RESERVED = frozenset({"again", "aside", "jobs", "local", "report", "site"})
+RESERVED = frozenset({"again", "aside", "checkpoints", "jobs", "local", "report", "site", "states"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 LINK = "a link, which is not followed; name what it leads to"

@@ -266,7 +266,8 @@ def _training_fields(result: Result) -> TrainingFields:
     training = result.training
     if training is None:
         return {"trained_steps": None, "flat": None, "validations": [], "best_step": None,
-                "target_step": None, "target_seconds": None, "ended_by": "", "loss": None}  # fmt: skip
+                "target_step": None, "target_seconds": None, "ended_by": "", "resumed": 0,
+                "loss": None}  # fmt: skip
     return {
         "trained_steps": training.steps,
         "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
@@ -278,6 +279,7 @@ def _training_fields(result: Result) -> TrainingFields:
         "target_seconds": training.target_seconds,
         "ended_by": training.ended_by,
         "loss": _last_loss(training),
+        "resumed": len(training.resumed),
     }
 
 

@@ -9,6 +9,7 @@ bytes have the digest that was asked for. No torch here before tensors are asked
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -35,12 +36,13 @@ def state_path(folder: Path, digest: str) -> Path:
     return folder / FOLDER / f"{digest}{SUFFIX}"
 
 
-def pack(tensors: Mapping[str, Tensor]) -> bytes:
+def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the tensors as safetensors: the same bytes for the same names, types, shapes and values."""
     from safetensors.torch import save
 
     # a copy of each, since safetensors refuses tensors that share memory
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save(copies, dict(metadata) if metadata else None)
 
 
 def unpack(content: bytes, source: object = "the state") -> dict[str, Tensor]:
@@ -52,6 +54,23 @@ def unpack(content: bytes, source: object = "the state") -> dict[str, Tensor]:
         return load(content)
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
         raise StoreError(f"{source}: no safetensors, which hold tensors by name alone ({error})") from error
+
+
+def require_state(content: bytes, source: object = "the state") -> None:
+    """Raise StoreError that names `source` unless these are safetensors; needs no torch."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        deserialize(content)  # type: ignore[no-untyped-call]  # of Rust
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
+        raise StoreError(f"{source}: no safetensors, which hold tensors by name alone ({error})") from error
+
+
+def unpack_metadata(content: bytes) -> dict[str, str]:
+    """Return the metadata of safetensors that `unpack` has read; raises KeyError where there is none."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8:end])["__metadata__"]
+    return metadata
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -3,6 +3,8 @@
 <results>/<suite>-v<version>/<cell id>.json     the result of the cell
 <results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
 <results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed; see `metabench.records.JobFolder`
+<results>/<suite>-v<version>/states/            learned states by digest; see `metabench.results.states`
+<results>/<suite>-v<version>/checkpoints/       of cells that run or were interrupted
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metabench.errors import StoreError
-from metabench.records.cell import Cell
+from metabench.records.cell import Cell, Status
 from metabench.records.files import read_result, write_json, writing
 from metabench.records.job import JobFolder
 from metabench.records.result import Result
+from metabench.results.states import SUFFIX, read_state_bytes, require_state, state_path
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,34 @@ class Store:
         jobs = self.folder / "jobs"
         if jobs.is_dir() and not any(jobs.iterdir()):
             jobs.rmdir()
+
+    def checkpoint(self, cell: Cell) -> Path:
+        """Return where the checkpoint of this cell lies while it runs, or after an interruption."""
+        return self.folder / "checkpoints" / f"{cell.id}{SUFFIX}"
+
+    def clear_checkpoint(self, cell: Cell) -> None:
+        """Remove the checkpoint of this cell, and what a worker that was killed left of one."""
+        path = self.checkpoint(cell)
+        for file in (path, *path.parent.glob(f".{path.name}.*.part")):
+            with suppress(OSError):
+                file.unlink()
+        with suppress(OSError):  # others are left
+            path.parent.rmdir()
+
+    def keep_state(self, result: Result) -> Result:
+        """Move the state that the cell's job left to the results; return the result, which names it if it is.
+
+        Raises StoreError where what the job left is no state, or not the one that the result names.
+        """
+        if not result.state or result.status is not Status.OK:
+            return replace(result, state="")
+        path = self.job_folder(result.cell).state
+        require_state(read_state_bytes(path, result.state), path)
+        target = state_path(self.folder, result.state)
+        with writing(target):
+            target.parent.mkdir(exist_ok=True)
+            os.replace(path, target)
+        return result
 
     def paths(self) -> Iterator[Path]:
         """The files of this suite's results, in the order of their names."""

@@ -59,7 +59,7 @@ class _Run:
         self.plan, self.warn = plan, warn
         self.provenance = host.provenance() | {"suite_digest": plan.suite_digest}
         self.remote = plan.registry.find("executor", plan.executor.name).cls.remote
-        self.jobs = Jobs(plan.registry, plan.store, plan.timeout, self.provenance, self.remote)
+        self.jobs = Jobs(plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping)
         self.results: dict[str, Result] = {}
 
     def run(self) -> dict[str, Result]:
@@ -124,7 +124,14 @@ class _Run:
         return self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
 
     def _store(self, result: Result) -> Result:
+        try:
+            result = self.plan.store.keep_state(result)
+        except StoreError as error:
+            self.warn(f"{result.cell.id}: its learned state is not kept: {error}")
+            result = replace(result, state="")
         self.plan.store.put(result)
+        if result.final:
+            self.plan.store.clear_checkpoint(result.cell)
         self.results[result.cell.digest] = result
         self.plan.registry.observe("metabench_result", result=result)
         return result
@@ -153,6 +160,8 @@ def _take_stock(plan: Plan, warn: Warn) -> dict[str, Result]:
         if cell.digest in foreign:
             place = plan.store.set_aside(plan.store.path(cell))
             warn(f"{foreign[cell.digest]}; it was moved to {place}, and the cell runs again")
+        if plan.rerun:
+            plan.store.clear_checkpoint(cell)
     return {} if plan.rerun else finished
 
 

@@ -21,6 +21,7 @@ from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
 from metabench.results.store import Store
+from metabench.runner.keeping import Keeping
 from metabench.runner.outcome import result_of_job
 from metabench.runner.worker_files import ProgressReader
 
@@ -51,9 +52,10 @@ class Jobs:
         timeout: float | None,
         provenance: Mapping[str, Any],
         remote: bool = False,
+        keeping: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> None:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
-        self.remote = remote
+        self.remote, self.keeping = remote, keeping
         self.running: dict[str, _RunningJob] = {}
         self.unprepared: dict[str, str] = {}  # by digest of the cell, why there was no job of it
         self.lock = threading.Lock()
@@ -93,7 +95,11 @@ class Jobs:
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
         classes = {kind: self.registry.find(kind, spec.name).path for kind, spec in cell.components().items()}
         launched = None if self.remote else time.time()
-        return JobFile(cell, classes, argv, self.provenance, host.command_line(), launched)
+        return JobFile(
+            cell, classes, argv, self.provenance, host.command_line(), launched,
+            checkpoint=str(self.store.checkpoint(cell).resolve()),
+            checkpoint_seconds=self.keeping.checkpoint_seconds, keep_state=self.keeping.states,
+        )  # fmt: skip
 
     def finish(self, outcome: Outcome) -> Result | None:
         """Return the result of a job that ended; None where no such job runs."""

@@ -15,6 +15,7 @@ from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.result import Result
 from metabench.results.store import Store
+from metabench.runner.keeping import Keeping, keeping
 from metabench.settings import parse_spec
 from metabench.suite.suite import Suite, read
 
@@ -42,6 +43,7 @@ class Plan:
     suite_digest: str = ""
     foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    keeping: Keeping = field(default_factory=Keeping)
 
     @property
     def to_run(self) -> list[Cell]:
@@ -66,13 +68,15 @@ def make_plan(
     rerun: bool = False,
     timeout: float | None = None,
     executor: str = "local",
+    keep_states: bool | None = None,
+    checkpoint_seconds: float | None = None,
     registry: Registry | None = None,
 ) -> Plan:
     """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
 
     only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
-    timeout: seconds a cell. Changes nothing on disk.
+    timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`. Changes nothing on disk.
     """
     registry = registry or load()
     executor_spec = _executor(registry, executor)
@@ -90,6 +94,7 @@ def make_plan(
     return Plan(
         registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
         file_digest(suite_read.path), tuple(map(str, foreign.values())), _made_by_other_code(finished),
+        keeping(keep_states, checkpoint_seconds),
     )  # fmt: skip
 
 

@@ -11,27 +11,33 @@ import sys
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from metabench.contracts import CONTRACT_VERSION, Backend, Learner
 from metabench.device import host
 from metabench.device.device import Device
 from metabench.device.exchange import sum_over_ranks
 from metabench.device.memory import out_of_memory
-from metabench.engine.lift import Lifted
+from metabench.engine import kernels
 from metabench.errors import CellEnd, DataError
 from metabench.records.cell import Spec, Status
 from metabench.records.job import TAIL_LINES, JobFile, JobFolder
 from metabench.records.progress import Event
 from metabench.records.result import Result
+from metabench.results.states import write_state
 from metabench.worker.cell_run import CellRun, build, draw, trains
-from metabench.worker.clock import EnergyClock
+from metabench.worker.checkpoint import CheckpointFile
 from metabench.worker.disturbance import disturbances, measure_machine
 from metabench.worker.evaluation import evaluate
 from metabench.worker.flops import flops_per_step
+from metabench.worker.interrupt import before_sigterm
 from metabench.worker.preflight import make_component
+from metabench.worker.resume import lifted_networks, resume, save_interrupted
 from metabench.worker.training import train
 
 
@@ -74,17 +80,18 @@ class Work:
 
     def _measure(self, device: Device) -> None:
         run = self._build(device)
-        energy = EnergyClock(device)
-        energy.resume()
+        self._prepare_checkpoints(run)
+        run.energy.resume()
         with device.numerics():
             train(run)
             scores = evaluate(run)
-        energy.pause()
+        run.energy.pause()
+        self._keep_state(run)
         self._note(
             training=run.training,
             scores=scores,
             path=_engine_path(run.learner),
-            energy=energy.joules(),
+            energy=run.energy.joules(),
             memory=sum_over_ranks(device, device.peak_memory()),
         )
         self._note(cost=_cost(run))
@@ -96,6 +103,33 @@ class Work:
             parameters=sum(parameter.numel() for parameter in run.learner.parameters()),
         )
         return run
+
+    def _prepare_checkpoints(self, run: CellRun) -> None:
+        """Go on from the cell's checkpoint; from now on, leave one when this process is asked to end."""
+        if not self.job.checkpoint or not run.cell.trains:
+            return
+        path, seconds = Path(self.job.checkpoint), self.job.checkpoint_seconds
+        run.checkpoint = CheckpointFile(path, self._made_by(run.device), seconds)
+        resume(run)
+        if run.device.rank == 0:
+            before_sigterm(partial(save_interrupted, run))
+
+    def _made_by(self, device: Device) -> dict[str, str]:
+        """What a checkpoint must share with this process for its numbers to go on to the bit."""
+        environment = self.result.environment
+        return {
+            "cell": self.result.cell.digest,
+            "code": f"{environment.get('packages')} {environment.get('git')}",
+            "torch": torch.__version__,
+            "machine": str(environment.get("machine")),
+            "device": f"{environment.get('gpu') or environment.get('processor')} {device.torch}",
+            "threads": str(torch.get_num_threads()),
+            "kernels": kernels.status().partition(":")[0],
+        }
+
+    def _keep_state(self, run: CellRun) -> None:
+        if self.job.keep_state and run.device.rank == 0:
+            self._note(state=write_state(self.folder.state, run.learner.state_dict()))
 
     def _make_component(self, kind: str, spec: Spec) -> Any:
         return make_component(self.job, kind, spec)
@@ -123,6 +157,9 @@ class Work:
             tail = text.rstrip().splitlines()[-TAIL_LINES:]
         self._note(status=status, reason=reason, log_tail=tuple(tail))
         self.folder.write_failure(self.rank, self.result)
+        if run is not None:
+            with run.guard.still():  # a checkpoint that is being written is written whole
+                pass
 
 
 def _status(error: Exception) -> Status:
@@ -142,8 +179,7 @@ def _reason(error: Exception) -> str:
 
 def _engine_path(learner: Learner) -> str:
     """The learner's execution path, with the reason where a network did not run by its rules."""
-    attributes = getattr(learner, "__dict__", {}).values()
-    reasons = [value.reason for value in attributes if isinstance(value, Lifted) and value.reason]
+    reasons = [lifted.reason for lifted in lifted_networks(learner).values() if lifted.reason]
     return f"{learner.path} ({reasons[0].splitlines()[0]})" if reasons else learner.path
 
 

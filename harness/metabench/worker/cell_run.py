@@ -18,6 +18,8 @@ from metabench.records.cell import Batches, Cell, Spec, Workload
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
 from metabench.records.result import Training
+from metabench.worker.checkpoint import CheckpointFile, Guard
+from metabench.worker.clock import BlockClock, EnergyClock
 
 LABELLED_MICRO_BATCH = 64
 """Examples of a micro-batch that `Learner.finish` reads, where the cell trains on no micro-batches itself."""
@@ -33,7 +35,8 @@ MakeComponent = Callable[[str, Spec], Any]
 class CellRun:
     """One cell while it runs: what it is built from, and what has been measured so far.
 
-    setup: seconds of "data" (loading the data set) and of "build" (building the learner).
+    setup: seconds of "data" (loading the data set) and of "build" (building the learner); trained: whether
+    training has ended; guard: held while the learner or these records change.
     """
 
     cell: Cell
@@ -44,11 +47,19 @@ class CellRun:
     emit: Emit = lambda event: None
     setup: Mapping[str, float] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
-    best_state: dict[str, Tensor] | None = None
+    best_state: Mapping[str, Tensor] | None = None
+    trained: bool = False
+    guard: Guard = field(default_factory=Guard)
+    checkpoint: CheckpointFile | None = None
+    clock: BlockClock | None = None
+
+    def __post_init__(self) -> None:
+        self.energy, self.training_energy = EnergyClock(self.device), EnergyClock(self.device)
 
     def finish(self) -> None:
         """Lets the learner compute what it needs before it is scored."""
-        self.learner.finish(_labelled_batches(self.source, self.cell))
+        with self.guard.changing():
+            self.learner.finish(_labelled_batches(self.source, self.cell))
 
 
 def build(
@@ -89,7 +100,7 @@ def units(cell: Cell) -> int:
 
 def trains(cell: Cell) -> bool:
     """Whether the cell has training steps at all."""
-    return cell.train is not None and cell.budget.steps > 0
+    return cell.trains
 
 
 def draw(run: CellRun, step: int) -> Episodes | Examples:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,15 +15,18 @@ from metabench.device.exchange import sum_over_ranks
 from metabench.errors import Diverged
 from metabench.records.cell import Budget
 from metabench.records.progress import TrainEvent
-from metabench.records.result import Block
-from metabench.worker.cell_run import CellRun
+from metabench.records.result import Block, Training
+
+if TYPE_CHECKING:
+    from metabench.worker.cell_run import CellRun
 
 LONGEST_BLOCK = 50  # steps
 LONGEST_BLOCK_WITH_TIME_LIMIT = 10  # steps: a budget of seconds is checked at the end of a block
-WARMUP_STEPS = 5
 PROGRESS_SECONDS = 0.5  # between two progress events
 PARTS = ("sampling", "learning", "communication", "updating")
 """The parts of a training step, in order."""
+LAPS = len(PARTS) + 1
+"""Moments of a step: its begin, and the end of each part."""
 
 
 def block_steps(budget: Budget, steps: int) -> int:
@@ -41,8 +44,8 @@ def block_steps(budget: Budget, steps: int) -> int:
 class BlockClock:
     """Times steps in blocks on the training clock, which stops between blocks.
 
-    The first steps are blocks of one step each: the warm-up. The parts of a step lie between moments that
-    the device notes without waiting.
+    The first steps, of the run or after a resume, are blocks of one step each: the warm-up. The parts of a
+    step lie between moments that the device notes without waiting.
     """
 
     def __init__(self, run: CellRun) -> None:
@@ -50,7 +53,7 @@ class BlockClock:
         self.run = run
         self.planned_steps = run.cell.planned_steps
         self.block_steps = block_steps(budget, self.planned_steps)
-        self.warmup_steps = min(WARMUP_STEPS, max(1, self.planned_steps // 20))
+        self.warmup_end = run.training.steps + run.cell.warmup_steps
         self.losses: list[torch.Tensor] = []
         self.moments: list[Any] = []  # when each step began, and when each of its parts ended
         self.steps = 0  # of the block so far
@@ -68,41 +71,55 @@ class BlockClock:
         """End a part of the step."""
         self.moments.append(self.run.device.moment())
 
-    def step_done(self, step: int, losses: torch.Tensor) -> bool:
-        """Count the step, and close the block where it ends; return whether it did."""
+    def count(self, losses: torch.Tensor) -> None:
+        """Count a step whose update is done."""
         self.steps += 1
         self.losses.append(losses)
-        last = step + 1 >= self.planned_steps
-        if step >= self.warmup_steps and (step + 1) % self.block_steps and not last:
-            return False
-        self._close_block(step, self.run.device.clock() - self.block_start)
-        return True
 
-    def _close_block(self, step: int, seconds: float) -> None:
-        block, loss = self._block(seconds)
-        self._record(step, block, loss)
+    def close_block(self, step: int) -> bool:
+        """Close the block where it ends after this step; return whether it did."""
+        last = step + 1 >= self.planned_steps
+        if step >= self.warmup_end and (step + 1) % self.block_steps and not last:
+            return False
+        block, loss = self._block(self.run.device.clock() - self.block_start)
+        with self.run.guard.changing():
+            self.run.training = self._with_block(block, loss)
+            self.steps, self.losses = 0, []
         self._emit_progress(step, block, loss)
-        self.steps = 0
-        self.losses = []
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss} after {step + 1} steps")
+        return True
+
+    def interrupted(self) -> Training:
+        """Return the training with the steps of the block so far, as this rank alone timed them."""
+        if not self.steps:
+            return self.run.training
+        moments = self.moments[: self.steps * LAPS]
+        own = self._own(moments, sum(self.run.device.seconds_between(moments)))
+        return self._with_block(*self._slowest([own]))
 
     def _block(self, seconds: float) -> tuple[Block, float]:
         """The block as the slowest rank timed it, and the mean loss over the tasks of all ranks."""
-        device = self.run.device
+        own = self._own(self.moments, seconds)
+        return self._slowest(self.run.device.gather(own))  # one exchange per block
+
+    def _own(self, moments: Sequence[Any], seconds: float) -> list[float]:
+        """This rank's sum of losses, number of losses, seconds, and seconds of each part."""
         losses = torch.cat(self.losses)
-        laps = device.seconds_between(self.moments)
-        parts = [sum(laps[part :: len(PARTS) + 1]) for part in range(len(PARTS))]
-        # one exchange per block
-        ranks = device.gather([float(losses.double().sum()), float(losses.numel()), seconds, *parts])
+        laps = self.run.device.seconds_between(moments)
+        parts = [sum(laps[part::LAPS]) for part in range(len(PARTS))]
+        return [float(losses.double().sum()), float(losses.numel()), seconds, *parts]
+
+    def _slowest(self, ranks: Sequence[Sequence[float]]) -> tuple[Block, float]:
         slowest = max(ranks, key=lambda values: values[2])
         block = Block(self.steps, slowest[2], **dict(zip(PARTS, slowest[3:], strict=True)))
         return block, sum(values[0] for values in ranks) / sum(values[1] for values in ranks)
 
-    def _record(self, step: int, block: Block, loss: float) -> None:
+    def _with_block(self, block: Block, loss: float) -> Training:
         so_far = self.run.training
-        warmup = step < self.warmup_steps
-        self.run.training = replace(
+        warmup = so_far.steps < self.warmup_end
+        step = so_far.steps + block.steps - 1
+        return replace(
             so_far,
             steps=step + 1,
             tasks=(step + 1) * self.run.cell.budget.tasks,
@@ -129,20 +146,25 @@ class BlockClock:
 class EnergyClock:
     """This rank's energy by meter between `resume` and `pause`, as often as these are called.
 
-    A meter that could not be read at one of those moments is left out for good.
+    A meter that could not be read at one of those moments is left out for good. so_far: the joules of all
+    ranks before an interruption; None where there was none.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, so_far: Mapping[str, float] | None = None) -> None:
         self._device = device
+        self._so_far = so_far
         self._at_resume: Mapping[str, float] = {}
         self._used: dict[str, float] | None = None
+        self._running = False
 
     def resume(self) -> None:
         """Start to count."""
         self._at_resume = self._device.energy()
+        self._running = True
 
     def pause(self) -> None:
         """Stop to count."""
+        self._running = False
         now = self._device.energy()
         joules = {meter: now[meter] - start for meter, start in self._at_resume.items() if meter in now}
         if self._used is None:
@@ -153,5 +175,21 @@ class EnergyClock:
             }
 
     def joules(self) -> dict[str, float]:
-        """The joules so far by meter, summed over ranks."""
-        return sum_over_ranks(self._device, self._used or {})
+        """The joules so far by meter, summed over ranks, up to the last pause."""
+        return self._with_earlier(sum_over_ranks(self._device, self._used or {}))
+
+    def own_joules(self) -> dict[str, float]:
+        """The joules until now without asking other ranks; empty where there are any."""
+        if self._device.world_size > 1:
+            return {}
+        now, used = self._device.energy(), self._used or {}
+        if self._running:
+            running = {m: now[m] - start for m, start in self._at_resume.items() if m in now}
+            used = {meter: used.get(meter, 0.0) + more for meter, more in running.items()}
+        return self._with_earlier(used)
+
+    def _with_earlier(self, joules: Mapping[str, float]) -> dict[str, float]:
+        if self._so_far is None:
+            return dict(joules)
+        earlier = self._so_far
+        return {meter: earlier[meter] + more for meter, more in joules.items() if meter in earlier}

@@ -20,8 +20,9 @@ from metabench.errors import Diverged, Skip
 from metabench.records.progress import ValidationEvent
 from metabench.records.result import Training, Validation
 from metabench.worker.cell_run import CellRun, draw, share, trains, units
-from metabench.worker.clock import BlockClock, EnergyClock
+from metabench.worker.clock import BlockClock
 from metabench.worker.evaluation import score_tasks
+from metabench.worker.resume import save_when_due
 
 
 def train(run: CellRun) -> None:
@@ -29,41 +30,51 @@ def train(run: CellRun) -> None:
 
     Raises Diverged where the loss is not finite, Skip where there are more ranks than tasks.
     """
-    if not trains(run.cell):
+    if not trains(run.cell) or run.trained:
         return
     total = units(run.cell)
     if run.device.world_size > total:
         raise Skip(f"{run.device.world_size} ranks are more than the {total} tasks of a meta-step")
-    energy = EnergyClock(run.device)
-    energy.resume()
-    ended_by = _take_steps(run, energy)
-    energy.pause()
-    joules = energy.joules()
-    run.training = replace(
-        run.training, ended_by=ended_by, energy=joules, target_energy=joules if ended_by == "target" else {}
-    )
-    if run.best_state is not None:
-        run.learner.load_state_dict(run.best_state)
+    run.clock = BlockClock(run)
+    run.training_energy.resume()
+    ended_by = _take_steps(run, run.clock)
+    run.training_energy.pause()
+    joules = run.training_energy.joules()
+    with run.guard.changing():
+        run.training = replace(
+            run.training,
+            ended_by=ended_by,
+            energy=joules,
+            target_energy=joules if ended_by == "target" else {},
+        )
+        run.trained = True
+        if run.best_state is not None:
+            run.learner.load_state_dict(run.best_state)
+    save_when_due(run)
 
 
-def _take_steps(run: CellRun, energy: EnergyClock) -> str:
+def _take_steps(run: CellRun, clock: BlockClock) -> str:
     """Take steps until the budget ends; return what ended it, as `Training.ended_by` has it."""
-    clock, parameters = BlockClock(run), run.learner.parameters()
+    parameters, first = run.learner.parameters(), run.training.steps
     total = units(run.cell)
     weight = len(share(total, run.device)) / total
-    for step in range(run.cell.planned_steps):
-        losses = _take_step(run, step, clock, parameters, weight)
-        if clock.step_done(step, losses):
-            ended_by = _end_of_training(run, step + 1, energy)
-            if ended_by is not None:
-                return ended_by
-    return "steps" if run.cell.planned_steps == run.cell.budget.steps else "images"
+    ended_by = _end_of_training(run, first) if first else None  # an interruption may have come before it
+    for step in range(first, run.cell.planned_steps):
+        if ended_by is not None:
+            return ended_by
+        _take_step(run, step, clock, parameters, weight)
+        if clock.close_block(step):
+            ended_by = _end_of_training(run, step + 1)
+            if ended_by is None:
+                save_when_due(run)
+    whole = "steps" if run.cell.planned_steps == run.cell.budget.steps else "images"
+    return ended_by or whole
 
 
 def _take_step(
     run: CellRun, step: int, clock: BlockClock, parameters: Sequence[Tensor], weight: float
-) -> Tensor:
-    """One training step, with a lap for each of `clock.PARTS`; returns the losses of this rank's tasks."""
+) -> None:
+    """One training step, with a lap for each of `clock.PARTS`."""
     steps = run.cell.planned_steps
     clock.start()
     batch = draw(run, step)
@@ -72,29 +83,31 @@ def _take_step(
     clock.lap()
     run.device.average_gradients(parameters, weight)
     clock.lap()
-    run.learner.update(step, steps)
-    clock.lap()
-    return losses.detach()
+    with run.guard.changing():
+        run.learner.update(step, steps)
+        clock.lap()
+        clock.count(losses.detach())
 
 
-def _end_of_training(run: CellRun, step: int, energy: EnergyClock) -> str | None:
+def _end_of_training(run: CellRun, step: int) -> str | None:
     """Validate where it is time to; return why training ends here ("seconds", "target", …), or None."""
     budget = run.cell.budget
     out_of_time = bool(budget.seconds) and run.device.agree(run.training.seconds >= budget.seconds)
     last = step >= run.cell.planned_steps or out_of_time
     if budget.validate_every and (step % budget.validate_every == 0 or last):
-        energy.pause()
-        reached = _validate(run, step)
-        energy.resume()
-        if reached:
+        if not any(validation.step == step for validation in run.training.validations):
+            run.training_energy.pause()
+            _validate(run, step)
+            run.training_energy.resume()
+        if run.device.agree(run.training.target_step is not None):
             return "target"
         if run.device.agree(_out_of_patience(run)):
             return "patience"
     return "seconds" if out_of_time else None
 
 
-def _validate(run: CellRun, step: int) -> bool:
-    """Score the validation tasks, on a clock of their own; return whether they reach the target."""
+def _validate(run: CellRun, step: int) -> None:
+    """Score the validation tasks, on a clock of their own; keep the state where it is the best so far."""
     started = run.device.clock()
     run.finish()
     scores = np.asarray(score_tasks(run, "validation", run.cell.budget.validation_tasks).per_task)
@@ -102,13 +115,13 @@ def _validate(run: CellRun, step: int) -> bool:
     if not math.isfinite(mean):
         raise Diverged(f"the validation score is {mean} after {step} steps")
     best, reached = _is_best(run, mean), _reaches_target(run, mean)
-    if best:
-        run.best_state = copy.deepcopy(run.learner.state_dict())
+    state = copy.deepcopy(run.learner.state_dict()) if best else run.best_state
     seconds = run.device.clock() - started
     validation = Validation(step, run.training.seconds, mean, _half_width(scores))
-    run.training = _with_validation(run.training, validation, seconds, best, reached)
+    with run.guard.changing():
+        run.best_state = state
+        run.training = _with_validation(run.training, validation, seconds, best, reached)
     run.emit(ValidationEvent(step, mean, validation.half_width))
-    return run.device.agree(reached)
 
 
 def _half_width(scores: NDArray[Any]) -> float:
