@@ -111,10 +111,10 @@ def test_a_broken_link_and_a_file_that_goes_are_named(
     (path.parent / "broken.json").symlink_to(tmp_path / "nowhere.json")
     gone = path.parent / "gone.json"
     gone.write_bytes(path.read_bytes())
-    found = index._files
+    files = index._files
 
-    def listed(folder: Path) -> Iterator[Any]:
-        yield from list(found(folder))
+    def listed(folder: Path, roots: Any) -> Iterator[Any]:
+        yield from list(files(folder, roots))
         gone.unlink()
 
     monkeypatch.setattr(index, "_files", listed)
