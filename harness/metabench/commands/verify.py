@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -16,13 +18,18 @@ Examples:
 @click.option("--complete", is_flag=True, help=(
     "Ask for every cell and seed of each suite as it is installed, and for no other, as publish does."
 ))  # fmt: skip
-def command(results: tuple[str, ...], complete: bool) -> int:
+@click.option("--signers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=(
+    "File with the SSH keys that you know, instead of allowed_signers in the results repository."
+))  # fmt: skip
+def command(results: tuple[str, ...], complete: bool, signers: Path | None) -> int:
     """Check RESULTS (folders or files) before trusting them.
 
     Everything that can be recomputed is: from each file its seal, cell digest, mean, steps, tasks, blocks,
     losses, validations, best step, target and clocks; from the metric the unit, direction and bounds; from
     the suite, where it is installed, the group, label and expected outcomes of each cell; from the data set,
     where it is here, the test tasks. Across files: copies, seeds, machines, parity of backends.
+    Of each published folder it says who signed it, or that it is unsigned; a file that changed since, or that
+    the signed list lacks, is an error. So is a record of a rerun that its rerun or its signature contradicts.
 
     Exit status: 0 when nothing speaks against them, 1 otherwise. Notices are what tables will label.
     """
@@ -30,7 +37,7 @@ def command(results: tuple[str, ...], complete: bool) -> int:
     from metabench.publishing import verify
     from metabench.text import printable
 
-    verified = verify(results, complete=complete)
+    verified = verify(results, complete=complete, signers=signers)
     if not verified.files and not verified.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
     for finding in verified.findings:

@@ -2,6 +2,7 @@
 
 results/<suite>-v<version>/<machine>/<cell>.json
 results/<suite>-v<version>/<machine>/partial.txt    what is missing, where a part was published
+results/<suite>-v<version>/<machine>/SHA256SUMS     what the folder holds, where it was signed; .sig beside it
 results/README.md                                   made from these files, never written by hand
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from metabench.errors import RequestError
 from metabench.publishing.checks import FOLDER_NAME, RESERVED_MACHINES
+from metabench.publishing.sign import require_signable, sign_folder
 from metabench.publishing.verify import PARTIAL, Verified
 from metabench.records.document import DocumentError, read_bytes
 from metabench.records.files import read_result, write_text
@@ -43,15 +45,19 @@ UNPUBLISHED = (
 )
 
 
-def publish(verified: Verified, folder: Path) -> list[Path]:
+def publish(verified: Verified, folder: Path, key: Path | None = None) -> list[Path]:
     """Copies results that were verified without an error into `folder`; returns the new files.
 
-    Where a suite is not complete, `partial.txt` says what is missing. Raises RequestError, before anything
-    is copied, where a file of another content is there already, or results of another text of the suite:
-    published results stay. So do links, and a README.md that metabench did not write.
+    Where a suite is not complete, `partial.txt` says what is missing. key: an SSH key that signs the list of
+    each machine's folder. Raises RequestError, before anything is copied, where a file of another content is
+    there already, or results of another text of the suite: published results stay. So do links, folders that
+    another key signed, and a README.md that metabench did not write.
     """
     _require_own_readme(folder)
     targets = [(path, _target(path, folder)) for path in verified.files]
+    places = sorted({target.parent for _, target in targets})
+    changing = {target.parent for _, target in targets if not target.exists()}
+    require_signable(places if key else sorted(changing), key)
     new = []
     for path, target in targets:
         if not target.exists():
@@ -59,11 +65,13 @@ def publish(verified: Verified, folder: Path) -> list[Path]:
             write_text(target, path.read_text(encoding="utf-8"))
             new.append(target)
     missing = {folder / part.suite / part.machine: part.missing for part in verified.missing if part.missing}
-    for place in sorted({target.parent for _, target in targets}):
+    for place in places:
         if place in missing:
             write_text(place / PARTIAL, "\n".join(missing[place]) + "\n")
         else:
             (place / PARTIAL).unlink(missing_ok=True)
+        if key:
+            new += sign_folder(place, key)
     return new
 
 

@@ -29,6 +29,7 @@ from metabench.publishing.copies import copy_findings
 from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
+from metabench.publishing.sign import signature_findings
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.records.cell import Cell, Status
 from metabench.records.document import read_document
@@ -65,12 +66,14 @@ def verify(
     complete: bool = False,
     partial: bool = False,
     registry: Registry | None = None,
+    signers: Path | None = None,
 ) -> Verified:
     """Checks every result in these files and folders against itself, its metric, its data set and its suite.
 
     suites: the suite of each folder (`quick-v1`); None for those that are installed. complete: results have
     to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
-    partial: what is missing is a notice, as it is for results that were published so.
+    partial: what is missing is a notice, as it is for results that were published so. signers: the file with
+    the keys that are known; None for `allowed_signers` of the results repository.
     """
     with cache.uncollected(), Installation(registry) as installation:
         members, cells, findings = _read(paths, installation)
@@ -82,6 +85,7 @@ def verify(
         findings += _missing_findings(missing, partial)
         findings += _suite_findings(members, suites, keys, installation, complete)
         findings += _set_findings(members)
+    findings += signature_findings([Path(member.path) for member in members], signers)
     findings.sort(key=lambda finding: (not finding.serious, finding.file))
     return Verified(tuple(Path(member.path) for member in members), tuple(findings), missing)
 

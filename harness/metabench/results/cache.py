@@ -31,7 +31,10 @@ from metabench.records.result import SCHEMA
 from metabench.records.row import FIELDS, Row, UnreadableFile
 from metabench.results.rows import ROW_VERSION, row_of
 
-RESERVED = frozenset({"again", "aside", "checkpoints", "jobs", "local", "report", "site", "states"})
+REPRODUCED = "reproduced"
+"""The folder beside results that holds records of their reruns; see `metabench.results.reproductions`."""
+
+RESERVED = frozenset({"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states"})
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 LINK = "a link, which is not followed; name what it leads to"
