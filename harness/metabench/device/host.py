@@ -46,13 +46,18 @@ def describe(
     """Return the environment of a result: the run's provenance, the worker's own host, its device, the load.
 
     Where the device is a GPU, the machine's name includes the GPUs ("…-16-cores-with-1-nvidia-h100"): with
-    other GPUs it is another machine. A name from METABENCH_MACHINE stays as it is.
+    other GPUs it is another machine. So are several machines that run a cell together ("…-2-machines"), whose
+    cores are counted over all of them, as if each were like this one. A name from METABENCH_MACHINE stays.
     """
     environment = {**provenance, **host, **device}
     environment["load_at_start"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    name = host.get("machine")
-    if device.get("gpu") and name == _machine(host.get("processor"), host.get("cores")):
-        environment["machine"] = name + WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
+    name, nodes = host.get("machine"), device.get("nodes") or 1
+    own = name == _machine(host.get("processor"), host.get("cores"))
+    if device.get("gpu") and own:
+        environment["machine"] += WITH_GPUS + _name(f"{device.get('gpus', 1)} {device['gpu']}")
+    if nodes > 1:
+        environment["cores"] *= nodes
+        environment["machine"] += f"-{nodes}-machines" if own else ""
     return environment
 
 

@@ -28,7 +28,7 @@ FIELDS = frozenset({*Result.__dataclass_fields__, "digest", "mean", "seal"})
 ELSEWHERE: Mapping[str, tuple[Any, ...]] = {
     "nnodes": (None, 0, 1), "rdzv_endpoint": (None, ""), "rdzv_id": (None, ""),
 }  # fmt: skip
-"""Settings that make a backend talk to other machines, and the values with which it does not."""
+"""Settings with which backends once connected to other machines, and the values with which they did not."""
 
 
 def check_result(
@@ -130,6 +130,15 @@ def _default_faults(cell: Cell, installation: Installation) -> Faults:
         for name in sorted({*spec.defaults} ^ ({*here.defaults} & spec.settings.keys())):
             does = "is no default, as its cell says" if name in spec.defaults else "is a default, unmarked"
             yield "cell digest", f"setting {name!r} of {kind} {spec.name!r} {does}"
+
+
+def without_connections(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A backend's settings without those of `ELSEWHERE` that connect nothing: older results have them."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in ELSEWHERE or value not in ELSEWHERE[name]
+    }
 
 
 def connections(cell: Cell) -> list[str]:

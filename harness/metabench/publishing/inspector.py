@@ -16,6 +16,7 @@ from typing import Any
 from metabench.errors import MetabenchError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load
+from metabench.publishing.checks import without_connections
 from metabench.publishing.task_draws import TaskSet, draw_tasks
 from metabench.records.cell import COMPONENTS, Spec
 from metabench.suite.suite import installed_suites, read
@@ -61,7 +62,8 @@ def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[list[A
 
 def _completed(registry: Registry, kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     try:
-        spec = Spec.of(registry.find(kind, name).cls, settings)
+        own = without_connections(settings) if kind == "backend" else settings
+        spec = Spec.of(registry.find(kind, name).cls, own)
     except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
         return [settings, None]
     return [spec.settings, list(spec.defaults)]

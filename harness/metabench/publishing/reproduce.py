@@ -10,7 +10,7 @@ from typing import Any
 
 from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load
-from metabench.publishing.checks import FOLDER_NAME, connections
+from metabench.publishing.checks import FOLDER_NAME, connections, without_connections
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
@@ -117,7 +117,8 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
         except RequestError as error:
             source = cell.plugins.get(kind, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error
-        specs[kind] = Spec.of(entry.cls, spec.settings)
+        own = without_connections(spec.settings) if kind == "backend" else spec.settings
+        specs[kind] = Spec.of(entry.cls, own)
         plugins[kind] = entry.source
     plugins = {kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
     own = {kind: spec for kind, spec in specs.items() if kind in COMPONENTS}

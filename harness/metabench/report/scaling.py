@@ -175,16 +175,15 @@ def _placed(summary: Summary) -> PlacedSummary:
         **summary,
         "precision": str(settings.get("precision", "")),
         "deterministic": bool(settings.get("deterministic", False)),
-        "crowded": _crowded(summary, settings.get("share") is True, settings.get("nnodes")),
+        "crowded": _crowded(summary, settings.get("share") is True),
     }
 
 
-def _crowded(summary: Summary, share: bool, nodes: object) -> str:
+def _crowded(summary: Summary, share: bool) -> str:
     ranks, threads, cores = summary["ranks"], summary["threads"], summary["cores"]
-    per_node = ranks / nodes if isinstance(nodes, int) and nodes > 0 else ranks
     if share and ranks > 1:
         return "ranks share GPUs and talk over gloo"
-    if ranks > 1 and threads and cores and per_node * threads > cores:
+    if ranks > 1 and threads and cores and ranks * threads > cores:
         return f"{ranks} ranks on {cores} cores"
     return ""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from metabench import Backend, setting
 from metabench.device.host import usable_cores
 from metabench_plugins.backends._cores import affinity_problem, bind, thread_environment
-from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
+from metabench_plugins.backends._torchrun import Nodes, machines, rank_environment, torchrun
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -20,7 +20,7 @@ class CpuRanks(Backend):
     """Several processes on CPUs that share the tasks of each step (torchrun, gloo)."""
 
     name: ClassVar[str] = "cpu-ranks"
-    ranks: int = setting(2, "processes, over all nodes", at_least=1)
+    ranks: int = setting(2, "processes, over all machines", at_least=1)
     threads: int = setting(1, "threads of each process", at_least=1)
     affinity: tuple[int, ...] = setting(
         (), "cores of this machine, divided among its processes in order (none: any)", at_least=0
@@ -29,25 +29,22 @@ class CpuRanks(Backend):
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
     oversubscribe: bool = setting(False, "run even where there are fewer cores than threads")
     timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
-    nnodes: int = setting(1, "machines; on each of them the same command is run", at_least=1)
-    rdzv_endpoint: str = setting("", "host:port where the machines meet (for nnodes > 1)")
-    rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
-
-    def __post_init__(self) -> None:
-        """Check that the ranks can be divided among the nodes."""
-        check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
 
     @property
     def world_size(self) -> int:
-        """The ranks of all nodes."""
+        """The ranks of all machines."""
         return self.ranks
 
     def available(self) -> str | None:
         """Return why the ranks' threads do not fit on this machine's cores, or None."""
-        wanted, cores = self.ranks // self.nnodes * self.threads, usable_cores()
+        nodes = Nodes.here()
+        ranks, cores = self.ranks // nodes.count, usable_cores()
+        wanted = ranks * self.threads
+        if nodes.indivisible(self.ranks):
+            return nodes.indivisible(self.ranks)
         if wanted > cores and not self.oversubscribe:
             return (
-                f"{self.ranks // self.nnodes} ranks of {self.threads} threads need {wanted} cores, there are "
+                f"{ranks} ranks of {self.threads} threads need {wanted} cores, there are "
                 f"{cores}; 'oversubscribe = true' runs them anyway"
             )
         if self.affinity and len(self.affinity) < wanted and not self.oversubscribe:
@@ -56,8 +53,9 @@ class CpuRanks(Backend):
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the torchrun command that runs this command as its ranks."""
-        command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
-        return command, thread_environment(self.threads) | rank_environment(self.nnodes)
+        nodes = Nodes.here()
+        environment = thread_environment(self.threads) | rank_environment(nodes)
+        return torchrun(argv, self.ranks, nodes), environment
 
     def open(self) -> Device:
         """Join the ranks; raises if torchrun did not start this process."""
@@ -79,6 +77,6 @@ class CpuRanks(Backend):
                 "precision": self.precision,
                 "deterministic": self.deterministic,
                 "affinity": list(self.affinity),
-                "nodes": self.nnodes,
+                "nodes": machines(),
             },
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from metabench import Backend, setting
 from metabench_plugins.backends._cores import thread_environment
 from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
-from metabench_plugins.backends._torchrun import check_nodes, rank_environment, torchrun
+from metabench_plugins.backends._torchrun import Nodes, local_ranks, machines, rank_environment, torchrun
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -20,7 +20,7 @@ class CudaRanks(Backend):
     """Several NVIDIA GPUs that share the tasks of each step (torchrun, NCCL, one rank a GPU)."""
 
     name: ClassVar[str] = "cuda-ranks"
-    ranks: int = setting(2, "processes, over all nodes; one GPU each", at_least=1)
+    ranks: int = setting(2, "processes, over all machines; one GPU each", at_least=1)
     threads: int = setting(1, "threads of each process on the host", at_least=1)
     precision: str = setting(
         "float32", "number format (float32: TF32 off)", choices=("float32", "tf32", "bf16", "float64")
@@ -28,27 +28,20 @@ class CudaRanks(Backend):
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
     share: bool = setting(False, "let ranks share GPUs and communicate over gloo: for tests, not for scaling")
     timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
-    nnodes: int = setting(1, "machines; on each of them the same command is run", at_least=1)
-    rdzv_endpoint: str = setting("", "host:port where the machines meet (for nnodes > 1)")
-    rdzv_id: str = setting("", "name of the meeting, for several at one endpoint")
-
-    def __post_init__(self) -> None:
-        """Check that the ranks can be divided among the nodes."""
-        check_nodes(self.name, self.ranks, self.nnodes, self.rdzv_endpoint)
 
     @property
     def world_size(self) -> int:
-        """The ranks of all nodes."""
+        """The ranks of all machines."""
         return self.ranks
 
     @property
     def gpus(self) -> int:
-        """One for each rank of a node, unless they share."""
-        return 1 if self.share else self.ranks // self.nnodes
+        """One for each rank of a machine, unless they share."""
+        return 1 if self.share else self.ranks // Nodes.here().count
 
     def available(self) -> str | None:
         """Return why there are not enough GPUs, or None."""
-        reason = why_no_gpus(self.gpus)
+        reason = Nodes.here().indivisible(self.ranks) or why_no_gpus(self.gpus)
         if reason is not None or self.share:
             return reason
         import torch
@@ -59,9 +52,9 @@ class CudaRanks(Backend):
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the torchrun command that runs this command as its ranks."""
-        command = torchrun(argv, self.ranks, self.nnodes, self.rdzv_endpoint, self.rdzv_id)
-        environment = thread_environment(self.threads) | rank_environment(self.nnodes)
-        return command, environment | cuda_environment(self.deterministic)
+        nodes = Nodes.here()
+        environment = thread_environment(self.threads) | rank_environment(nodes)
+        return torchrun(argv, self.ranks, nodes), environment | cuda_environment(self.deterministic)
 
     def open(self) -> Device:
         """Join the ranks, each on its own GPU; where they share, round robin."""
@@ -84,10 +77,8 @@ class CudaRanks(Backend):
                 "precision": self.precision,
                 "deterministic": self.deterministic,
                 "shared_gpus": self.share,
-                "communication": communication(
-                    self.share, self.ranks // self.nnodes, torch.cuda.device_count()
-                ),
-                "nodes": self.nnodes,
+                "communication": communication(self.share, local_ranks(), torch.cuda.device_count()),
+                "nodes": machines(),
             },
         )
 

@@ -47,7 +47,11 @@ class Slurm(Executor):
 
     @classmethod
     def unavailable(cls) -> str | None:
-        """The reason where Slurm is not at hand."""
+        """The reason where Slurm is not at hand, or a cell is to run on several machines."""
+        if os.environ.get("METABENCH_NODES", "1") not in ("", "1"):
+            return (
+                "it runs a cell on one machine: unset METABENCH_NODES; see docs/hardware.md, several machines"
+            )
         if shutil.which("srun") is None or shutil.which("scancel") is None:
             return "no Slurm here: its commands srun and scancel are not in PATH; run on the login machine"
         return None
@@ -62,9 +66,7 @@ class Slurm(Executor):
                 while more and len(sent) < self.parallel:
                     job = next(waiting, None)
                     more = job is not None
-                    if job is not None and int(job.resources.get("nnodes", 1)) > 1:
-                        yield _refused(job)
-                    elif job is not None:
+                    if job is not None:
                         sent.append(self._send(job, name))
                 ended = [sent_job for sent_job in sent if sent_job.ended()]
                 for sent_job in ended:
@@ -141,15 +143,6 @@ class _SentJob:
             return Outcome(
                 self.job, 128 - code if code > 128 else code, False, time.monotonic() - self.started
             )
-
-
-def _refused(job: Job) -> Outcome:
-    text = (
-        "executor 'slurm' runs a cell on one machine; for nnodes > 1 see docs/hardware.md, several machines"
-    )
-    job.folder.mkdir(parents=True, exist_ok=True)
-    job.log.write_text(text + "\n", encoding="utf-8")
-    return Outcome(job, 2, False, 0.0)
 
 
 def _cancel(name: str, steps: list[subprocess.Popen[bytes]]) -> None:

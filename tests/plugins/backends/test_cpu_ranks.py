@@ -18,9 +18,10 @@ import pytest
 
 from helpers.results import made_cell
 from helpers.shell import ROOT, Shell
-from metabench.errors import SettingError
+from metabench.errors import SettingError, SuiteError
 from metabench.records.cell import Status
 from metabench.records.result import Result
+from metabench.runner import make_plan
 from metabench.runner.rank_failures import GREETING, find_rank_failure
 from metabench.settings import make
 from metabench_plugins.backends._torchrun import loopback
@@ -183,34 +184,39 @@ def test_several_ranks_that_do_not_answer_are_named() -> None:
 def test_two_machines_run_the_documented_commands(tmp_path: Path) -> None:
     """Both machines are this one; the commands are those of docs/hardware.md, with other names filled in."""
     blocks = re.findall(r"```\n(.*?)```", (ROOT / "docs/hardware.md").read_text(), flags=re.DOTALL)
-    first, second = (block.replace("\\\n", " ") for block in blocks if "nnodes=2" in block)
+    first, second = (block.replace("\\\n", " ") for block in blocks if "first:29400" in block)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    names = {"metabench run": "run", "quick --only group=scaling": "two.toml --timeout 200 --results .",
-             "first:29400": f"{endpoint},oversubscribe=true"}  # fmt: skip
+    names = {"quick --only group=scaling": "two.toml --timeout 200 --results .", "first:29400": endpoint,
+             "ranks=4": "ranks=4,oversubscribe=true"}  # fmt: skip
     for name, here in names.items():
         assert name in first
         first = first.replace(name, here)
+    variables, _, arguments = first.partition("metabench ")
     (tmp_path / "two.toml").write_text(TWO)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = dict(variable.split("=", 1) for variable in variables.split())
     # this machine's name may not resolve, for which the page names the interface
-    shell = Shell(tmp_path, os.environ | {"GLOO_SOCKET_IFNAME": loopback() or "", "PATH": path})
+    named = {"GLOO_SOCKET_IFNAME": loopback() or "", "PATH": path}
+    shell = Shell(tmp_path, os.environ | own | named)
 
     with subprocess.Popen(
-        shell.argv(*shlex.split(first)), cwd=tmp_path, env=shell.environment, text=True,
+        shell.argv(*shlex.split(arguments)), cwd=tmp_path, env=shell.environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as runner:  # fmt: skip
         job = awaited(tmp_path / "two-v1/jobs", "*/job.json")
         second = second.replace("RESULTS/SUITE-vN/jobs/CELL/job.json", str(job))
         second = second.replace("first:29400", endpoint)
-        subprocess.run(second, shell=True, check=True, timeout=200, cwd=tmp_path, env=shell.environment)
+        subprocess.run(second, shell=True, check=True, timeout=200, cwd=tmp_path, env=os.environ | named)
         output, _ = runner.communicate(timeout=60)
 
     assert runner.returncode == 0, output
     (result,) = shell.results("two-v1", ".")
     assert result.status == "ok"
     assert (result.environment["ranks"], result.environment["nodes"]) == (4, 2)
+    assert result.environment["machine"].endswith("-2-machines")
+    assert not {"nnodes", "rdzv_endpoint", "rdzv_id"} & result.cell.backend.settings.keys()
 
 
 def test_more_threads_than_cores_are_no_backend_unless_asked_for() -> None:
@@ -221,11 +227,29 @@ def test_more_threads_than_cores_are_no_backend_unless_asked_for() -> None:
     assert make(CpuRanks, {"ranks": 512, "oversubscribe": True}).available() is None
 
 
-def test_ranks_that_nodes_cannot_divide_are_refused() -> None:
-    with pytest.raises(SettingError, match="3 ranks on 2 nodes"):
-        make(CpuRanks, {"ranks": 3, "nnodes": 2, "rdzv_endpoint": "host:1"})
-    with pytest.raises(SettingError, match="rdzv_endpoint"):
-        make(CpuRanks, {"ranks": 2, "nnodes": 2})
+def test_ranks_that_machines_cannot_divide_and_machines_that_cannot_meet_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("METABENCH_NODES", "2")
+    with pytest.raises(SettingError, match="METABENCH_NODES=2 needs METABENCH_RENDEZVOUS"):
+        make(CpuRanks).available()
+    monkeypatch.setenv("METABENCH_RENDEZVOUS", "host:1")
+    assert make(CpuRanks, {"ranks": 3}).available() == (
+        "3 ranks on 2 machines: METABENCH_NODES must divide the ranks"
+    )
+    monkeypatch.setenv("METABENCH_NODES", "two")
+    with pytest.raises(SettingError, match="METABENCH_NODES must be a number of machines ≥ 1, got 'two'"):
+        make(CpuRanks).available()
+
+
+@pytest.mark.parametrize("setting", ["nnodes = 2", 'rdzv_endpoint = "host:1"', 'rdzv_id = "x"'])
+@pytest.mark.parametrize("backend", ["cpu-ranks", "cuda-ranks"])
+def test_no_file_names_another_machine(tmp_path: Path, backend: str, setting: str) -> None:
+    text = TWO + f'backend = {{name = "{backend}", {setting}}}\n'
+    (tmp_path / "two.toml").write_text(text)
+
+    with pytest.raises(SuiteError, match=f"'{backend}' has no setting '{setting.split()[0]}'"):
+        make_plan(str(tmp_path / "two.toml"), results=tmp_path)
 
 
 def test_torchrun_keeps_its_logs_in_the_folder_of_the_job(tmp_path: Path) -> None:

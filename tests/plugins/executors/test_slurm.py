@@ -132,11 +132,13 @@ def test_a_cell_gets_what_its_backend_asks_for(
     assert len(name) == 12
 
 
-def test_backends_say_how_many_gpus_a_machine_must_have() -> None:
+def test_backends_say_how_many_gpus_a_machine_must_have(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make(Cpu).gpus == 0
     assert make(CudaRanks, {"ranks": 8}).gpus == 8
-    assert make(CudaRanks, {"ranks": 8, "nnodes": 2, "rdzv_endpoint": "first:29400"}).gpus == 4
     assert make(CudaRanks, {"ranks": 8, "share": True}).gpus == 1
+    monkeypatch.setenv("METABENCH_NODES", "2")
+    monkeypatch.setenv("METABENCH_RENDEZVOUS", "first:29400")
+    assert make(CudaRanks, {"ranks": 8}).gpus == 4
 
 
 def test_what_srun_refuses_is_told(asked: Path, tmp_path: Path) -> None:
@@ -152,12 +154,13 @@ def test_a_step_that_is_killed_whole_was_ended_by_that_signal(asked: Path, tmp_p
     assert sent(tmp_path, Slurm(), kill).exit_code == -9
 
 
-def test_a_cell_of_several_machines_is_refused_with_the_way_out(asked: Path, tmp_path: Path) -> None:
-    outcome = sent(tmp_path, Slurm(), nnodes=2)
+def test_cells_of_several_machines_are_refused_with_the_way_out(
+    asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Slurm.unavailable() is None
+    monkeypatch.setenv("METABENCH_NODES", "2")
 
-    assert outcome.exit_code == 2
-    assert "docs/hardware.md" in outcome.job.log.read_text()
-    assert not asked.exists()
+    assert "unset METABENCH_NODES; see docs/hardware.md" in str(Slurm.unavailable())
 
 
 def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(asked: Path, shell: Shell) -> None:
