@@ -71,6 +71,7 @@ SINE = {"inner_rate": 0.01, "steps": 5}
 IMAGE = {"inner_rate": 0.1, "steps": 1}
 FIRST_ORDER = {"first_order": True}
 REPTILE = {"inner_rate": 0.01, "steps": 5}
+OF_QUERIES = {"statistics": "queries", "train_statistics": "queries"}  # as the other side has them
 ROWS = {
     "sine-maml": Row("sine MLP, MAML", "maml", "mlp", SINE, 16, 30, shots=10),
     "sine-first": Row("sine MLP, MAML, first order", "maml", "mlp", SINE | FIRST_ORDER, 16, 30, shots=10),
@@ -86,7 +87,7 @@ ROWS = {
     "conv-anil": Row("Conv4, ANIL", "anil", "conv4", IMAGE, 1.0, 2.5),
     "conv-metasgd": Row("Conv4, Meta-SGD", "metasgd", "conv4", IMAGE | {"inner_rate": 0.01}, 1.0, 2.5),
     "conv-reptile": Row("Conv4, Reptile, 5 steps", "reptile", "conv4", REPTILE, 1.0, 2.0),
-    "protonet": Row("Conv4, ProtoNet", "protonet", "conv4", {}, 1.0, 2.5, {"queries": "together"}),
+    "protonet": Row("Conv4, ProtoNet", "protonet", "conv4", {}, 1.0, 2.5, OF_QUERIES),
     "skips": Row("third party's residual network, MAML", "maml", "skips", IMAGE, 1.0, 1.5),
     "resnet12": Row("ResNet-12 (16), MAML, 8 tasks", "maml", "resnet12", IMAGE, 1.0, 1.5, tasks=8),
 }  # fmt: skip

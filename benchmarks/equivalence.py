@@ -1,7 +1,7 @@
 """Are the accuracies of metabench's learners and learn2learn's the same, within 2 points?
 
     metabench run head-to-head
-    python benchmarks/equivalence.py results/local/head-to-head-v1
+    python benchmarks/equivalence.py results/local/head-to-head-v2
 
 Two one-sided tests (Schuirmann 1987) of the paired difference over crossed seeds and tasks: "equal" means
 that a difference of the margin or more, in either direction, is rejected at 5 %. As in `metabench compare`,
@@ -27,7 +27,7 @@ from metabench.results.cache import files
 from metabench.stats import Estimate, differences
 
 LEVEL = 0.05
-USUAL = Path("results/local/head-to-head-v1")
+USUAL = Path("results/local/head-to-head-v2")
 SHARED = ("suite", "suite_version", "network", "dataset", "test", "train", "budget", "evaluation", "backend")
 """What the cells of a pair must have in common, beside the settings that both algorithms have."""
 

@@ -37,6 +37,7 @@ from metabench import (
     suite,
 )
 from metabench.cli import COMMANDS, metabench
+from metabench.learning.statistics import TRANSDUCTIVE
 from metabench.plugins import load
 from metabench.suite import reader
 
@@ -234,15 +235,17 @@ def _algorithms() -> str:
     intro = (
         "Every built-in algorithm but those [over learn2learn](../learn2learn.md), which have a page of "
         "their own. Where predictions may depend on the other queries of a task, evaluation is transductive: "
-        "here that is so with a network that has batch norm, and the setting in the last column ends it. "
-        "The harness checks each learner's claim by permuting and splitting the queries, and a result says "
+        "here that is so where batch norm takes their statistics, as the setting `statistics` says, whose "
+        "default is in the last column. The harness checks each learner's claim by permuting and splitting "
+        "the queries, and a result says "
         "what it found."
     )
-    rows = ["| algorithm | learns from | network | transductive | not transductive with |",
+    rows = ["| algorithm | learns from | network | transductive | statistics |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for name, cls in classes.items():
-        queries = any(field.name == "queries" for field in dataclasses.fields(cls))
-        claims = ("with batch norm", '`queries = "alone"`') if queries else ("never", "any settings")
+        statistics = {field.name: field.default for field in dataclasses.fields(cls)}.get("statistics")
+        transductive = "with batch norm" if statistics in TRANSDUCTIVE else "no"
+        claims = (transductive, f'`"{statistics}"`' if statistics else "–")
         network = "needed" if cls.needs_network else "none"
         rows.append(f"| `{name}` | {', '.join(sorted(cls.kinds))} | {network} | {' | '.join(claims)} |")
     parts = ["# Algorithms", _prose(intro), "\n".join(rows)]

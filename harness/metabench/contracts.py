@@ -150,7 +150,7 @@ class Learner(ABC):
         """Computes what is needed once before scoring; called before each validation and the final test.
 
         batches: endless micro-batches of meta-train, x [m, *input], y [m] class numbers, the same ones at
-        each call and on every rank.
+        each call and on every rank; of a source without labelled batches, the support sets of training tasks.
         """
 
 

@@ -110,7 +110,7 @@ def test_statistics_of_the_first_examples_shield_the_others() -> None:
 
 def test_support_statistics_need_rules() -> None:
     module = in_double(Attends())
-    with pytest.raises(Invalid, match="set queries to 'together'"):
+    with pytest.raises(Invalid, match="set statistics to 'queries'"):
         lift(module)(inputs(2, 6, 6), statistics=2)
 
 

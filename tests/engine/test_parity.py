@@ -49,7 +49,7 @@ def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(
 
 @pytest.mark.parametrize("name", ["maml", "metasgd", "maml++", "imaml"])
 def test_queries_alone_have_the_meta_gradient_of_the_plain_loop(name: str, kernels: bool) -> None:
-    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, queries="alone")
+    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=2, statistics="support", train_statistics="support")
     learner = learner_of(algorithm, "conv4", "classification")
     episodes = episodes_of("classification", NETWORKS["conv4"][1])
     learner.learn(episodes, 0, 10)

@@ -89,7 +89,7 @@ def reference(
     parameters = [p for p in learner.parameters() if isinstance(p, nn.Parameter)]
     first_order = getattr(algorithm, "first_order", False)
     rate = algorithm.inner_rate
-    alone = algorithm.queries == "alone"
+    alone = algorithm.train_statistics == "support"
     if isinstance(algorithm, Imaml):
         solver = (algorithm.proximal, algorithm.damping, algorithm.solver_steps)
         by_task = [imaml_gradient(module, task, rate, steps, *solver, alone) for task in tasks_of(episodes)]
@@ -98,7 +98,7 @@ def reference(
         return reptile_reference(module, episodes, rate, steps)
     if isinstance(algorithm, ProtoMaml):
         return mean_gradient_of(
-            parameters, episodes, lambda t: protomaml_loss(module, t, rate, steps, first_order)
+            parameters, episodes, lambda t: protomaml_loss(module, t, rate, steps, first_order, alone)
         )
     if isinstance(algorithm, MamlPlusPlus):
         v = multi_step_weights(steps, step, algorithm.multi_step_share * total)
@@ -109,7 +109,9 @@ def reference(
         )
     if isinstance(learner, MetaLstmLearner):
         updater = learner.updater
-        return mean_gradient_of(parameters, episodes, lambda t: metalstm_loss(module, updater, t, steps))
+        return mean_gradient_of(
+            parameters, episodes, lambda t: metalstm_loss(module, updater, t, steps, alone)
+        )
     part = {"anil": "head.", "boil": "features."}.get(algorithm.name, "")
     rates_by_name = rate
     if isinstance(algorithm, MetaSgd):

@@ -30,14 +30,16 @@ def loss_of(module: nn.Module, weights: Weights, x: Tensor, y: Tensor) -> Tensor
 class SupportNorm(nn.Module):
     """A batch norm that takes its statistics from the first examples alone."""
 
-    def __init__(self, norm: nn.BatchNorm2d, first: int) -> None:
+    def __init__(self, norm: nn.Module, first: int) -> None:
         super().__init__()
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
         self.weight, self.bias, self.eps, self.first = norm.weight, norm.bias, norm.eps, first
 
     def forward(self, x: Tensor) -> Tensor:
         seen = x[: self.first]
-        mean = seen.mean((0, 2, 3), keepdim=True)
-        variance = (seen - mean).square().mean((0, 2, 3), keepdim=True)
+        axes = (0, *range(2, x.dim()))
+        mean = seen.mean(axes, keepdim=True)
+        variance = (seen - mean).square().mean(axes, keepdim=True)
         shape = mean.shape
         y: Tensor = (x - mean) / (variance + self.eps).sqrt() * self.weight.view(shape) + self.bias.view(
             shape
@@ -47,17 +49,23 @@ class SupportNorm(nn.Module):
 
 def query_loss(module: nn.Module, weights: Weights, task: Any, alone: bool) -> Tensor:
     """The loss on a task's queries; alone: batch norm has the statistics of the support set."""
-    x, y = task.query
+    y, prediction = task.query.y, query_output(module, weights, task, alone)
+    return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
+
+
+def query_output(module: nn.Module, weights: Weights, task: Any, alone: bool) -> Tensor:
+    """The outputs for a task's queries; alone: batch norm has the statistics of the support set."""
+    x = task.query.x
     if not alone:
-        return loss_of(module, weights, x, y)
+        return functional_call(module, weights, (x,))  # type: ignore[no-any-return]
     n = len(task.support.x)
     module = copy.deepcopy(module)
     for name, layer in list(module.named_modules()):
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             owner, _, last = name.rpartition(".")
             setattr(module.get_submodule(owner), last, SupportNorm(layer, n))
-    prediction = functional_call(module, weights, (torch.cat([task.support.x, x]),))[n:]
-    return F.mse_loss(prediction, y) if y.is_floating_point() else F.cross_entropy(prediction, y)
+    outputs: Tensor = functional_call(module, weights, (torch.cat([task.support.x, x]),))
+    return outputs[n:]
 
 
 def stepped(
@@ -95,7 +103,7 @@ def adapted_loss(
 
 
 def protomaml_loss(
-    module: nn.Module, task: Any, rate: float, steps: int, first_order: bool = False
+    module: nn.Module, task: Any, rate: float, steps: int, first_order: bool = False, alone: bool = False
 ) -> Tensor:
     """Proto-MAML: the head starts from class means, one class at a time."""
     x, y = task.support.x, task.support.y
@@ -105,13 +113,21 @@ def protomaml_loss(
     # an inner step takes the head for a point of its own, not for a function of the features
     weights = {n: p.view_as(p) for n, p in weights.items()} | {"W": 2 * c, "b": -(c * c).sum(1)}
 
-    def loss(w: Weights, x: Tensor, y: Tensor) -> Tensor:
-        own = {n: v for n, v in w.items() if n not in "Wb"}
-        return F.cross_entropy(functional_call(module, own, (x,)) @ w["W"].T + w["b"], y)
+    def own(w: Weights) -> Weights:
+        return {n: v for n, v in w.items() if n not in "Wb"}
+
+    def loss(w: Weights, features: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(features @ w["W"].T + w["b"], y)
 
     for _ in range(steps):
-        weights = stepped(weights, lambda w: loss(w, x, y), rate, list(weights), first_order)
-    return loss(weights, task.query.x, task.query.y)
+        weights = stepped(
+            weights,
+            lambda w: loss(w, functional_call(module, own(w), (x,)), y),
+            rate,
+            list(weights),
+            first_order,
+        )
+    return loss(weights, query_output(module, own(weights), task, alone), task.query.y)
 
 
 def mamlpp_loss(
@@ -130,7 +146,7 @@ def mamlpp_loss(
     return loss
 
 
-def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int) -> Tensor:
+def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int, alone: bool = False) -> Tensor:
     """The LSTM meta-learner: one weight tensor after the other, each of its entries by the same LSTM."""
     weights: Weights = dict(module.named_parameters())
     memory: dict[str, tuple[Tensor, ...]] = {}
@@ -152,7 +168,7 @@ def metalstm_loss(module: nn.Module, updater: Any, task: Any, steps: int) -> Ten
             memory[name] = (h, c, f, i)
             new_weights[name] = (f * theta - i * g).view_as(weight)
         weights = new_weights
-    return loss_of(module, weights, task.query.x, task.query.y)
+    return query_loss(module, weights, task, alone)
 
 
 def preprocessed(x: Tensor) -> Tensor:

@@ -29,11 +29,14 @@ ELEMENTS_AT_ONCE = 32_000_000
 
 
 def expand_weights(module: nn.Module, tasks: int, part: Part = "all") -> dict[str, Tensor]:
-    """Return the weights of the module, or of its part, for every task to start from: [T, …], not copied."""
+    """Return the weights of the module, or of its part, for every task to start from: [T, …], not copied.
+
+    Without those that are frozen (`requires_grad` is False): every task has the module's own.
+    """
     return {
         name: _for_tasks(weight, tasks)
         for name, weight in module.named_parameters()
-        if part == "all" or name.startswith(part + ".")
+        if weight.requires_grad and (part == "all" or name.startswith(part + "."))
     }
 
 
@@ -76,7 +79,7 @@ def inner_steps(
     takes each step's ∇L for a constant. Where gradients are not recorded, the result holds no graph.
     """
     recording = torch.is_grad_enabled()
-    for _ in range(steps):
+    for _ in range(steps if weights else 0):
         weights = _step(loss, weights, rate, recording, first_order)
     return dict(weights) if recording else {name: weight.detach() for name, weight in weights.items()}
 

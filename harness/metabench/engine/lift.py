@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from metabench.engine.function_rules import FUNCTION_RULES, METHOD_RULES
 from metabench.engine.generic import Generic
 from metabench.engine.kernels import kernels_for
+from metabench.engine.norms import drop_running_statistics, is_fixed
 from metabench.engine.rules import LayerRule, layer_rule
 from metabench.engine.values import Context, NoRule, Value, Weights
 from metabench.errors import Invalid
@@ -38,14 +39,20 @@ class Lifted:
 
     path: how it runs, "batched" (by rules), "batched, kernels", "vmap" or "loop"; reason: why not by rules,
     else empty;
-    batch_statistics: whether an output depends on the other examples of its task (batch norm);
+    norms: the batch norms that came without statistics of their own; batch_statistics: whether there are
+    any, so that an output depends on the other examples of its task;
     convolutional: whether it has convolutions, which decides how many tasks are run at once.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        _refuse_dropout(module)
+        for weight in module.parameters():
+            if weight.dim() == 4:
+                kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
         self.module = module
         self.reason = ""
-        self.batch_statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
+        self.norms = drop_running_statistics(module)
+        self.batch_statistics = bool(self.norms)
         self.convolutional = any(isinstance(m, nn.modules.conv._ConvNd) for m in module.modules())
         self._programs: dict[Part, Program] = {}
         self._generic: Generic | None = None
@@ -99,39 +106,29 @@ class Lifted:
                 self.reason = f"no rule for {missing}"
                 self._generic = Generic(self.module)
                 self._generic.ways.update(self._choices)
-        if statistics is not None and self.batch_statistics:
+        if statistics is not None and not all(map(is_fixed, self.norms)):
             raise Invalid(
                 f"{type(self.module).__name__} has batch norm and {self.reason}: normalising by the support "
-                "set alone needs a network that runs by rules; set queries to 'together'"
+                "set alone needs a network that runs by rules; set statistics to 'queries' or 'joined'"
             )
         return self._generic(x, parameters or {}, part)
 
-    def normalised_by(
-        self, support_x: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None, part: Part = "all"
-    ) -> Tensor:
-        """Return outputs [T, q, …] for x [T, q, …] alone, by the statistics of support_x [T, n, …]."""
-        n = support_x.shape[1]
-        return self(torch.cat([support_x, x], 1), parameters, part, statistics=n)[:, n:]
-
 
 def lift(module: nn.Module) -> Lifted:
-    """Return the module lifted over tasks; drop the running statistics of its batch norms.
+    """Return the module lifted over tasks; drop the running statistics of batch norms in training mode.
 
     Raises `Invalid` where what it computes would depend on how tasks are sharded or on their order.
     """
+    return Lifted(module)
+
+
+def _refuse_dropout(module: nn.Module) -> None:
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0 and layer.training:
             raise Invalid(
                 f"layer {name!r} drops elements at random: which ones would depend on how tasks are shared "
                 "out to chunks and ranks; build the network with dropout 0"
             )
-        if isinstance(layer, nn.modules.batchnorm._NormBase):
-            layer.track_running_stats = False
-            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-    for weight in module.parameters():
-        if weight.dim() == 4:
-            kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
-    return Lifted(module)
 
 
 class Step(NamedTuple):
@@ -144,14 +141,22 @@ class Step(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A layer with its rule, the node of its input, and the names of its parameters in the module."""
+    """A layer with its rule, the node of its input, and the names of its parameters in the module.
+
+    normed: the batch norm that alone reads the output; relu: whether the layer computes the ReLU after it.
+    """
 
     input: fx.Node
     module: nn.Module
     rule: LayerRule
     parameters: Mapping[str, str]
-    cancelled_bias: bool
+    normed: nn.BatchNorm2d | None
     relu: bool
+
+    @property
+    def cancelled_bias(self) -> bool:
+        """Return whether a constant that is added to the output changes nothing."""
+        return self.normed is not None and not is_fixed(self.normed)
 
 
 class Program:
@@ -179,8 +184,7 @@ class Program:
                 own = {n: names[id(p)] for n, p in layer.named_parameters(recurse=False)}
                 rule, relu = layer_rule(layer), _relu_of_norm(root, node)
                 relus.add(relu)
-                cancels = _bias_cancels(root, node)
-                step = Layer(_only_input(node), layer, rule, own, cancels, relu is not None)
+                step = Layer(_only_input(node), layer, rule, own, _norm_of(root, node), relu is not None)
                 self.steps.append((node, step))
             else:
                 self.steps.append((node, _step(node)))
@@ -284,14 +288,15 @@ def _trace(root: nn.Module) -> fx.Graph:
     return graph
 
 
-def _bias_cancels(root: nn.Module, node: fx.Node) -> bool:
-    """Return whether only a batch norm, which cancels any added constant, reads the layer's output."""
+def _norm_of(root: nn.Module, node: fx.Node) -> nn.BatchNorm2d | None:
+    """Return the batch norm that alone reads a linear layer's output, and cancels any added constant."""
     if not isinstance(root.get_submodule(str(node.target)), (nn.Conv2d, nn.Linear)):
-        return False
+        return None
     users = list(node.users)
-    return len(users) == 1 and users[0].op == "call_module" and isinstance(
-        root.get_submodule(str(users[0].target)), (nn.BatchNorm1d, nn.BatchNorm2d)
-    )  # fmt: skip
+    if len(users) != 1 or users[0].op != "call_module":
+        return None
+    layer = root.get_submodule(str(users[0].target))
+    return cast(nn.BatchNorm2d, layer) if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)) else None
 
 
 def _relu_of_norm(root: nn.Module, node: fx.Node) -> fx.Node | None:

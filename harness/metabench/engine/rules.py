@@ -15,6 +15,7 @@ from metabench.engine.function_rules import flatten
 from metabench.engine.kernels import Kernels, kernels_for
 from metabench.engine.kernels import differentiable as kernel
 from metabench.engine.kernels.binding import Sliding
+from metabench.engine.norms import is_fixed
 from metabench.engine.values import Context, NoRule, Value, Weights
 
 LayerRule = Callable[[Any, Value, Weights, Context], Value]
@@ -70,7 +71,13 @@ def _by_kernels(kernels: Kernels, x: Value, weights: Weights, geometry: Geometry
 
 
 def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:
-    """Normalise each task's channels by that task's own batch; with the ReLU that follows, if any."""
+    """Normalise each task's channels by that task's own batch; with the ReLU that follows, if any.
+
+    A layer that is fixed normalises by the statistics that it holds.
+    """
+    if is_fixed(layer):
+        y = _fixed_norm(layer, x, weights)
+        return y.like(torch.relu(y.tensor)) if context.relu else y
     kernels = kernels_for(x.tensor) if x.layout == "last" and context.statistics is None else None
     if kernels is not None:
         channels = x.tensor.shape[-1]
@@ -80,6 +87,21 @@ def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Conte
         return x.like(kernel.batch_norm(kernels, x.tensor, weight, bias, layer.eps, context.relu))
     y = _grouped_norm(layer, x, weights, context)
     return y.like(torch.relu(y.tensor)) if context.relu else y
+
+
+def _fixed_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights) -> Value:
+    """Normalise by the statistics that the layer holds, which all tasks share."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))
+    if x.layout == "last":
+        scale = torch.rsqrt(layer.running_var + layer.eps).expand(x.tasks, -1)
+        scale = scale if weight is None else scale * weight
+        y = (x.tensor - layer.running_mean) * scale[:, None, None, None]
+        return x.like(y if bias is None else y + bias[:, None, None, None])
+    mean, variance = (held.repeat(x.tasks) for held in (layer.running_mean, layer.running_var))
+    y = F.batch_norm(x.in_groups(), mean, variance, _flat(weight), _flat(bias), False, 0.0, layer.eps)
+    return Value(y, x.tasks, "grouped")
 
 
 def _grouped_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Context) -> Value:

@@ -16,12 +16,13 @@ Axes: T tasks, n support examples of a task, q query examples of a task, d featu
 shape.
 """
 
-from metabench.learning.base import ModuleLearner, UntrainedLearner, load_module, module_tensors
+from metabench.learning.base import ModuleLearner, UntrainedLearner, adam, load_module, module_tensors
 from metabench.learning.displacement import DisplacementLearner
 from metabench.learning.embedding import (
     EmbeddingAlgorithm,
     EmbeddingLearner,
     EpisodicAlgorithm,
+    FeatureAlgorithm,
     FittedSupport,
     class_means,
     class_sums,
@@ -31,28 +32,36 @@ from metabench.learning.embedding import (
 )
 from metabench.learning.gradient import Adapted, GradientAlgorithm, GradientLearner
 from metabench.learning.losses import mean_gradient, outputs_of, some_tasks, task_losses
-from metabench.learning.networks import Headed, build_network, feature_width, require_equal_ways
+from metabench.learning.networks import (
+    Headed,
+    build_network,
+    feature_width,
+    require_equal_ways,
+    with_head,
+)
 from metabench.learning.outputs import as_needed
-from metabench.learning.queries import (
-    JOINABLE_QUERIES,
-    JOINABLE_QUERIES_HELP,
-    QUERIES,
-    QUERIES_HELP,
-    TEST_QUERIES_HELP,
+from metabench.learning.statistics import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TASK_STATISTICS_HELP,
+    TRAIN_STATISTICS_HELP,
+    TaskNetwork,
 )
 from metabench.learning.supervised import SupervisedAlgorithm, SupervisedLearner, fit_head
 
 __all__ = [
-    "JOINABLE_QUERIES",
-    "JOINABLE_QUERIES_HELP",
-    "QUERIES",
-    "QUERIES_HELP",
-    "TEST_QUERIES_HELP",
+    "STATISTICS",
+    "STATISTICS_HELP",
+    "TASK_STATISTICS",
+    "TASK_STATISTICS_HELP",
+    "TRAIN_STATISTICS_HELP",
     "Adapted",
     "DisplacementLearner",
     "EmbeddingAlgorithm",
     "EmbeddingLearner",
     "EpisodicAlgorithm",
+    "FeatureAlgorithm",
     "FittedSupport",
     "GradientAlgorithm",
     "GradientLearner",
@@ -60,7 +69,9 @@ __all__ = [
     "ModuleLearner",
     "SupervisedAlgorithm",
     "SupervisedLearner",
+    "TaskNetwork",
     "UntrainedLearner",
+    "adam",
     "as_needed",
     "build_network",
     "class_means",
@@ -77,4 +88,5 @@ __all__ = [
     "some_tasks",
     "squared_distances",
     "task_losses",
+    "with_head",
 ]

@@ -11,6 +11,24 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metabench.contracts import Episodes, Examples, Learner
 from metabench.errors import Invalid
+from metabench.records.cell import Workload
+
+
+def adam(module: nn.Module, rate: float, algorithm: str, workload: Workload) -> torch.optim.Adam | None:
+    """Return Adam over the parameters of a module that are not frozen.
+
+    None where there are none and the cell has no steps; raises Invalid where it has some.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if trained:
+        return torch.optim.Adam(trained, rate)
+    if workload.steps == 0:
+        return None
+    raise Invalid(
+        f"{algorithm} has nothing to train: the network has no parameter that requires a gradient; give the "
+        "cell a budget of 0 steps, or name a network with parameters that are not frozen"
+    )
+
 
 COMPUTED = "computed."
 """How the names of what `finish` computed begin in a learned state."""

@@ -26,8 +26,14 @@ class DisplacementLearner(GradientLearner):
             raise Invalid(
                 f"{settings.name} has no meta-gradient to compile or capture: set execution to 'eager'"
             )
+        if settings.train_statistics != "queries":
+            raise Invalid(
+                f"{settings.name} trains on support and queries together: train_statistics must be "
+                f"'queries', got {settings.train_statistics!r}"
+            )
         super().__init__(module, workload, settings)
-        self.optimizer = torch.optim.SGD(self.module.parameters(), settings.rate)
+        if self.optimizer is not None:
+            self.optimizer = torch.optim.SGD(self.parameters(), settings.rate)
 
     @abstractmethod
     def trained(self, examples: Examples, step: int) -> TaskWeights:
@@ -37,7 +43,7 @@ class DisplacementLearner(GradientLearner):
         """Leave φ − φ̃ in `.grad`; return the queries' losses after training, [T]."""
         assert isinstance(batch, Episodes)
         sums = [torch.zeros_like(parameter) for parameter in self.parameters()]
-        with torch.no_grad():
+        with torch.no_grad(), self.network.training():
             losses = torch.cat([self._train(part, step, sums) for part in self.chunks(batch)])
             for parameter, summed in zip(self.parameters(), sums, strict=True):
                 parameter.grad = parameter - summed / len(batch.index)

@@ -1,7 +1,7 @@
 """Base classes of metric learners: embed a task's support and queries, fit the support, score the queries."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,11 +12,16 @@ from torch.nn import functional as F
 
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.engine.lift import lift
-from metabench.learning.base import ModuleLearner
+from metabench.learning.base import ModuleLearner, adam
 from metabench.learning.losses import mean_gradient, task_losses
 from metabench.learning.networks import build_network
-from metabench.learning.queries import JOINABLE_QUERIES, JOINABLE_QUERIES_HELP
+from metabench.learning.statistics import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TRAIN_STATISTICS_HELP,
+    TaskNetwork,
+)
 from metabench.records.cell import Protocol, Workload
 from metabench.records.outputs import Outputs
 from metabench.settings import setting
@@ -25,12 +30,12 @@ HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingAlgorithm(Algorithm):
-    """The settings of algorithms that train an embedding."""
+class FeatureAlgorithm(Algorithm):
+    """The settings of algorithms that compare or classify embedded examples, however they are trained."""
 
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
-    queries: str = setting("together", JOINABLE_QUERIES_HELP, choices=JOINABLE_QUERIES)
+    statistics: str = setting("population", STATISTICS_HELP, choices=STATISTICS)
 
     def embedding(self, workload: Workload, network: Network | None, device: Device) -> nn.Module:
         """Return the network without its head, on the device; raise Invalid where the cell names none."""
@@ -38,8 +43,15 @@ class EmbeddingAlgorithm(Algorithm):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmbeddingAlgorithm(FeatureAlgorithm):
+    """The settings of algorithms that train an embedding on tasks."""
+
+    train_statistics: str = setting("joined", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpisodicAlgorithm(EmbeddingAlgorithm):
-    """An embedding algorithm that learns from tasks, whose ways in training may differ from the test's."""
+    """An embedding algorithm whose tasks in training may have other ways than the test's."""
 
     train_ways: int = setting(0, "classes of a training task; 0: as in the test", at_least=0)
 
@@ -49,26 +61,29 @@ class EpisodicAlgorithm(EmbeddingAlgorithm):
 
 
 class FittedSupport(NamedTuple):
-    """An adapted state: the support set, and what was fitted to it (None where that needs the queries)."""
+    """An adapted state: the support set, and what was fitted to it in `steps` steps.
+
+    fitted is None where support and queries are normalised in one batch, so that it needs the queries.
+    """
 
     support: Examples
     fitted: Any
+    steps: int | None
 
 
 class EmbeddingLearner(ModuleLearner):
     """Trains an embedding of inputs, and what compares embedded examples; write `fit` and `score`.
 
     module: a torch module with `.features`; beside: further modules that are trained along with it;
-    training_head: one more that training alone needs. The optimizer is Adam. `queries` holds in training and
-    test alike; without batch norm it changes nothing and no query sees another. Scores are logits, as the
-    cross entropy of `losses` takes them; a subclass with another loss states its own `outputs`.
+    training_head: one more that training alone needs. The optimizer is Adam. Scores are logits, as the cross
+    entropy of `losses` takes them; a subclass with another loss states its own `outputs`.
     """
 
     outputs: Outputs = "logits"
 
     def __init__(
         self,
-        settings: EmbeddingAlgorithm,
+        settings: FeatureAlgorithm,
         module: nn.Module,
         workload: Workload,
         beside: Iterable[nn.Module] = (),
@@ -76,17 +91,18 @@ class EmbeddingLearner(ModuleLearner):
     ) -> None:
         learned = nn.ModuleDict({"network": module, "beside": nn.ModuleList(beside)})
         trained = nn.ModuleList([learned] if training_head is None else [learned, training_head])
-        optimizer = torch.optim.Adam(trained.parameters(), settings.rate)
+        optimizer = adam(trained, settings.rate, settings.name, workload)
         halving = (
             torch.optim.lr_scheduler.StepLR(optimizer, settings.halve_every, 0.5)
-            if settings.halve_every
+            if settings.halve_every and optimizer is not None
             else None
         )
         super().__init__(learned, optimizer, halving, training_head)
         self.ways = workload.test.ways
-        self.lifted = lift(module)
-        self.queries = settings.queries if self.lifted.batch_statistics else "together"
-        self.transductive = self.lifted.batch_statistics and settings.queries != "alone"
+        # without tasks in training a micro-batch is all there is, and has its own statistics
+        in_training = settings.train_statistics if isinstance(settings, EmbeddingAlgorithm) else "queries"
+        self.lifted = TaskNetwork(module, settings.statistics, in_training)
+        self.transductive = self.lifted.transductive
 
     @property
     def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
@@ -105,10 +121,15 @@ class EmbeddingLearner(ModuleLearner):
         """Return the loss of each task, [T]: scores [T, q, ways], y [T, q]; cross entropy by default."""
         return task_losses("classification", scores, y)
 
+    def fit_by_steps(self, features: Tensor, y: Tensor, ways: int, steps: int | None) -> Any:
+        """Return what `fit` does; steps: of gradients, where it takes any (None: its own number)."""
+        return self.fit(features, y, ways)
+
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave the gradient of the queries' loss; return the losses [T]. Ways may differ from the test's."""
         assert isinstance(batch, Episodes)
-        return mean_gradient(self.parameters(), self._query_losses, batch)
+        with self.lifted.training():
+            return mean_gradient(self.parameters(), self._query_losses, batch)
 
     def _query_losses(self, batch: Episodes) -> Tensor:
         support, query = self.embed_both(batch.support.x, batch.query.x)
@@ -116,44 +137,48 @@ class EmbeddingLearner(ModuleLearner):
             fitted = self.fit(support, batch.support.y, batch.classes.shape[1])
             return self.losses(self.score(fitted, query), batch.query.y)
 
+    def finish(self, batches: Iterator[Examples]) -> None:
+        """Measure the statistics of meta-train where `statistics` is "population"."""
+        self.lifted.finish(batches)
+
     def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
         """Embed the support set and fit it; where queries are joined to it, `predict` does both."""
-        if self.queries == "joined":
-            return FittedSupport(support, None)
+        if self.lifted.joins:
+            return FittedSupport(support, None, steps)
         features = self.embed(support.x)
         with full_precision(features):
-            return FittedSupport(support, self.fit(features, support.y, self.ways))
+            return FittedSupport(support, self.fit_by_steps(features, support.y, self.ways, steps), steps)
 
     def predict(self, state: FittedSupport, query_x: Tensor) -> Tensor:
         """Return class scores [T, q, ways] for query_x [T, q, *input]."""
-        if self.queries == "joined":
+        if self.lifted.joins:
             support, query = self.embed_both(state.support.x, query_x)
             with full_precision(query):
-                return self.score(self.fit(support, state.support.y, self.ways), query)
+                fitted = self.fit_by_steps(support, state.support.y, self.ways, state.steps)
+                return self.score(fitted, query)
         query = self.embed_queries(state.support.x, query_x)
         with full_precision(query):
             return self.score(state.fitted, query)
 
-    def embed(self, x: Tensor, statistics: int | None = None) -> Tensor:
-        """Return features [T, n, d] of x [T, n, *input], which share their task's normalisation statistics.
+    def embed(self, x: Tensor) -> Tensor:
+        """Return features [T, n, d] of x [T, n, *input], normalised by their own statistics or held ones.
 
-        statistics: compute them from that many first examples only. The features have x's own float type,
-        also where autocast lets the network compute in a shorter one.
+        The features have x's own float type, also where autocast lets the network compute in a shorter one.
         """
-        return self.lifted(x, part="features", statistics=statistics).flatten(2).to(x.dtype)
+        return self._features(self.lifted(x, part="features"), x)
 
     def embed_queries(self, support_x: Tensor, query_x: Tensor) -> Tensor:
-        """Return features [T, q, d] of query_x [T, q, *input], by their own or the support's statistics."""
-        return self.embed_both(support_x, query_x)[1] if self.queries == "alone" else self.embed(query_x)
+        """Return features [T, q, d] of query_x [T, q, *input], normalised as `statistics` says."""
+        return self._features(self.lifted.queries(support_x, query_x, part="features"), query_x)
 
     def embed_both(self, support_x: Tensor, query_x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [T, n, d] of support_x and [T, q, d] of query_x, normalised as `queries` says."""
-        if self.queries == "together":
-            return self.embed(support_x), self.embed(query_x)
-        n = support_x.shape[1]
-        both = torch.cat([support_x, query_x], 1)
-        embedded = self.embed(both, statistics=n if self.queries == "alone" else None)
-        return embedded[:, :n], embedded[:, n:]
+        """Return features [T, n, d] of support_x and [T, q, d] of query_x, normalised as chosen."""
+        support, query = self.lifted.support_and_queries(support_x, query_x, part="features")
+        return self._features(support, support_x), self._features(query, query_x)
+
+    @staticmethod
+    def _features(outputs: Tensor, x: Tensor) -> Tensor:
+        return outputs.flatten(2).to(x.dtype)
 
 
 def full_precision(features: Tensor) -> AbstractContextManager[Any]:

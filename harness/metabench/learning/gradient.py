@@ -14,12 +14,18 @@ from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
 from metabench.engine.adapt import TaskWeights, expand_weights, tasks_at_once
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
-from metabench.engine.lift import Part, lift
+from metabench.engine.lift import Part
 from metabench.errors import Invalid
-from metabench.learning.base import ModuleLearner
+from metabench.learning.base import ModuleLearner, adam
 from metabench.learning.losses import outputs_of, some_tasks, task_losses
 from metabench.learning.networks import build_network, output_shape, require_equal_ways
-from metabench.learning.queries import QUERIES, QUERIES_HELP
+from metabench.learning.statistics import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TRAIN_STATISTICS_HELP,
+    TaskNetwork,
+)
 from metabench.records.cell import Workload
 from metabench.records.outputs import Outputs
 from metabench.settings import setting
@@ -44,7 +50,8 @@ class GradientAlgorithm(Algorithm):
     steps: int = setting(1, "inner steps in training", at_least=1)
     test_steps: int | None = setting(None, "inner steps in the test; none: as in training", at_least=0)
     rate: float = setting(1e-3, "learning rate of Adam, the outer optimizer", above=0)
-    queries: str = setting("together", QUERIES_HELP, choices=QUERIES)
+    statistics: str = setting("queries", STATISTICS_HELP, choices=STATISTICS)
+    train_statistics: str = setting("queries", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
     chunk: int = setting(0, CHUNK_HELP, at_least=0)
     execution: str = setting("eager", EXECUTION_HELP, choices=EXECUTIONS)
 
@@ -87,15 +94,14 @@ class GradientLearner(ModuleLearner):
         meta: nn.Module | None = None,
     ) -> None:
         learned = nn.ModuleDict({"network": module} if meta is None else {"network": module, "meta": meta})
-        super().__init__(learned, torch.optim.Adam(learned.parameters(), settings.rate))
+        super().__init__(learned, adam(learned, settings.rate, settings.name, workload))
         self.kind: Literal["classification", "regression"] = workload.facts.kind
-        self.network = lift(module)
+        self.network = TaskNetwork(module, settings.statistics, settings.train_statistics)
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.chunk = settings.chunk
         self.execution = Execution(settings.execution, self.parameters())
-        self.queries_alone = settings.queries == "alone"
-        self.transductive = self.network.batch_statistics and not self.queries_alone
+        self.transductive = self.network.transductive
 
     @property
     def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
@@ -118,16 +124,16 @@ class GradientLearner(ModuleLearner):
         """Return the network's weights (of a part) as the starting point of `tasks` tasks: [T, …] by name."""
         return expand_weights(self.network.module, tasks, part)
 
-    def run(
-        self, x: Tensor, weights: TaskWeights, support_x: Tensor | None = None, part: Part = "all"
-    ) -> Tensor:
-        """Return the network's outputs for queries x [T, q, …], normalised as the setting `queries` says.
+    def run(self, x: Tensor, weights: TaskWeights, support_x: Tensor, part: Part = "all") -> Tensor:
+        """Return the network's outputs for queries x [T, q, …] of tasks with the support inputs [T, n, …].
 
-        support_x: [T, n, …], whose statistics normalise the queries where they are to be alone.
+        They are normalised as the settings `statistics` and `train_statistics` say.
         """
-        if not self.queries_alone or support_x is None or not self.network.batch_statistics:
-            return self.network(x, weights, part)
-        return self.network.normalised_by(support_x, x, weights, part)
+        return self.network.queries(support_x, x, weights, part)
+
+    def finish(self, batches: Iterator[Examples]) -> None:
+        """Measure the statistics of meta-train where `statistics` is "population"."""
+        self.network.finish(batches)
 
     @property
     def outputs(self) -> Outputs:  # type: ignore[override]  # by the kind of data
@@ -167,9 +173,10 @@ class GradientLearner(ModuleLearner):
         losses: list[Tensor] = []
         means: list[Tensor] = []
         for chunk in self.chunks(batch):
-            chunk_losses, gradients = self.execution(
-                lambda episodes: self.task_loss(episodes, step, total), chunk, self.phase(step, total)
-            )
+            with self.network.training():
+                chunk_losses, gradients = self.execution(
+                    lambda episodes: self.task_loss(episodes, step, total), chunk, self.phase(step, total)
+                )
             losses.append(chunk_losses.clone())  # a captured step writes over its results
             if not means:
                 means = [gradient / tasks for gradient in gradients]

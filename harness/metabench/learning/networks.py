@@ -12,6 +12,12 @@ from metabench.device.device import Device
 from metabench.errors import Invalid
 from metabench.records.cell import Protocol, Workload
 
+WAY_IN = (
+    "return metabench.learning.with_head(module, 'fc', outputs) from build, with the name of the module's "
+    "last layer in place of 'fc'; or metabench.learning.Headed(features, width, outputs)"
+)
+"""What to do with a module that is not in two parts."""
+
 
 class Headed(nn.Module):
     """A network in two parts: `.features` [n, *input] → [n, d] and `.head` [n, d] → [n, outputs].
@@ -30,16 +36,45 @@ class Headed(nn.Module):
         return y
 
 
+def with_head(module: nn.Module, layer: str, outputs: int | None) -> Headed:
+    """Return any module in two parts, of which the head is its last layer, named by its place in the module.
+
+    layer: the name of a linear layer that is run last, such as "fc" or "classifier.1"; outputs: None leaves
+    the head out. The layer is the head where it has that many outputs, else a new one is. It is taken out of
+    `module`, which becomes `.features`. Raises Invalid where there is no such layer.
+    """
+    layers = dict(module.named_modules())
+    last = layers.get(layer)
+    if not isinstance(last, nn.Linear):
+        linear = [name for name, other in layers.items() if isinstance(other, nn.Linear)]
+        raise Invalid(
+            f"{type(module).__name__} has no linear layer {layer!r} to be its head; it has "
+            f"{', '.join(map(repr, linear)) or 'none'}"
+        )
+    owner, _, name = layer.rpartition(".")
+    setattr(module.get_submodule(owner), name, nn.Identity())
+    headed = Headed(module, last.in_features, outputs)
+    headed.head.to(last.weight)
+    if outputs == last.out_features:
+        headed.head = last
+    return headed
+
+
 def build_network(
     algorithm: str, network: Network | None, workload: Workload, device: Device, outputs: int | None
 ) -> nn.Module:
     """Return the cell's network on the device, without a head where `outputs` is None.
 
-    Raises Invalid where the cell names no network, or where the network refuses the input.
+    Raises Invalid where the cell names no network, where the network refuses the input, or where its module
+    is not in two parts.
     """
     if network is None:
         raise Invalid(f"{algorithm} needs a network: name one in the cell, e.g. network = 'conv4'")
-    return network.build(workload.facts.input_shape, outputs).to(device.torch, device.dtype)
+    module = network.build(workload.facts.input_shape, outputs)
+    for part in ("features", "head"):
+        if not isinstance(getattr(module, part, None), nn.Module):
+            raise Invalid(f"network {network.name!r}: its module has no .{part}; {WAY_IN}")
+    return module.to(device.torch, device.dtype)
 
 
 def require_equal_ways(algorithm: str, workload: Workload) -> None:

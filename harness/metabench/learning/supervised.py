@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from metabench.contracts import Episodes, Examples, Network
 from metabench.device.device import Device
 from metabench.errors import Invalid
-from metabench.learning.embedding import EmbeddingAlgorithm, EmbeddingLearner
+from metabench.learning.embedding import EmbeddingLearner, FeatureAlgorithm
 from metabench.learning.losses import mean_gradient, task_losses
 from metabench.learning.networks import feature_width
-from metabench.learning.queries import QUERIES, TEST_QUERIES_HELP
 from metabench.records.cell import Batches, Protocol, Workload
 from metabench.settings import setting
 
@@ -21,12 +20,11 @@ DAMPENING = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedAlgorithm(EmbeddingAlgorithm):
+class SupervisedAlgorithm(FeatureAlgorithm):
     """The settings of supervised training on the classes of meta-train."""
 
     rate: float = setting(3e-3, "learning rate of Adam", above=0)
     micro: int = setting(16, "labelled examples that share batch norm's statistics in training", at_least=2)
-    queries: str = setting("together", TEST_QUERIES_HELP, choices=QUERIES)
 
     def train_protocol(self, test: Protocol) -> Batches:
         """Return labelled examples, as many a step as the budget has tasks, in micro-batches."""
@@ -65,7 +63,8 @@ class SupervisedLearner(EmbeddingLearner):
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave the gradient of the mean cross entropy; return the losses of the micro-batches."""
         assert isinstance(batch, Examples)
-        return mean_gradient(self.parameters(), self._class_losses, batch)
+        with self.lifted.training():
+            return mean_gradient(self.parameters(), self._class_losses, batch)
 
     def _class_losses(self, batch: Examples) -> Tensor:
         return task_losses("classification", self.classifier(self.embed(batch.x)), batch.y)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Network
+from metabench.contracts import Algorithm, Dataset, Episodes, Learner, Network
+from metabench.data.micro_batches import micro_batches
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.records.cell import Batches, Facts, Protocol, Workload
@@ -111,7 +112,7 @@ class Bench:
     def finish(self, learner: Learner) -> None:
         """Call `finish` as the harness does before it scores."""
         with self.subject.doing("finish(batches)"):
-            learner.finish(self._micro_batches())
+            learner.finish(micro_batches(self.source, self.test, seed=5))
 
     def run_all(self, device: Device) -> None:
         """Call each method of a learner once on this device."""
@@ -125,13 +126,6 @@ class Bench:
             place == device.torch.type,
             f"predict must return a tensor on {device.torch}, got one on {place}",
         )
-
-    def _micro_batches(self) -> Iterator[Examples]:
-        number = 0
-        while True:
-            batch = self.source.batch(Batches(16, 16), [number], seed=5)
-            yield Examples(batch.x[0], batch.y[0])
-            number += 1
 
     def predict(self, learner: Learner, tasks: Episodes, **options: Any) -> Tensor:
         """Return predictions as the harness asks for them; check their shape."""

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from metabench.contracts import Network
 from metabench.device.device import Device
+from metabench.engine.norms import is_fixed
 from metabench.errors import Invalid
+from metabench.learning.networks import WAY_IN
 from metabench.testing.contract_error import ContractError, Subject, begin
 from metabench.testing.pretended_device import check_no_strays
 
@@ -67,7 +69,7 @@ def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: t
         subject.require(
             isinstance(getattr(module, part, None), nn.Module),
             f"the module of build({shape}, {OUTPUTS}) has no .{part}: algorithms adapt or keep the parts; "
-            "metabench.learning.Headed puts them together",
+            f"{WAY_IN}",
         )
     x = _inputs(shape, 6)
     with subject.doing(f"a forward pass of 6 inputs {shape}"), torch.no_grad():
@@ -89,14 +91,16 @@ def _check_parts(subject: Subject, network: Network, module: nn.Module, shape: t
     with subject.doing(f"build({shape}, None)"):
         bare = build(network, shape, None)
     with torch.no_grad():
-        unchanged = torch.allclose(bare(x), bare.get_submodule("features")(x), atol=CLOSE)
+        whole, only_features = bare(x), bare.get_submodule("features")(x)
+    unchanged = whole.shape == only_features.shape and torch.allclose(whole, only_features, atol=CLOSE)
     subject.require(
         unchanged and not list(bare.get_submodule("head").parameters()),
         "with outputs=None the head must be nn.Identity(), got one that changes the features",
     )
+    trained = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
     loss = module(x).square().sum()
-    gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
-    unused = [name for (name, _), g in zip(module.named_parameters(), gradients, strict=True) if g is None]
+    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True) if trained else ()
+    unused = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
     subject.require(
         not unused,
         f"the parameters {', '.join(unused)} have no part in the output: leave them out of the module",
@@ -111,10 +115,16 @@ def _check_randomness(subject: Subject, network: Network, module: nn.Module, sha
         "two builds after the same torch.manual_seed have other weights: sample from torch's own RNG",
     )
     subject.require(
-        not all(torch.equal(a, b) for a, b in zip(weights, different, strict=True)),
+        _is_pretrained(module) or not all(torch.equal(a, b) for a, b in zip(weights, different, strict=True)),
         "two builds after different torch.manual_seed have the same weights: sample them from torch's own "
         "RNG, which the harness seeds",
     )
+
+
+def _is_pretrained(module: nn.Module) -> bool:
+    """Return whether a module brings what training here does not make: held statistics, frozen weights."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._NormBase)]
+    return any(map(is_fixed, norms)) or not all(weight.requires_grad for weight in module.parameters())
 
 
 def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) -> None:
@@ -134,7 +144,8 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
             torch.allclose(module(x[0]), first, atol=CLOSE)
             and all(torch.equal(value, buffers[name]) for name, value in module.named_buffers()),
             "a pass of inputs changes the output of the next: keep no running statistics "
-            "(track_running_stats=False) and no dropout, so that N ranks compute what one does",
+            "(track_running_stats=False, or eval() for those of a pretrained network) and no dropout, so "
+            "that N ranks compute what one does",
         )
         alone = torch.stack([
             torch.func.functional_call(module, {name: w[t] for name, w in weights.items()}, (x[t],))
@@ -152,6 +163,8 @@ def _check_tasks(subject: Subject, module: nn.Module, shape: tuple[int, ...]) ->
 def _check_places(subject: Subject, network: Network, shape: tuple[int, ...]) -> None:
     def run(device: Device) -> None:
         module = build(network, shape, OUTPUTS).to(device.torch)
-        module(_inputs(shape, 4).to(device.torch)).square().sum().backward()
+        loss = module(_inputs(shape, 4).to(device.torch)).square().sum()
+        if loss.requires_grad:
+            loss.backward()
 
     check_no_strays(subject, run, torch.float64)

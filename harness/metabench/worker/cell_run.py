@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,19 +10,17 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Metric, Network, Source
+from metabench.data.micro_batches import micro_batches
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
-from metabench.records.cell import Batches, Cell, Spec, Workload
+from metabench.records.cell import Batches, Cell, Protocol, Spec, Workload
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
 from metabench.records.result import Training
 from metabench.worker.checkpoint import CheckpointFile, Guard
 from metabench.worker.clock import BlockClock, EnergyClock
-
-LABELLED_MICRO_BATCH = 64
-"""Examples of a micro-batch that `Learner.finish` reads, where the cell trains on no micro-batches itself."""
 
 Emit = Callable[[Event], None]
 """Writes one progress event."""
@@ -58,8 +56,9 @@ class CellRun:
 
     def finish(self) -> None:
         """Lets the learner compute what it needs before it is scored."""
+        protocol = self.cell.train if isinstance(self.cell.train, Protocol) else self.cell.test
         with self.guard.changing():
-            self.learner.finish(_labelled_batches(self.source, self.cell))
+            self.learner.finish(micro_batches(self.source, protocol, self.cell.seed))
 
 
 def build(
@@ -113,13 +112,3 @@ def draw(run: CellRun, step: int) -> Episodes | Examples:
         return run.source.batch(cell.train, numbers, cell.seed)
     assert cell.train is not None
     return draw_episodes(run.source, "train", cell.train, numbers, cell.seed)
-
-
-def _labelled_batches(source: Source, cell: Cell) -> Iterator[Examples]:
-    """Endless micro-batches of meta-train, the same at each call."""
-    micro = cell.train.micro if isinstance(cell.train, Batches) else LABELLED_MICRO_BATCH
-    number = 0
-    while True:
-        batch = source.batch(Batches(micro, micro), [number], cell.seed)
-        yield Examples(batch.x[0], batch.y[0])
-        number += 1

@@ -16,8 +16,8 @@ class Anil(GradientAlgorithm):
     """Learns features that serve all tasks, and the head from which a few gradient steps learn a task.
 
     A. Raghu, M. Raghu, S. Bengio, O. Vinyals: Rapid Learning or Feature Reuse? Towards Understanding the
-    Effectiveness of MAML, ICLR 2020, section 4.1. No departure. With batch norm the evaluation is
-    transductive unless `queries` is "alone".
+    Effectiveness of MAML, ICLR 2020, section 4.1. No departure. As in MAML's own code batch norm takes the
+    statistics of all queries, so the evaluation is transductive unless `statistics` says otherwise.
     """
 
     name: ClassVar[str] = "anil"

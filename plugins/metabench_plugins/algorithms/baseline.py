@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import FittedSupport, SupervisedAlgorithm, SupervisedLearner, fit_head, full_precision
+from metabench.learning import SupervisedAlgorithm, SupervisedLearner, fit_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class Baseline(SupervisedAlgorithm):
     head takes gradient steps with momentum 0.9, dampening 0.9 and weight decay. Departures: 100 steps see
     the whole support set at rate 0.1, where the authors' code makes 100 passes over it in batches of four
     at 0.01; meta-training is at rate 3e-3 where that code has 1e-3; the head starts from zero, so that a
-    task's prediction does not depend on a seed; batch norm uses a batch's own statistics, in the test the
-    task's, which is transductive unless `queries` is "alone".
+    task's prediction does not depend on a seed. As there batch norm takes a batch's own statistics in
+    training and those of meta-train in the test.
     """
 
     name: ClassVar[str] = "baseline"
@@ -45,22 +45,12 @@ class BaselineLearner(SupervisedLearner):
         super().__init__(settings, module, classifier, workload)
         self.settings = settings
 
-    def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
-        """Fit a head to each task's embedded support set by `steps` gradient steps."""
-        steps = self.settings.head_steps if steps is None else steps
-        features = self.embed(support.x)
-        with full_precision(features):
-            return FittedSupport(support, self._fitted(features, support.y, self.ways, steps))
-
     def fit(self, features: Tensor, y: Tensor, ways: int) -> dict[str, Tensor]:
         """Return the head's weights: "weight" [T, ways, d], "bias" [T, 1, ways]."""
-        return self._fitted(features, y, ways, self.settings.head_steps)
+        return self.fit_by_steps(features, y, ways, None)
 
-    def score(self, fitted: dict[str, Tensor], features: Tensor) -> Tensor:
-        """Return class scores [T, q, ways]."""
-        return torch.baddbmm(fitted["bias"], features, fitted["weight"].mT)
-
-    def _fitted(self, features: Tensor, y: Tensor, ways: int, steps: int) -> dict[str, Tensor]:
+    def fit_by_steps(self, features: Tensor, y: Tensor, ways: int, steps: int | None) -> dict[str, Tensor]:
+        """Return the head's weights after `steps` gradient steps on each task's embedded support set."""
         tasks, _, d = features.shape
         frozen = features.detach()
         head = {"weight": features.new_zeros(tasks, ways, d), "bias": features.new_zeros(tasks, 1, ways)}
@@ -68,7 +58,11 @@ class BaselineLearner(SupervisedLearner):
             lambda weights: self.score(dict(weights), frozen),
             head,
             y,
-            steps=steps,
+            steps=self.settings.head_steps if steps is None else steps,
             rate=self.settings.head_rate,
             decay=self.settings.head_decay,
         )
+
+    def score(self, fitted: dict[str, Tensor], features: Tensor) -> Tensor:
+        """Return class scores [T, q, ways]."""
+        return torch.baddbmm(fitted["bias"], features, fitted["weight"].mT)

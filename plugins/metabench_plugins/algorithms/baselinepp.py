@@ -7,16 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import (
-    FittedSupport,
-    SupervisedAlgorithm,
-    SupervisedLearner,
-    cosines,
-    fit_head,
-    full_precision,
-)
+from metabench.learning import SupervisedAlgorithm, SupervisedLearner, cosines, fit_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +69,24 @@ class BaselinePlusPlusLearner(SupervisedLearner):
         weights = torch.randn(self.ways, width, generator=generator)
         self.start = (weights / width**0.5).to(classifier.weight)
 
-    def adapt(self, support: Examples, steps: int | None = None) -> FittedSupport:
-        """Fit a head to each task's embedded support set by `steps` gradient steps."""
-        steps = self.settings.head_steps if steps is None else steps
-        features = self.embed(support.x)
-        with full_precision(features):
-            return FittedSupport(support, self._fitted(features, support.y, steps))
-
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
         """Return the head's directions [T, ways, d]."""
-        return self._fitted(features, y, self.settings.head_steps)
+        return self.fit_by_steps(features, y, ways, None)
 
-    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Return scaled cosines [T, q, ways]."""
-        return self.settings.scale * cosines(features, fitted)
-
-    def _fitted(self, features: Tensor, y: Tensor, steps: int) -> Tensor:
+    def fit_by_steps(self, features: Tensor, y: Tensor, ways: int, steps: int | None) -> Tensor:
+        """Return the head's directions after `steps` gradient steps on each task's embedded support set."""
         frozen = features.detach()
         head = {"weight": self.start.expand(len(features), *self.start.shape)}
         fitted = fit_head(
             lambda weights: self.score(weights["weight"], frozen),
             head,
             y,
-            steps=steps,
+            steps=self.settings.head_steps if steps is None else steps,
             rate=self.settings.head_rate,
             decay=self.settings.head_decay,
         )
         return fitted["weight"]
+
+    def score(self, fitted: Tensor, features: Tensor) -> Tensor:
+        """Return scaled cosines [T, q, ways]."""
+        return self.settings.scale * cosines(features, fitted)

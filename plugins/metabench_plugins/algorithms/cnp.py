@@ -30,8 +30,8 @@ class Cnp(EmbeddingAlgorithm):
     predicts a mean and a standard deviation, and the loss is the negative log-likelihood of support and
     queries, as in the paper. Classification (section 4.3): one summary per class, concatenated.
     Departures: the number of support points is the protocol's in every task, the paper samples it; inputs
-    pass the cell's network first, whose normalisation statistics are per task. With batch norm the
-    evaluation is transductive, unless `queries` is "alone".
+    pass the cell's network first. The paper's has no batch norm; here it takes the statistics of a task's
+    support and queries in one batch in training, and those of meta-train in the test.
     """
 
     name: ClassVar[str] = "cnp"
@@ -69,7 +69,8 @@ class CnpLearner(EmbeddingLearner):
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave the gradient of support and queries' negative log-likelihood; return it per task, [T]."""
         assert isinstance(batch, Episodes)
-        return mean_gradient(self.parameters(), self._task_losses, batch)
+        with self.lifted.training():
+            return mean_gradient(self.parameters(), self._task_losses, batch)
 
     def _task_losses(self, batch: Episodes) -> Tensor:
         support, query = self.embed_both(batch.support.x, batch.query.x)

@@ -23,7 +23,8 @@ class Imaml(GradientAlgorithm):
     solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L. Here its 10 alone is added to λ as
     `damping`; 0 is the paper's equation. The solver stops where the system is not safely positive. The
     method takes adaptation for the optimum: where inner steps end far from it, as on sine waves, training
-    can diverge. With batch norm the evaluation is transductive unless `queries` is "alone".
+    can diverge. As in MAML's own code batch norm takes the statistics of all queries, so the evaluation is
+    transductive unless `statistics` says otherwise.
     """
 
     name: ClassVar[str] = "imaml"

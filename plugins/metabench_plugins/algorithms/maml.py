@@ -18,8 +18,9 @@ class Maml(GradientAlgorithm):
 
     C. Finn, P. Abbeel, S. Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML
     2017, algorithm 2; with `first_order` the first-order approximation of its section 5.2. Departure: the
-    paper clips the meta-gradient of Mini-ImageNet to ±10, here nothing is clipped. With batch norm the
-    evaluation is transductive, as in the paper, unless `queries` is "alone".
+    paper clips the meta-gradient of Mini-ImageNet to ±10, here nothing is clipped. As in the authors' code
+    batch norm takes the statistics of all queries, so the evaluation is transductive unless `statistics` says
+    otherwise.
     """
 
     name: ClassVar[str] = "maml"

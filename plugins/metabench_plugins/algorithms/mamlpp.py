@@ -21,8 +21,8 @@ class MamlPlusPlus(GradientAlgorithm):
     derivative-order annealing, per-layer per-step learning rates, cosine annealing of the outer rate.
     Departures: batch norm always uses the batch's statistics, and its scales and shifts are adapted and
     are the same for all steps (the paper keeps running statistics and scales per step); the annealing is
-    set in fractions of the training budget where the paper counts epochs. With batch norm the evaluation
-    is transductive unless `queries` is "alone".
+    set in fractions of the training budget where the paper counts epochs. As in the authors' code batch norm
+    takes the statistics of all queries, so the evaluation is transductive unless `statistics` says otherwise.
     """
 
     name: ClassVar[str] = "maml++"
@@ -44,7 +44,7 @@ class MamlPlusPlusLearner(GradientLearner):
     """Σₖ vₖ L(θₖ; queries), θₖ₊₁ = θₖ − αₖ ∇L(θₖ; support), with α per layer and step (section 4)."""
 
     def __init__(self, settings: MamlPlusPlus, module: nn.Module, workload: Workload) -> None:
-        self.names = [name for name, _ in module.named_parameters()]
+        self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
         shape = (settings.steps, len(self.names))
         rates = nn.Parameter(next(module.parameters()).new_full(shape, settings.inner_rate))
         super().__init__(module, workload, settings, meta=nn.ParameterList([rates]))

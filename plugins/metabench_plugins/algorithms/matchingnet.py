@@ -24,8 +24,9 @@ class MatchingNet(EpisodicAlgorithm):
     O. Vinyals et al.: Matching Networks for One Shot Learning, NeurIPS 2016; `context` turns on its full
     context embeddings (section 2.1.2, appendix A), which embed each example given the whole support set,
     in the set's order. Departures: similarities are multiplied by `sharpness`
-    (the paper: 1; cosines alone leave the softmax nearly flat, so the default is 10); Adam; normalisation
-    statistics are per task. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    (the paper: 1; cosines alone leave the softmax nearly flat, so the default is 10); Adam. As in the code of
+    A Closer Look at Few-shot Classification batch norm takes the statistics of a task's support and queries
+    in one batch in training, and those of meta-train in the test.
     """
 
     name: ClassVar[str] = "matchingnet"

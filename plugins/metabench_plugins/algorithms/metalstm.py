@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, constant_gradients
-from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
+from metabench.learning import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TRAIN_STATISTICS_HELP,
+    Adapted,
+    GradientAlgorithm,
+    GradientLearner,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +31,9 @@ class MetaLstm(GradientAlgorithm):
     weights are the LSTM's cell state, θ ← f ⊙ θ − i ⊙ ∇L, with learned gates f and i, and the first θ is
     learned. As in the paper (section 3.2) gradients are constants to the meta-learner (first order),
     and gradient and loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A. Departures: the
-    input gate starts at `inner_rate` (the paper: 0.007 to 0.018); batch norm has each task's own
-    statistics. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    input gate starts at `inner_rate` (the paper: 0.007 to 0.018). Batch norm takes the statistics of the
+    support set, in training and test alike; the authors' code scores by running statistics of the task's own
+    support set, so that no query sees another.
     """
 
     name: ClassVar[str] = "metalstm"
@@ -33,6 +42,8 @@ class MetaLstm(GradientAlgorithm):
         0.01, "input gate, the step size of an update, at the start of training", above=0, at_most=0.9
     )
     steps: int = setting(5, "updates of a task's weights in training", at_least=1)
+    statistics: str = setting("support", STATISTICS_HELP, choices=STATISTICS)
+    train_statistics: str = setting("support", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
     hidden: int = setting(20, "width of the LSTM that reads gradients and losses", at_least=1)
     clip: float = setting(0.25, "largest magnitude of an element of the meta-gradient; 0: any", at_least=0)
 

@@ -19,8 +19,9 @@ class MetaSgd(GradientAlgorithm):
 
     Z. Li, F. Zhou, F. Chen, H. Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning,
     arXiv:1707.09835, equation 3. Departures: every rate starts at `inner_rate`, where the paper draws them
-    between 0.005 and 0.1; more than one inner step is possible, with the same rates. With batch norm the
-    evaluation is transductive unless `queries` is "alone".
+    between 0.005 and 0.1; more than one inner step is possible, with the same rates. As in MAML's own code
+    batch norm takes the statistics of all queries, so the evaluation is transductive unless `statistics` says
+    otherwise.
     """
 
     name: ClassVar[str] = "metasgd"
@@ -37,10 +38,11 @@ class MetaSgdLearner(GradientLearner):
     """θ'ᵢ = θ − α ∘ ∇L(θ; supportᵢ), with θ and α both learned (equation 3)."""
 
     def __init__(self, metasgd: MetaSgd, module: nn.Module, workload: Workload) -> None:
-        rates = nn.ParameterList(torch.full_like(w, metasgd.inner_rate) for w in module.parameters())
+        adapted = {name: w for name, w in module.named_parameters() if w.requires_grad}
+        rates = nn.ParameterList(torch.full_like(w, metasgd.inner_rate) for w in adapted.values())
         super().__init__(module, workload, metasgd, meta=rates)
         self.first_order = metasgd.first_order
-        self.names = [name for name, _ in module.named_parameters()]
+        self.names = list(adapted)
         self.rates = rates
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from metabench import Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, inner_steps
-from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
+from metabench.learning import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TRAIN_STATISTICS_HELP,
+    Adapted,
+    GradientAlgorithm,
+    GradientLearner,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +27,16 @@ class ProtoMaml(GradientAlgorithm):
 
     E. Triantafillou et al.: Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples,
     ICLR 2020, section 3 ("fo-Proto-MAML"; the paper takes the first order only, here it is a setting). The
-    meta-gradient flows through the head's start, as in the paper. With batch norm the evaluation is
-    transductive unless `queries` is "alone".
+    meta-gradient flows through the head's start, as in the paper. As in the authors' code batch norm takes
+    the statistics of the support set, in training and test alike.
     """
 
     name: ClassVar[str] = "protomaml"
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
 
     inner_rate: float = setting(0.1, "step size of adaptation, α", above=0)
+    statistics: str = setting("support", STATISTICS_HELP, choices=STATISTICS)
+    train_statistics: str = setting("support", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
     first_order: bool = setting(False, "take the inner gradients for constants")
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoMamlLearner":

@@ -21,10 +21,9 @@ class ProtoNet(EpisodicAlgorithm):
 
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
     squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
-    test. Departures: a step takes a batch of tasks, each with its own normalisation statistics in
-    training and test alike, where the paper's code has one task per step, embeds its support and queries in
-    one batch (here: `queries` "joined") and tests with running statistics. So with batch norm the
-    evaluation is transductive, unless `queries` is "alone".
+    test. As in the authors' code batch norm takes the statistics of a task's support and queries in one batch
+    in training, and those of meta-train in the test. Departure: a step takes a batch of tasks, each with
+    statistics of its own, where that code has one task per step and running statistics.
     """
 
     name: ClassVar[str] = "protonet"

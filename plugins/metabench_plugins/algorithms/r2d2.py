@@ -21,8 +21,9 @@ class R2D2(EpisodicAlgorithm):
 
     L. Bertinetto et al.: Meta-learning with differentiable closed-form solvers, ICLR 2019, equations 3 to
     7; as in the paper, training tasks have 16 ways, and the penalty and the calibration of the scores are
-    learned. Departures: the cell's network embeds, instead of the paper's own; normalisation statistics
-    are per task. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    learned. As in the authors' code batch norm takes the statistics of a task's support and queries in one
+    batch in training, and those of meta-train in the test. Departure: the cell's network embeds, instead of
+    the paper's own.
     """
 
     name: ClassVar[str] = "r2d2"

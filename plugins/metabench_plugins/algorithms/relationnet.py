@@ -10,6 +10,10 @@ from torch.nn import functional as F
 from metabench import Network, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
+    STATISTICS,
+    STATISTICS_HELP,
+    TASK_STATISTICS,
+    TRAIN_STATISTICS_HELP,
     EmbeddingLearner,
     EpisodicAlgorithm,
     class_sums,
@@ -26,13 +30,16 @@ class RelationNet(EpisodicAlgorithm):
     and 2: the classes' summed embeddings, concatenated with a query's, pass the relation module; the loss
     is the squared error to 1 for the right class and 0 for the others. Departure: the relation module is
     that of the paper's section 3.4, two linear layers over feature vectors, since networks here output
-    vectors and not maps. With batch norm the evaluation is transductive, unless `queries` is "alone". Each
+    vectors and not maps. As in the authors' code, which never leaves training mode, batch norm takes the
+    statistics of all queries, so the evaluation is transductive unless `statistics` says otherwise. Each
     relation is trained on its own, as right or wrong, and not as one class among the others: metrics of
     probabilities are refused.
     """
 
     name: ClassVar[str] = "relationnet"
 
+    statistics: str = setting("queries", STATISTICS_HELP, choices=STATISTICS)
+    train_statistics: str = setting("queries", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
     hidden: int = setting(128, "width of the relation module's hidden layer", at_least=1)
 
     def predicts(self, kind: DataKind) -> Outputs:

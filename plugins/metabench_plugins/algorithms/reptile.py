@@ -23,7 +23,8 @@ class Reptile(GradientAlgorithm):
     Departures: inner steps are plain gradient descent, where the paper's image experiments use Adam with
     β₁ = 0, and the test takes as many as training unless `test_steps` says otherwise, where those
     experiments take 50; one order of examples, drawn for each meta-step, gives the mini-batches of all of
-    its tasks. With batch norm the evaluation is transductive, unless `queries` is "alone".
+    its tasks. Batch norm takes the statistics of all queries, as in the rows "Reptile + Transduction" of the
+    paper; `statistics` "support" is nearest to its other rows, where a query shares the support set's batch.
     """
 
     name: ClassVar[str] = "reptile"

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, constant_gradients, expand_weights, lift
+from metabench.engine import TaskWeights, constant_gradients, expand_weights
 from metabench.learning import (
-    QUERIES,
-    TEST_QUERIES_HELP,
+    TASK_STATISTICS,
+    TASK_STATISTICS_HELP,
+    TaskNetwork,
     UntrainedLearner,
     build_network,
     load_module,
@@ -27,8 +28,8 @@ class Scratch(Algorithm):
     """Trains the network on each task's support set alone, from one seeded initialisation.
 
     The floor of every comparison: what a network gets from the support set without meta-training, by
-    Adam (D. Kingma, J. Ba, 2015) with its usual decay rates. With batch norm the evaluation is
-    transductive, unless `queries` is "alone".
+    Adam (D. Kingma, J. Ba, 2015) with its usual decay rates. Batch norm takes the statistics of all queries,
+    as for `maml`, so the evaluation is transductive unless `statistics` says otherwise.
     """
 
     name: ClassVar[str] = "scratch"
@@ -36,7 +37,7 @@ class Scratch(Algorithm):
 
     steps: int = setting(100, "steps of Adam on the support set", at_least=0)
     inner_rate: float = setting(0.03, "learning rate of Adam", above=0)
-    queries: str = setting("together", TEST_QUERIES_HELP, choices=QUERIES)
+    statistics: str = setting("queries", TASK_STATISTICS_HELP, choices=TASK_STATISTICS)
 
     def train_protocol(self, test: Protocol) -> None:
         """Return None: nothing is learned from other tasks."""
@@ -61,9 +62,8 @@ class ScratchLearner(UntrainedLearner):
         self.settings = settings
         self.kind = workload.facts.kind
         self.outputs = outputs_of(self.kind)
-        self.lifted = lift(module)
-        self.alone = settings.queries == "alone" and self.lifted.batch_statistics
-        self.transductive = self.lifted.batch_statistics and not self.alone
+        self.lifted = TaskNetwork(module, settings.statistics, settings.statistics)
+        self.transductive = self.lifted.transductive
 
     @property
     def path(self) -> str:  # type: ignore[override]  # the generic path is chosen in the first run
@@ -94,9 +94,7 @@ class ScratchLearner(UntrainedLearner):
 
     def predict(self, state: Trained, query_x: Tensor) -> Tensor:
         """Return predictions [T, q, outputs] of each task's own network."""
-        if not self.alone:
-            return self.lifted(query_x, state.weights)
-        return self.lifted.normalised_by(state.support_x, query_x, state.weights)
+        return self.lifted.queries(state.support_x, query_x, state.weights)
 
 
 DECAYS = (0.9, 0.999)

@@ -20,9 +20,9 @@ class SimpleShot(SupervisedAlgorithm):
     """Trains a classifier on meta-train, then predicts the nearest class mean of its features.
 
     Y. Wang, W.-L. Chao, K. Weinberger, L. van der Maaten: SimpleShot: Revisiting Nearest-Neighbor
-    Classification for Few-Shot Learning, 2019, section 2. Departures: Adam instead of SGD with step
-    decay; batch norm uses a batch's own statistics in training and a task's own in the test, where the
-    paper has running ones. So the evaluation is transductive with batch norm, unless `queries` is "alone".
+    Classification for Few-Shot Learning, 2019, section 2. As in the paper batch norm takes a batch's own
+    statistics in training and those of meta-train in the test. Departure: Adam instead of SGD with step
+    decay.
     No loss has scaled the distances to the class means: metrics of probabilities are refused.
     """
 
@@ -64,7 +64,8 @@ class SimpleShotLearner(SupervisedLearner):
         return self.computed["centre"]
 
     def finish(self, batches: Iterator[Examples]) -> None:
-        """Take the mean feature over some micro-batches of meta-train."""
+        """Measure the statistics of meta-train, then its mean feature over the next micro-batches."""
+        super().finish(batches)
         if self.settings.transform == "CL2N":
             with torch.no_grad():
                 batches = islice(batches, self.settings.centre_batches)

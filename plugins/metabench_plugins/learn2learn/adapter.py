@@ -28,7 +28,8 @@ from torch.nn import functional as F
 
 from metabench import Algorithm, Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
-from metabench.learning import ModuleLearner, build_network, outputs_of, require_equal_ways
+from metabench.engine import drop_running_statistics
+from metabench.learning import ModuleLearner, adam, build_network, outputs_of, require_equal_ways
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -91,15 +92,14 @@ class CloneAdaptLearner(ModuleLearner):
         self, settings: CloneAdapt, wrapped: nn.Module, encoder: nn.Module | None, workload: Workload
     ) -> None:
         parts = Parts({"wrapped": wrapped} if encoder is None else {"encoder": encoder, "wrapped": wrapped})
-        drop_running_statistics(parts)
-        super().__init__(parts, torch.optim.Adam(parts.parameters(), settings.rate))
+        self.transductive = has_batch_norm(parts)
+        super().__init__(parts, adam(parts, settings.rate, settings.name, workload))
         self.wrapped = cast(Adaptable, wrapped)
         self.encode: Callable[[Tensor], Tensor] = (lambda x: x) if encoder is None else encoder
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.loss = loss_of(workload.facts.kind)
         self.outputs = outputs_of(workload.facts.kind)
-        self.transductive = has_batch_norm(parts)
         parameters = inspect.signature(self.wrapped.adapt).parameters
         self.first_order = {"first_order": True} if "first_order" in parameters else {}
 
@@ -171,11 +171,10 @@ class EmbedFitLearner(ModuleLearner):
         classifier: Callable[[], Any],
         dtype: torch.dtype | None = None,
     ) -> None:
-        drop_running_statistics(module)
+        self.transductive = has_batch_norm(module)
         super().__init__(module, torch.optim.Adam(module.parameters(), rate))
         self.classifier = classifier
         self.dtype = dtype
-        self.transductive = has_batch_norm(module)
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave the gradient of the queries' cross entropy, task by task; return the losses [T]."""
@@ -227,18 +226,10 @@ def loss_of(kind: Literal["classification", "regression"]) -> Loss:
     return F.mse_loss if kind == "regression" else F.cross_entropy
 
 
-def drop_running_statistics(module: nn.Module) -> None:
-    """Make every batch norm use its batch's statistics alone.
+def has_batch_norm(module: nn.Module) -> bool:
+    """Let batch norms use their batch's statistics alone, but for held ones; return whether there are any.
 
-    `clone()` shares these buffers with the original, so each task, test tasks included, would write to
+    `clone()` shares running statistics with the original, so each task, test tasks included, would write to
     them; see the page on learn2learn in the documentation.
     """
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._NormBase):
-            layer.track_running_stats = False
-            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-
-
-def has_batch_norm(module: nn.Module) -> bool:
-    """Return whether an output can depend on the other examples of its batch."""
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+    return bool(drop_running_statistics(module))

@@ -8,13 +8,17 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-from metabench import Algorithm, Network, Protocol, Workload, setting
+from metabench import Algorithm, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.learning import build_network
 from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 FIRST_ORDER_HELP = "take the inner gradients for constants"
+
+
+def _has_frozen(module: nn.Module) -> bool:
+    return not all(weight.requires_grad for weight in module.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,10 @@ class L2lMaml(FromLibrary, CloneAdapt):
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the network in the library's MAML."""
         maml = learn2learn().algorithms.MAML
-        return cast(nn.Module, maml(module, lr=self.inner_rate, first_order=self.first_order))
+        wrapped = maml(
+            module, lr=self.inner_rate, first_order=self.first_order, allow_nograd=_has_frozen(module)
+        )
+        return cast(nn.Module, wrapped)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,11 @@ class L2lMetaSgd(FromLibrary, CloneAdapt):
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the network in the library's MetaSGD."""
+        if _has_frozen(module):
+            raise Invalid(
+                f"{self.name} cannot adapt around frozen weights: the library's MetaSGD differentiates all "
+                "of them; use metasgd, or a network whose parameters all require a gradient"
+            )
         metasgd = learn2learn().algorithms.MetaSGD
         return cast(nn.Module, metasgd(module, lr=self.inner_rate, first_order=self.first_order))
 
@@ -91,7 +103,11 @@ class L2lGbml(FromLibrary, CloneAdapt):
             "kronecker": library.optim.KroneckerTransform(library.nn.KroneckerLinear),
         }[self.transform]
         gbml = library.algorithms.GBML(
-            module, transform=transform, lr=self.inner_rate, first_order=self.first_order
+            module,
+            transform=transform,
+            lr=self.inner_rate,
+            first_order=self.first_order,
+            allow_nograd=_has_frozen(module),
         )
         return cast(nn.Module, gbml)
 
@@ -102,7 +118,7 @@ class L2lProtoNet(FromLibrary, Algorithm):
 
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017. Departure from
     the library's Lightning module: support and queries are embedded one after the other, as `protonet`
-    does with its setting queries = "together".
+    does with train_statistics = "queries".
     """
 
     name: ClassVar[str] = "l2l-protonet"

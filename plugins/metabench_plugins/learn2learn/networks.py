@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from metabench import Invalid, Network, setting
-from metabench_plugins.learn2learn.adapter import drop_running_statistics
+from metabench.engine import drop_running_statistics
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
 

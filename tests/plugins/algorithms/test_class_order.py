@@ -7,6 +7,7 @@ import torch
 
 from helpers.problems import FLOAT64, NORMED, TEST, Buried, build
 from metabench import Algorithm, Examples
+from metabench.learning import STATISTICS
 from metabench_plugins.algorithms.baseline import Baseline
 from metabench_plugins.algorithms.matchingnet import MatchingNet
 from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
@@ -16,7 +17,7 @@ from metabench_plugins.algorithms.relationnet import RelationNet
 from metabench_plugins.algorithms.simpleshot import SimpleShot
 
 ALGORITHMS = [
-    *(ProtoNet(queries=queries) for queries in ("together", "joined", "alone")),
+    *(ProtoNet(statistics=statistics) for statistics in STATISTICS),
     MatchingNet(context=True),
     RelationNet(),
     R2D2(),

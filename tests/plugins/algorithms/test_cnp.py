@@ -62,7 +62,7 @@ def test_the_gradient_of_a_regression_is_that_of_a_plain_loop_over_tasks() -> No
 
 
 def test_the_gradient_of_a_classification_is_that_of_a_plain_loop_over_tasks() -> None:
-    learner = classifier(Cnp(width=8, queries="joined"))
+    learner = classifier(Cnp(width=8, statistics="joined", train_statistics="joined"))
     features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", TEST, range(4), seed=0)
 

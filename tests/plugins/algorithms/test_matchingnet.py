@@ -43,7 +43,7 @@ def plain_context(context: Context, support: Tensor, query: Tensor) -> tuple[Ten
 
 @pytest.mark.parametrize("context", [False, True], ids=["plain", "in context"])
 def test_the_gradient_is_that_of_a_plain_loop_over_tasks(context: bool) -> None:
-    learner = learner_of(MatchingNet(queries="joined", context=context, reads=2, sharpness=4.0))
+    learner = learner_of(MatchingNet(statistics="joined", context=context, reads=2, sharpness=4.0))
     features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", TEST, range(3), seed=0)
 

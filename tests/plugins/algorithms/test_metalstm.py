@@ -65,7 +65,10 @@ def updated(
 
 
 def test_the_gradient_is_that_of_a_plain_loop_over_tasks_and_coordinates() -> None:
-    learner = learner_of(MetaLstm(steps=2, hidden=3, inner_rate=0.3), Mlp(hidden=(2,), batch_norm=True))
+    learner = learner_of(
+        MetaLstm(steps=2, hidden=3, inner_rate=0.3, train_statistics="queries"),
+        Mlp(hidden=(2,), batch_norm=True),
+    )
     batch = Buried(FLOAT64).episodes("train", TEST, range(2), seed=0)
 
     def task_loss(task: Episodes) -> Tensor:

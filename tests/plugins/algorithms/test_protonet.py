@@ -22,7 +22,7 @@ from helpers.problems import (
 )
 from metabench import Episodes, Protocol
 from metabench.device import Device
-from metabench.learning import ModuleLearner, class_means, squared_distances
+from metabench.learning import STATISTICS, ModuleLearner, class_means, squared_distances
 from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
 from metabench_plugins.algorithms.protonet import ProtoNet
 from metabench_plugins.datasets.omniglot_small import OmniglotSmall
@@ -43,10 +43,10 @@ def test_distances_are_squared_and_euclidean() -> None:
     torch.testing.assert_close(squared_distances(a, b), torch.cdist(a, b) ** 2)
 
 
-@pytest.mark.parametrize("queries", ["joined", "together"])
+@pytest.mark.parametrize("statistics", ["joined", "queries"])
 @pytest.mark.parametrize("network", [CONV, NORMED, PLAIN], ids=["conv4", "normed-mlp", "mlp"])
-def test_the_gradient_is_that_of_a_plain_loop_over_tasks(network: object, queries: str) -> None:
-    algorithm = ProtoNet(queries=queries, train_ways=7)
+def test_the_gradient_is_that_of_a_plain_loop_over_tasks(network: object, statistics: str) -> None:
+    algorithm = ProtoNet(statistics=statistics, train_statistics=statistics, train_ways=7)
     learner = build(algorithm, network, TEST, device=FLOAT64)  # type: ignore[arg-type]  # a Network
     assert isinstance(learner, ModuleLearner)
     features = learner.module[0].features  # type: ignore[index]
@@ -54,7 +54,7 @@ def test_the_gradient_is_that_of_a_plain_loop_over_tasks(network: object, querie
 
     def task_loss(task: Episodes) -> Tensor:
         support, query = task.support.x[0], task.query.x[0]
-        if queries == "joined":
+        if statistics == "joined":
             s, q = features(torch.cat([support, query])).split([len(support), len(query)])
         else:
             s, q = features(support), features(query)
@@ -65,9 +65,9 @@ def test_the_gradient_is_that_of_a_plain_loop_over_tasks(network: object, querie
     assert_gradient_is(learner, batch, task_loss)
 
 
-@pytest.mark.parametrize("queries", ["joined", "together", "alone"])
-def test_it_learns(queries: str) -> None:
-    algorithm = ProtoNet(queries=queries, train_ways=10, rate=3e-3)
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_it_learns(statistics: str) -> None:
+    algorithm = ProtoNet(statistics=statistics, train_ways=10, rate=3e-3)
     source = Buried(FLOAT64)
     learner = build(algorithm, NORMED, EASY, device=FLOAT64)
     untrained = accuracy(learner, source, EASY)

@@ -49,7 +49,7 @@ def test_ridge_is_where_the_penalised_error_is_least() -> None:
 
 @pytest.mark.parametrize("shots", [1, 8], ids=["Woodbury", "normal equations"])
 def test_the_gradient_is_that_of_a_plain_loop_over_tasks(shots: int) -> None:
-    algorithm = R2D2(queries="joined", train_ways=4, penalty=0.5, scale=2.0)
+    algorithm = R2D2(statistics="joined", train_statistics="joined", train_ways=4, penalty=0.5, scale=2.0)
     test = Protocol(5, shots, 3)
     learner = learner_of(algorithm, test)
     features = learner.lifted.module.get_submodule("features")

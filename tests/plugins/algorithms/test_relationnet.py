@@ -20,7 +20,7 @@ learner_of = builder_of(RelationNetLearner)
 
 
 def test_the_gradient_is_that_of_a_plain_loop_over_pairs() -> None:
-    algorithm = RelationNet(queries="joined", train_ways=4)
+    algorithm = RelationNet(statistics="joined", train_statistics="joined", train_ways=4)
     learner = learner_of(algorithm)
     features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", algorithm.train_protocol(TEST), range(3), seed=0)

@@ -24,7 +24,7 @@ learner_of = builder_of(SimpleShotLearner)
 
 
 def test_it_trains_on_labelled_examples_of_all_classes() -> None:
-    learner = learner_of(SimpleShot())
+    learner = learner_of(SimpleShot(statistics="queries"))
     batch = Buried(FLOAT64).batch(Batches(48, 16), range(3), seed=0)
     features = learner.lifted.module.get_submodule("features")
     parameters = list(learner.parameters())
@@ -40,7 +40,7 @@ def test_it_trains_on_labelled_examples_of_all_classes() -> None:
 
 
 def test_it_predicts_the_nearest_mean_of_centred_unit_features() -> None:
-    learner = learner_of(SimpleShot())
+    learner = learner_of(SimpleShot(statistics="queries"))
     source = Buried(FLOAT64)
     learner.finish(micro_batches(source))
     batch = source.episodes("test", TEST, range(2), seed=0)
@@ -58,7 +58,7 @@ def test_it_predicts_the_nearest_mean_of_centred_unit_features() -> None:
 
 
 def test_the_centre_is_the_mean_feature_of_meta_train() -> None:
-    learner = learner_of(SimpleShot(centre_batches=3))
+    learner = learner_of(SimpleShot(centre_batches=3, statistics="queries"))
     source = Buried(FLOAT64)
     features = learner.lifted.module.get_submodule("features")
     assert not learner.centre.any()

@@ -38,7 +38,7 @@ OURS_AND_THEIRS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
     ("metasgd", {"steps": 2, "inner_rate": 0.05}, {"steps": 2, "inner_rate": 0.05}),
     ("metasgd", {"steps": 2, "first_order": True}, {"steps": 2, "first_order": True}),
 ]
-PROTONET = ("protonet", {"queries": "together"}, {})
+PROTONET = ("protonet", {"statistics": "queries", "train_statistics": "queries"}, {})
 
 
 def named(name: str, settings: Mapping[str, Any]) -> Algorithm:
