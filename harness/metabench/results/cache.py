@@ -34,7 +34,9 @@ from metabench.results.rows import ROW_VERSION, row_of
 REPRODUCED = "reproduced"
 """The folder beside results that holds records of their reruns; see `metabench.results.reproductions`."""
 
-RESERVED = frozenset({"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states"})
+RESERVED = frozenset(
+    {"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states"}
+)
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 
 LINK = "a link, which is not followed; name what it leads to"
