@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ import click
 from tabulate import tabulate
 
 from metabench.commands.terminal import say
-from metabench.errors import MetabenchError, RequestError, SettingError, did_you_mean
+from metabench.errors import MetabenchError, RequestError, SettingError, SuiteError, did_you_mean
 from metabench.plugins import KINDS, Entry, Registry, load, plugin_call
 from metabench.settings import make
 from metabench.suite import installed_suites
+from metabench.suite.bounds import read_suite_file
 
 SUITES = "suites"
 
@@ -57,8 +57,8 @@ def _suites(registry: Registry) -> str:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+        return read_suite_file(path)
+    except SuiteError as error:
         return {"title": f"unreadable: {error}"}
 
 

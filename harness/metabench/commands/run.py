@@ -30,7 +30,7 @@ Examples:
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the suite's own.")
 @click.option("--results", default=RESULTS, show_default=True, help="Folder that results are stored in.")
 @click.option("--rerun", is_flag=True, help="Run finished cells again; the old results move aside.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+@click.option("--timeout", type=float, metavar="SECONDS",
               help="Time limit per cell, including set-up and evaluation.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, metavar="NAME[:KEY=VALUE,…]",
               help="Executor to use.")  # fmt: skip

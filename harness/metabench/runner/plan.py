@@ -17,6 +17,7 @@ from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.keeping import Keeping, keeping
 from metabench.settings import parse_spec
+from metabench.suite.bounds import require_seconds
 from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"
@@ -78,6 +79,7 @@ def make_plan(
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
     timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`. Changes nothing on disk.
     """
+    require_seconds("--timeout", timeout)
     registry = registry or load()
     executor_spec = _executor(registry, executor)
     suite_read = read(registry, suite, seeds, parse_spec(backend) if backend else None)

@@ -17,7 +17,6 @@ dataset = "glyphs"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 from metabench.errors import RequestError, SuiteError, UnknownComponent, did_you_mean
 from metabench.plugins import Plugin, PluginProblem, Registry
 from metabench.records.cell import Cell, Spec, suite_folder
+from metabench.suite.bounds import read_suite_file, require_distinct_ids, require_few_cells
 from metabench.suite.reader import Reader
 
 
@@ -63,16 +63,13 @@ def read(
     Raises SuiteError with every mistake of the file, of `seeds` and of `backend` at once.
     """
     path = find(registry, name)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SuiteError([f"{path}: not a TOML file: {error}"]) from error
-    except OSError as error:
-        raise SuiteError([f"{path}: cannot be read: {error.strerror}"]) from error
+    document = read_suite_file(path)
+    require_few_cells(path, document, seeds)
     reader = Reader(registry, path)
     cells = reader.cells(document, reader.override(seeds, backend))
     if reader.mistakes:
         raise SuiteError(list(reader.mistakes))
+    require_distinct_ids(path, cells)
     title, description = (str(document.get(key, "")) for key in ("title", "description"))
     name, version = document["name"], document["version"]
     earlier = tuple(document.get("earlier_texts", ()))
