@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -60,6 +61,19 @@ print("torch" in sys.modules)
     published = len(list((ROOT / "results" / "sine-v2").glob("*/*.json")))
     assert facts == f"False [0.0, inf] ['sine-v2'] {published}"
     assert torch == "False"
+
+
+def test_what_one_process_was_told_another_remembers(cache: Path) -> None:
+    program = "from metabench.publishing.installation import Installation; print(Installation()._state)"
+    states = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+
+    assert len(states) == 1
 
 
 def test_settings_that_a_plugin_has_gained_are_completed(cache: Path) -> None:

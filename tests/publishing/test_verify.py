@@ -16,7 +16,9 @@ from helpers.submissions import edited, errors, forged, honest, honest_result, m
 from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.publishing import verify
+from metabench.publishing.seal import seal_holds
 from metabench.records.cell import Status
+from metabench.records.identity import digest_of
 
 
 def test_an_honest_set_passes(stored_results: list[Path]) -> None:
@@ -291,3 +293,24 @@ def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path])
 def test_an_empty_folder_is_a_mistake_in_the_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no results in it"):
         run("verify", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document["scores"]["per_task"].__setitem__(0, -0.0),
+        lambda document: document["scores"].update(metric="\0per_task"),
+        lambda document: document["scores"].update(per_task=[0, 1, 1.0]),
+        lambda document: document.update(scores=None),
+        lambda document: document.update(scores={"per_task": [1e999]}),
+    ],
+)
+def test_a_seal_holds_where_it_was_made_of_all_else_and_nowhere_else(change: Callable[..., object]) -> None:
+    document = honest()[0].to_json()
+    document["scores"]["per_task"][0] = 0.5
+    change(document)
+    document["seal"] = digest_of({name: value for name, value in document.items() if name != "seal"})
+
+    assert seal_holds(document)
+    assert not seal_holds({**document, "reason": "edited"})
+    assert not seal_holds({**document, "seal": ""})

@@ -12,9 +12,10 @@ from typing import Any
 from metabench.publishing.findings import Faults, Finding
 from metabench.publishing.installation import Installation
 from metabench.publishing.score_checks import DIGEST, metric_facts, score_faults
+from metabench.publishing.seal import seal_holds
 from metabench.publishing.training_checks import beyond, times_of, training_faults
 from metabench.records.cell import COMPONENTS, Cell, Status
-from metabench.records.identity import RULE, digest_of
+from metabench.records.identity import RULE
 from metabench.records.result import SCHEMA, Result
 from metabench.records.schema_check import schema_violations
 from metabench.records.upgrade import upgrade
@@ -86,7 +87,7 @@ def _identity_faults(path: Path, document: Mapping[str, Any], result: Result) ->
         yield "cell digest", "does not follow from the cell's settings: one of them was edited"
     if path.name != f"{cell.id}.json":
         yield "cell digest", f"the file should be called {cell.id}.json"
-    if document.get("seal") != digest_of({k: v for k, v in document.items() if k != "seal"}):
+    if not seal_holds(document):
         yield "seal", "the file was changed after metabench wrote it"
     if not DIGEST.fullmatch(str(result.environment.get("suite_digest") or "0" * 64)):
         yield "suite digest", "is no SHA-256"

@@ -152,7 +152,8 @@ def _code_state(registry: Registry) -> Iterator[Any]:
         if module is not None and getattr(module, "__file__", None):
             folders.add(Path(str(module.__file__)).parent)
     suites = {folder for _, folder in registry.suite_folders()}
-    for folder, pattern in (*((f, "**/*.py") for f in folders), *((f, "*.toml") for f in suites)):
+    code = [(folder, "**/*.py") for folder in sorted(folders)]
+    for folder, pattern in (*code, *((folder, "*.toml") for folder in sorted(suites))):
         for path in sorted(folder.glob(pattern)):
             state = path.stat()
             yield [str(path), state.st_size, state.st_mtime_ns]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from metabench.records.cell import Cell, Status
 from metabench.records.result import Result
 from metabench.records.row import Row
-from metabench.results.rows import row_of
+from metabench.results.rows import keys_of, row_of
 
 HARDWARE = ("processor", "cores", "gpu", "gpus")
 """What results of one machine must agree on."""
@@ -63,7 +63,7 @@ class Member:
 
 def configuration_of(cell: Cell) -> str:
     """A digest that is the same for all seeds of a cell, and for all versions of its plugins."""
-    return cell.key(("seed", "plugins"))
+    return keys_of(cell).match
 
 
 def member_of(path: str, result: Result) -> Member:

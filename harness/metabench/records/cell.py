@@ -252,8 +252,9 @@ class Cell:
         parts = dict(self._parts)
         for path in without:
             name, _, inner = path.partition(".")
-            content = json.loads(parts.pop(name, "null"))
-            if inner and content is not None:
+            text = parts.pop(name, "null")
+            content = json.loads(text) if inner else None
+            if content is not None:
                 parts[name] = canonical_json({key: value for key, value in content.items() if key != inner})
         return digest_of_parts(parts)
 

@@ -66,15 +66,28 @@ def read_bytes(path: Path, largest_bytes: int) -> bytes:
     try:
         _require_regular(os.stat(path).st_mode)  # before it is opened, which some devices notice
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
             _require_regular(status.st_mode)
-            data = file.read(largest_bytes + 1) if status.st_size <= largest_bytes else None
+            data = _read(descriptor, min(status.st_size, largest_bytes) + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise DocumentError(f"cannot be read: {error.strerror or error}") from error
-    if data is None or len(data) > largest_bytes:
+    if len(data) > largest_bytes:
         raise DocumentError(f"larger than {largest_bytes:,} bytes")
     return data
+
+
+def _read(descriptor: int, most: int) -> bytes:
+    """Return the bytes of an open file, at most so many, which its size says."""
+    data = os.read(descriptor, most)
+    if len(data) == most or not data:
+        return data
+    parts = [data]  # a call may give fewer, and gives none at the end
+    while data := os.read(descriptor, most - sum(map(len, parts))):
+        parts.append(data)
+    return b"".join(parts)
 
 
 def kind_of(mode: int) -> str:

@@ -15,6 +15,9 @@ from metabench.records.schema import stored
 
 Check = Callable[[Any], bool]
 
+MOST_SHAPES = 64
+"""At most so many combinations of types are remembered of each kind of object."""
+
 EXPLAINED = 5
 """At most so many violations of a document are listed."""
 
@@ -97,6 +100,10 @@ def _exact_types(rule: Mapping[str, Any]) -> frozenset[type]:
     return frozenset(kind for name in names for kind in _PLAIN[name])
 
 
+def _is_of(value: Any, types: frozenset[type]) -> bool:
+    return type(value) in types
+
+
 def _type_check(names: str | list[str]) -> Check:
     types = _exact_types({"type": names})
     if "integer" not in names:
@@ -120,18 +127,28 @@ def _object_check(schema: Mapping[str, Any]) -> Check:
     other = compile_schema(rest) if isinstance(rest, Mapping) else lambda value: bool(rest)
 
     asked = schema.get("type") == "object"
+    fitting: set[tuple[Any, ...]] = set()  # names and types that fit whatever the values are
 
     def check(value: Any) -> bool:
         if type(value) is not dict:
             return not asked
+        shape = (*value, *map(type, value.values()))
+        if shape in fitting:
+            return True
         if not required <= value.keys():
             return False
+        by_types = True
         for name, member in value.items():
             if name not in named:
                 if not other(member):
                     return False
-            elif type(member) not in quick[name] and not named[name](member):
-                return False
+                by_types = False
+            elif type(member) not in quick[name]:
+                if not named[name](member):
+                    return False
+                by_types = False
+        if by_types and len(fitting) < MOST_SHAPES:
+            fitting.add(shape)
         return True
 
     return check
@@ -144,13 +161,17 @@ def _array_check(schema: Mapping[str, Any]) -> Check:
     quick, slow = _exact_types(rule), compile_schema(rule)
 
     asked = schema.get("type") == "array"
+    by_types = [_exact_types(rule) for rule in schema.get("prefixItems", ())]
 
     def check(value: Any) -> bool:
         if type(value) is not list:
             return not asked
         if most is not None and len(value) > most:
             return False
-        if quick and not first and quick.issuperset(map(type, value)):
+        if first:
+            if len(value) <= len(first) and all(map(_is_of, value, by_types)):
+                return True
+        elif quick and quick.issuperset(map(type, value)):
             return True  # thousands of numbers at once
         for fits, member in zip(first, value, strict=False):
             if not fits(member):

@@ -9,9 +9,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from statistics import fmean, median
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,9 @@ FLAT_GAIN = 0.05
 
 BACKEND = ("backend", "plugins.backend")
 STEP_TASKS = ("budget.tasks", "train.size")  # the size of batches is the budget's tasks
+KEY_DIGITS = 16
+"""Digits of a key in a row, by which rows are grouped; no result file stores it."""
+
 TASK_SIZE = ("test.ways", "test.shots", "train.ways", "train.shots")
 
 
@@ -101,6 +105,7 @@ def _natural(text: str) -> tuple[str | int, ...]:
 def _cell_fields(cell: Cell) -> CellFields:
     method = cell.label or cell.algorithm.name
     network = cell.network.name if cell.network else ""
+    keys = keys_of(cell)
     return {
         "suite": cell.suite,
         "version": cell.suite_version,
@@ -132,20 +137,47 @@ def _cell_fields(cell: Cell) -> CellFields:
         "threads": _count(cell.backend.settings.get("threads")),
         "evaluation_seed": cell.evaluation.seed,
         "plugin": cell.plugins.get("algorithm", ""),
-        "configuration": _key(cell),
-        "match": _key(cell, "plugins"),
-        "work": _key(cell, *BACKEND),
-        "weak_work": _key(cell, *BACKEND, *STEP_TASKS),
-        "size_work": _key(cell, "plugins.backend", *TASK_SIZE),
+        "configuration": keys.configuration[:KEY_DIGITS],
+        "match": keys.match[:KEY_DIGITS],
+        "work": keys.work[:KEY_DIGITS],
+        "weak_work": keys.weak_work[:KEY_DIGITS],
+        "size_work": keys.size_work[:KEY_DIGITS],
     }
 
 
-def _key(cell: Cell, *without: str) -> str:
-    """Return a key that is equal for cells which differ in nothing but their seed and the parts `without`.
+class Keys(NamedTuple):
+    """Digests that are equal for cells which differ in nothing but their seed and what a row says of each."""
 
-    It is short enough for a column: rows are grouped by it, and no result file stores it.
-    """
-    return cell.key(("seed", *without))[:16]
+    configuration: str
+    match: str
+    work: str
+    weak_work: str
+    size_work: str
+
+
+def keys_of(cell: Cell) -> Keys:
+    """Return the keys of a cell; those of a configuration are computed once for its seeds."""
+    return _keys(_Configuration(cell.key(("seed",)), cell))
+
+
+@dataclass(frozen=True, slots=True)
+class _Configuration:
+    """A cell whatever its seed: equal to another one with the same digest."""
+
+    digest: str
+    cell: Cell = field(compare=False)
+
+
+@lru_cache(maxsize=1024)
+def _keys(configuration: _Configuration) -> Keys:
+    cell = configuration.cell
+    return Keys(
+        configuration.digest,
+        cell.key(("seed", "plugins")),
+        cell.key(("seed", *BACKEND)),
+        cell.key(("seed", *BACKEND, *STEP_TASKS)),
+        cell.key(("seed", "plugins.backend", *TASK_SIZE)),
+    )
 
 
 def _seed_fields(cell: Cell) -> SeedFields:
@@ -237,7 +269,7 @@ def _measure_fields(result: Result) -> MeasureFields:
     per_step = [b.seconds / b.steps for b in training.blocks if b.steps] if training else []
     return {
         "setup": dict(result.setup),
-        "step_spread": float(np.std(per_step, ddof=1)) if len(per_step) > 1 else None,
+        "step_spread": _deviation(per_step) if len(per_step) > 1 else None,
         "blocks": len(per_step),
         "warmup_seconds": sum(b.seconds for b in training.warmup) if training else None,
         "unstable": stats.unstable(per_step),
@@ -246,6 +278,12 @@ def _measure_fields(result: Result) -> MeasureFields:
         "target_energy": dict(training.target_energy) if training else {},
         "cost": dict(result.cost),
     }
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation; for the few blocks of a training numpy and `statistics` are slower."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _score_fields(scores: Scores | None, per_task: NDArray[np.float64]) -> ScoreFields:
@@ -331,17 +369,25 @@ def _flat(training: Training) -> bool:
 def _require_kinds(row: Row) -> None:
     """Raise ValueError where a value of the row is of another kind than its annotation."""
     values: Mapping[str, object] = row
-    for name, is_kind in _checks().items():
-        if not is_kind(values[name]):
-            raise ValueError(f"{name} is {values[name]!r:.60}")
+    for name, (types, is_kind) in _checks().items():
+        value = values[name]
+        if type(value) not in types and not is_kind(value):
+            raise ValueError(f"{name} is {value!r:.60}")
     if not all(steps.isdigit() for steps in row["curve"]):
         raise ValueError("the curve's steps are no whole numbers")
 
 
 @cache
-def _checks() -> dict[str, Callable[[Any], bool]]:
-    """Return the check of each field of a row."""
-    return {name: _CHECK_OF[kind] for name, kind in get_type_hints(Row).items()}
+def _checks() -> dict[str, tuple[frozenset[type], Callable[[Any], bool]]]:
+    """Return the check of each field of a row, after the types whose values all pass it."""
+    hints = get_type_hints(Row).items()
+    return {name: (frozenset(_SURE.get(kind, ())), _CHECK_OF[kind]) for name, kind in hints}
+
+
+_SURE: Mapping[Any, tuple[type, ...]] = {
+    int: (int,), int | None: (int, type(None)), str: (str,), Series: (str,), str | None: (str, type(None)),
+    bool: (bool,), bool | None: (bool, type(None)), float | None: (type(None),),
+}  # fmt: skip
 
 
 def _is_whole(value: Any) -> bool:
