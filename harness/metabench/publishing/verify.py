@@ -31,6 +31,7 @@ from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
 from metabench.publishing.sign import signature_findings
 from metabench.publishing.task_draws import Drawn, TaskSet
+from metabench.publishing.withdrawals import withdrawal_findings
 from metabench.records.cell import Cell, Status
 from metabench.records.document import read_document
 from metabench.records.result import Result
@@ -75,6 +76,7 @@ def verify(
     partial: what is missing is a notice, as it is for results that were published so. signers: the file with
     the keys that are known; None for `allowed_signers` of the results repository.
     """
+    paths = list(paths)
     with cache.uncollected(), Installation(registry) as installation:
         members, cells, findings = _read(paths, installation)
         if suites is None:
@@ -85,6 +87,7 @@ def verify(
         findings += _missing_findings(missing, partial)
         findings += _suite_findings(members, suites, keys, installation, complete)
         findings += _set_findings(members)
+        findings += withdrawal_findings(paths, members)
     findings += signature_findings([Path(member.path) for member in members], signers)
     findings.sort(key=lambda finding: (not finding.serious, finding.file))
     return Verified(tuple(Path(member.path) for member in members), tuple(findings), missing)

@@ -132,6 +132,7 @@ class OutcomeFields(TypedDict):
     started: str
     command: str
     file: str
+    withdrawn: str  # why and when it was withdrawn; "" where it was not
 
 
 class TrainingFields(TypedDict):

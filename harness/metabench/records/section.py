@@ -53,6 +53,10 @@ class Section:
 
         return pd.DataFrame(list(self.records))
 
+    def struck(self) -> list[bool]:
+        """Return for every line whether it is struck through: results of it were withdrawn."""
+        return [bool(record.get("withdrawn")) for record in self.records]
+
     def shown(self) -> tuple[list[Column], list[list[str]], list[str]]:
         """Return the columns that are kept, the text of every line, and notes that state the dropped ones."""
         texts = [[column.show(record) for record in self.records] for column in self.columns]

@@ -45,6 +45,7 @@ class Labels(TypedDict):
     resumed: int  # how often cells of the configuration went on from a checkpoint
     unmeasured: int  # results of the configuration without a score
     warnings: list[str]  # what disturbed the times
+    withdrawn: str  # why and when results of it were withdrawn; "" where none was
 
 
 class Scored(TypedDict):

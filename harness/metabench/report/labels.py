@@ -41,7 +41,8 @@ def verdict(reference: Reference, mean: float) -> str:
 
 
 def _flags(line: Labels) -> list[str]:
-    words = [line["transduction"]] if line["transduction"] else []
+    words = [f"withdrawn: {line['withdrawn']}"] if line["withdrawn"] else []
+    words += [line["transduction"]] if line["transduction"] else []
     if line["budget_limited"]:
         words.append(f"budget-limited ({line['limited_reason']})")
     if line["unstable"]:

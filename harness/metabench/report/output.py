@@ -49,7 +49,10 @@ def plain(section: Section, style: Literal["simple", "github"], most: int = 0) -
     headers = [column.header for column in columns]
     if style == "github":
         headers = [markdown_text(header) for header in headers]
-        lines = [[markdown_text(text) for text in line] for line in lines]
+        lines = [
+            [f"~~{markdown_text(text)}~~" if struck else markdown_text(text) for text in line]
+            for line, struck in zip(lines, section.struck(), strict=False)
+        ]
         notes = [markdown_text(note) for note in notes]
     align = ["right" if column.right else "left" for column in columns]
     body = tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=align if lines else None)

@@ -21,7 +21,7 @@ from metabench.report.columns import (
 )
 from metabench.report.summary import Summaries
 
-MARKS = "t: transductive. b: budget-limited. u: unstable times."
+MARKS = "t: transductive. b: budget-limited. u: unstable times. w: withdrawn."
 
 PIVOTS = tuple(axis for axis in AXES if axis not in ("seed", "status", "date"))
 """The axes that a summary over seeds still has."""
@@ -127,6 +127,7 @@ def _value_of(axis: str) -> Callable[[Summary], object]:
 def marks(summary: Summary) -> str:
     """Return the labels of a summary as letters; MARKS says what they mean."""
     letters = {"t": summary["transductive"], "b": summary["budget_limited"], "u": summary["unstable"]}
+    letters["w"] = bool(summary["withdrawn"])
     return "".join(letter for letter, applies in letters.items() if applies)
 
 

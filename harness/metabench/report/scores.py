@@ -51,7 +51,7 @@ def _published(summary: Summary) -> str:
 def best_first(summary: Summary) -> tuple[Any, ...]:
     """Return the key that orders summaries by what they solve, and then by their scores."""
     best = -summary["mean"] if summary["higher_is_better"] else summary["mean"]
-    return (*protocol(summary), best)
+    return (*protocol(summary), bool(summary["withdrawn"]), best)
 
 
 def _notes(summaries: Sequence[Summary]) -> list[str]:

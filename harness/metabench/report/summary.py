@@ -152,6 +152,7 @@ def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: in
         "limited_reason": reason,
         "resumed": sum(row["resumed"] for row in rows),
         "unmeasured": unmeasured,
+        "withdrawn": next((row["withdrawn"] for row in rows if row["withdrawn"]), ""),
         "warnings": sorted({note for row in rows for note in row["notes"]}),
     }
 
@@ -200,7 +201,8 @@ def _rank(results: Results, summaries: Sequence[Summary]) -> None:
     """Fill in `rank`, `rivals` and `detectable` among summaries whose scores are of the same tasks."""
     boards: dict[tuple[object, ...], list[Summary]] = {}
     for summary in summaries:
-        boards.setdefault(_board(summary), []).append(summary)
+        if not summary["withdrawn"]:
+            boards.setdefault(_board(summary), []).append(summary)
     for board in boards.values():
         matrices = [results.score_matrix(summary["positions"]) for summary in board]
         pairs = [(s, scores) for s, scores in zip(board, matrices, strict=True) if scores is not None]

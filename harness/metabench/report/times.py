@@ -106,6 +106,7 @@ class TargetLine(Shared, Labels, TargetFields):
 UNSCORED: Labels = {
     "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
     "limited_reason": "", "resumed": 0, "unmeasured": 0, "warnings": [],
+    "withdrawn": "",
 }  # fmt: skip
 
 
@@ -137,6 +138,7 @@ def _labels(summary: Summary) -> Labels:
         "resumed": summary["resumed"],
         "unmeasured": 0,
         "warnings": summary["warnings"],
+        "withdrawn": summary["withdrawn"],
     }
 
 

@@ -30,6 +30,7 @@ from metabench.records.files import read_result
 from metabench.records.result import SCHEMA
 from metabench.records.row import FIELDS, Row, UnreadableFile
 from metabench.results.rows import ROW_VERSION, row_of
+from metabench.results.withdrawn import lists_beside, reason_of, reasons
 
 REPRODUCED = "reproduced"
 """The folder beside results that holds records of their reruns; see `metabench.results.reproductions`."""
@@ -81,9 +82,15 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
             else:
                 fresh.append(file)
         stored.keep((file, *rows[file]) for file in fresh)
+    lists = lists_beside(file.path for file in rows)
+    results.problems += [
+        UnreadableFile(str(listed.path), what) for listed in lists for what in listed.problems
+    ]
+    withdrawn = reasons(lists)
     for file in files:
         if file in rows:
             row, scores = rows[file]
+            row["withdrawn"] = reason_of(file.path, row["digest"], withdrawn)
             results.rows.append(row)
             results.scores.append(scores)
     return results

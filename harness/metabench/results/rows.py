@@ -235,6 +235,7 @@ def _outcome_fields(result: Result, file: str) -> OutcomeFields:
         "started": result.started,
         "command": result.command,
         "file": file,
+        "withdrawn": "",  # said by another file: filled in by `results.cache`
     }
 
 

@@ -46,13 +46,21 @@ class Html(Report):
         return [path]
 
 
+def _cell(text: str, struck: bool) -> str:
+    shown = escape(printable(text))
+    return f"<s>{shown}</s>" if struck else shown
+
+
 def _section(section: Section) -> str:
     columns, lines, notes = section.shown()
     align = ["right" if column.right else "left" for column in columns]
     body = tabulate(
-        [[printable(text) for text in line] for line in lines],
-        [column.header for column in columns],
-        tablefmt="html",  # escapes every cell
+        [
+            [_cell(text, struck) for text in line]
+            for line, struck in zip(lines, section.struck(), strict=True)
+        ],
+        [escape(printable(column.header)) for column in columns],
+        tablefmt="unsafehtml",
         disable_numparse=True,
         colalign=align if lines else None,
     )

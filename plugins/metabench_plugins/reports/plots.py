@@ -81,7 +81,7 @@ def _sketches(content: ReportContent) -> Iterator[Sketch]:
         caption = "speed-up over ranks where accuracies agree; dashed: ideal"
         yield Sketch(name, "Strong scaling", caption, partial(_scaling, scaling))
     boards: dict[tuple[object, ...], list[Summary]] = {}
-    for summary in ranked(content.summaries):
+    for summary in ranked([summary for summary in content.summaries if not summary["withdrawn"]]):
         boards.setdefault(protocol(summary), []).append(summary)
     for board in boards.values():
         yield from _board_sketches(content, board)

@@ -206,6 +206,7 @@ def _plain_table(section: Section) -> dict[str, Any]:
             [(printable(cell), column.right) for cell, column in zip(line, columns, strict=True)]
             for line in lines
         ],
+        "struck": section.struck()[:MOST_LINES],
         "notes": [printable(note) for note in notes],
     }
 
@@ -216,6 +217,7 @@ def _line(summary: Summary, slug: str, folder: Path, root: str) -> dict[str, Any
     labels = flags(summary)
     references = summary["references"]
     return {
+        "withdrawn": bool(summary["withdrawn"]),
         "rank": summary["rank"],
         "method": printable(summary["method"]),
         "task": printable(f"{summary['dataset']} {task(summary)}"),

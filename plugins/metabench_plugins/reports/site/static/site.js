@@ -58,6 +58,7 @@
 
   const table = new Tabulator("#table", {
     data: told.rows,
+    rowFormatter: (row) => row.getElement().classList.toggle("withdrawn", Boolean(row.getData().withdrawn)),
     columns,
     layout: "fitDataStretch",
     pagination: true,
