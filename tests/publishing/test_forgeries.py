@@ -6,14 +6,17 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.shell import ROOT
 from helpers.submissions import copied_board, forged
-from metabench.publishing import verify
+from metabench.publishing import InstalledSuite, verify
 from metabench.publishing.findings import Finding
+from metabench.records.files import read_result
 
 BOARD, RACE, WAVES = "glyphs-board-v1", "time-to-accuracy-v1", "sine-v2"
 ONE, ALL = "maml-*-s0-*", "maml-*"
@@ -190,8 +193,15 @@ SILENT: list[tuple[str, str, str, Edit]] = [
 ]  # fmt: skip
 
 
+@cache
+def published_suite(name: str) -> InstalledSuite:
+    """The suite of a published board, in the version of its results: what is installed may be newer."""
+    results = [read_result(path) for path in (ROOT / "results" / name).glob("*/*.json")]
+    return InstalledSuite([result.cell for result in results], str(results[0].environment["suite_digest"]))
+
+
 def errors_of(board: Path) -> list[Finding]:
-    return verify([board], complete=True).errors
+    return verify([board], {board.name: published_suite(board.name)}, complete=True).errors
 
 
 @pytest.mark.parametrize(

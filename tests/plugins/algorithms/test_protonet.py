@@ -24,7 +24,7 @@ from metabench import Episodes, Protocol
 from metabench.device import Device
 from metabench.learning import STATISTICS, ModuleLearner, class_means, squared_distances
 from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
-from metabench_plugins.algorithms.protonet import ProtoNet
+from metabench_plugins.algorithms.protonet import ProtoNet, ProtoNetLearner
 from metabench_plugins.datasets.omniglot_small import OmniglotSmall
 from metabench_plugins.networks.conv4 import Conv4
 
@@ -48,8 +48,8 @@ def test_distances_are_squared_and_euclidean() -> None:
 def test_the_gradient_is_that_of_a_plain_loop_over_tasks(network: object, statistics: str) -> None:
     algorithm = ProtoNet(statistics=statistics, train_statistics=statistics, train_ways=7)
     learner = build(algorithm, network, TEST, device=FLOAT64)  # type: ignore[arg-type]  # a Network
-    assert isinstance(learner, ModuleLearner)
-    features = learner.module[0].features  # type: ignore[index]
+    assert isinstance(learner, ProtoNetLearner)
+    features = learner.lifted.module.get_submodule("features")
     batch = Buried(FLOAT64).episodes("train", algorithm.train_protocol(TEST), range(5), seed=0)
 
     def task_loss(task: Episodes) -> Tensor:
