@@ -28,7 +28,7 @@ import pluggy
 from metabench import contracts, hookspecs
 from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
 from metabench.interrupts import noticed_interrupts
-from metabench.records.cell import COMPONENTS, Spec
+from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.settings import make
 from metabench.text import printable
 
@@ -170,6 +170,10 @@ class Registry:
         cls = self.find(kind, spec.name).cls
         with plugin_call(f"making {kind} {spec.name!r}"):
             return make(cls, spec.settings)
+
+    def classes(self, cell: Cell) -> dict[str, str]:
+        """Return where a worker imports the class of each of a cell's components from, by kind."""
+        return {kind: self.find(kind, spec.name).path for kind, spec in cell.components().items()}
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, and the plugin that provides each."""

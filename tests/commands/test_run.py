@@ -256,16 +256,6 @@ def test_failure_is_said_with_its_log_even_when_quiet(shell: Shell) -> None:
     assert "the toy broke" in (shell.folder / log).read_text()
 
 
-def test_results_of_another_commit_are_pointed_out(shell: Shell) -> None:
-    shell.run("run", "toy", "--quiet")
-    (path,) = (shell.folder / "results/local/toy-v3").glob("*.json")
-    told = json.loads(path.read_text())
-    told["environment"]["git"] = "0123abc"
-    path.write_text(json.dumps(told))
-    said = shell.run("run", "toy", "--dry-run").stderr
-    assert "1 stored results were made by other code (git 0123abc; now " in said
-
-
 def test_same_seed_twice_gives_identical_scores_of_a_convolutional_network(shell: Shell) -> None:
     (shell.folder / "conv.toml").write_text(CONV)
     found = []

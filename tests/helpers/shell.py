@@ -48,17 +48,29 @@ def install(folder: Path, *packages: Path) -> str:
 
     It sees the packages of the environment that runs the tests, and needs no network.
     """
-    home = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-    site = next(home.glob("lib/python*/site-packages"))
-    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    python = str(home / "bin" / "python")
+    python = _environment(folder)
     wheels = str(folder / "wheels")
     for package in packages:
         source = shutil.copytree(package, folder / "source" / package.name)  # pip builds in the source
         _pip(python, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", wheels, str(source))
         _pip(python, "install", "--no-index", "--find-links", wheels, package_name(package))
     return python
+
+
+def install_editable(folder: Path, package: Path) -> tuple[str, Path]:
+    """A virtual environment with a copy of a package that can be edited; its interpreter, and the copy."""
+    python = _environment(folder)
+    source = Path(shutil.copytree(package, folder / "source" / package.name))
+    _pip(python, "install", "--no-index", "--no-build-isolation", "--no-deps", "--editable", str(source))
+    return python, source
+
+
+def _environment(folder: Path) -> str:
+    home = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    site = next(home.glob("lib/python*/site-packages"))
+    (site / "parent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    return str(home / "bin" / "python")
 
 
 def _pip(python: str, *arguments: str) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +23,7 @@ from metabench.cli import metabench
 from metabench.publishing import Finding, InstalledSuite, verify
 from metabench.publishing.training_checks import best_step
 from metabench.records import SCHEMA, Block, Cell, Training, Validation, digest_of
+from metabench.records.code import CodeReader
 from metabench.records.upgrade import upgrade
 
 LOOKED = {"reference_seconds": 0.0014}
@@ -47,7 +49,14 @@ def consistent(result: Result) -> Result:
             curve={str(steps): scores.per_task for steps in evaluation.curve},
             state="last" if best is None else f"best validation, step {best}",
         )
-    return replace(result, environment=environment, training=training, scores=scores)
+    code = {"harness": harness_code()}
+    return replace(result, environment=environment, training=training, scores=scores, code=code)
+
+
+@cache
+def harness_code() -> str:
+    """The digest of the harness as it is."""
+    return CodeReader().harness
 
 
 def _consistent_training(cell: Cell, training: Training) -> Training:

@@ -50,7 +50,7 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, key: Path | N
     if key and not results:
         raise RequestError("--sign signs what is published: name the results too")
     if results:
-        verified = verify(results, complete=True, partial=partial)
+        verified = verify(results, complete=True, partial=partial, same_code=True)
         for finding in verified.findings:
             say(finding)
         if verified.errors:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from metabench.api import write_run_reports
+from metabench.records.cell import Cell
 from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
 
 
@@ -109,13 +110,18 @@ def _show_plan(plan: Plan) -> None:
     suite, to_run = plan.suite, plan.to_run
     click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
     for cell in plan.cells:
-        mark = "stored" if cell.digest in plan.finished else "run"
-        click.echo(f"  {mark:>6}  {cell.id}", err=True)
+        click.echo(f"  {_mark(plan, cell):>6}  {cell.id}", err=True)
     seconds = plan.expected_seconds
     expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
     click.echo(
         f"{len(to_run)} of {len(plan.cells)} cells to run{expected}; results in {plan.store.folder}", err=True
     )
+
+
+def _mark(plan: Plan, cell: Cell) -> str:
+    if cell.digest not in plan.finished:
+        return "run"
+    return "stored, other code" if cell.digest in plan.other_code else "stored"
 
 
 def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:

@@ -14,23 +14,35 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metabench.errors import MetabenchError
-from metabench.folders import file_digest
+from metabench.folders import cache_folder, file_digest
 from metabench.plugins import Registry, load
 from metabench.publishing.checks import without_connections
 from metabench.publishing.task_draws import TaskSet, draw_tasks
 from metabench.records.cell import COMPONENTS, Spec
+from metabench.records.code import CACHE_NAME, CodeReader
 from metabench.suite.suite import installed_suites, read
 
 
 def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
-    """For each kind of component and each name: who provides it, and what a metric says of itself."""
-    return {
+    """For each kind of component and each name: who provides it, its code, and what a metric says of itself.
+
+    The harness is there too, as if it were a component.
+    """
+    reader = CodeReader(cache_folder() / CACHE_NAME)
+    listed: dict[str, dict[str, dict[str, Any]]] = {
         kind: {
-            name: {"source": entry.source, **(_metric(entry.cls) if kind == "metric" else {})}
+            name: {
+                "source": entry.source,
+                "code": reader.component(entry.cls.__module__, entry.plugin.distribution),
+                **(_metric(entry.cls) if kind == "metric" else {}),
+            }
             for name, entry in registry.entries(kind).items()
         }
         for kind in (*COMPONENTS, "metric")
     }
+    listed["harness"] = {"metabench": {"code": reader.harness}}
+    reader.write()
+    return listed
 
 
 def _metric(metric: Any) -> dict[str, Any]:

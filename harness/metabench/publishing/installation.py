@@ -23,6 +23,7 @@ from metabench.folders import cache_folder
 from metabench.plugins import Registry, load
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.records.cell import Cell, Spec
+from metabench.records.code import Code
 from metabench.records.identity import digest_of
 
 CACHE_NAME = "installation.json"
@@ -65,6 +66,11 @@ class Installation:
         if self._components is None:
             self._components = self._ask("components", None)
         return self._components.get(kind, {}).get(name)
+
+    def code_of(self, names: Mapping[str, str]) -> Code:
+        """Return the digests of the code that is installed here, of components by kind and of the harness."""
+        known = {kind: self.component(kind, name) for kind, name in {**names, "harness": "metabench"}.items()}
+        return {kind: here["code"] for kind, here in known.items() if here is not None and here["code"]}
 
     def suites(self, folders: Collection[str]) -> dict[str, InstalledSuite]:
         """The suites of these folders (`quick-v1`), as far as they are installed in that version."""

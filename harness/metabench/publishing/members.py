@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench.records.cell import Cell, Status
+from metabench.records.code import Code
 from metabench.records.result import Result
 from metabench.records.row import Row
 from metabench.results.rows import keys_of, row_of
@@ -39,6 +40,8 @@ class Member:
     suite_digest: str
     dataset_plugin: str
     trained: bool
+    code: Code
+    components: Mapping[str, str]
 
     @property
     def seed(self) -> int:
@@ -83,6 +86,8 @@ def member_of(path: str, result: Result) -> Member:
         suite_digest=sys.intern(str(environment.get("suite_digest"))),
         dataset_plugin=sys.intern(str(result.cell.plugins.get("dataset"))),
         trained=bool(result.training and result.training.steps),
+        code={sys.intern(kind): sys.intern(digest) for kind, digest in result.code.items()},
+        components={kind: sys.intern(spec.name) for kind, spec in result.cell.components().items()},
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from metabench import stats
 from metabench.plugins import Registry
 from metabench.publishing.checks import check_result
+from metabench.publishing.code_findings import code_findings
 from metabench.publishing.completeness import (
     CellKeys,
     Matching,
@@ -66,6 +67,7 @@ def verify(
     *,
     complete: bool = False,
     partial: bool = False,
+    same_code: bool = False,
     registry: Registry | None = None,
     signers: Path | None = None,
 ) -> Verified:
@@ -73,8 +75,9 @@ def verify(
 
     suites: the suite of each folder (`quick-v1`); None for those that are installed. complete: results have
     to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
-    partial: what is missing is a notice, as it is for results that were published so. signers: the file with
-    the keys that are known; None for `allowed_signers` of the results repository.
+    partial: what is missing is a notice, as it is for results that were published so. same_code: results of
+    other code than is installed here are errors, not notices. signers: the file with the keys that are
+    known; None for `allowed_signers` of the results repository.
     """
     paths = list(paths)
     with cache.uncollected(), Installation(registry) as installation:
@@ -86,6 +89,7 @@ def verify(
         missing = tuple(missing_results(members, suites if complete else {}, keys))
         findings += _missing_findings(missing, partial)
         findings += _suite_findings(members, suites, keys, installation, complete)
+        findings += code_findings(members, installation, same_code=same_code)
         findings += _set_findings(members)
         findings += withdrawal_findings(paths, members)
     findings += signature_findings([Path(member.path) for member in members], signers)

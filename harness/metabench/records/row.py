@@ -69,10 +69,11 @@ class MachineFields(TypedDict):
 
 
 class LearnerFields(TypedDict):
-    """What was trained, and what its scores are."""
+    """What was trained, by which code, and what its scores are; code: a short digest, "" if not recorded."""
 
     path: str
     parameters: int
+    code: str
     metric: str
     unit: str
     higher_is_better: bool

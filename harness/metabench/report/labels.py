@@ -42,7 +42,7 @@ def verdict(reference: Reference, mean: float) -> str:
 
 def _flags(line: Labels) -> list[str]:
     words = [f"withdrawn: {line['withdrawn']}"] if line["withdrawn"] else []
-    words += [line["transduction"]] if line["transduction"] else []
+    words += [word for word in (line["code_label"], line["transduction"]) if word]
     if line["budget_limited"]:
         words.append(f"budget-limited ({line['limited_reason']})")
     if line["unstable"]:

@@ -53,24 +53,36 @@ def shared_fields(row: Row) -> Shared:
 
 
 def _summarize(results: Results) -> list[Summary]:
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    codes: dict[tuple[str, str], set[str]] = {}
     unmeasured: dict[str, int] = {}
     for i, row in enumerate(results.rows):
         if row["status"] == Status.OK and row["mean"] is not None:
-            groups.setdefault((row["configuration"], row["machine"]), []).append(i)
+            groups.setdefault(pool(row), []).append(i)
+            codes.setdefault(pool(row)[:2], set()).add(row["code"])
         else:
             unmeasured[row["configuration"]] = unmeasured.get(row["configuration"], 0) + 1
     estimates = _estimates(results, list(groups.values()))
     summaries = [
-        _summary(results, positions, estimate, unmeasured.get(configuration, 0))
-        for ((configuration, _), positions), estimate in zip(groups.items(), estimates, strict=True)
+        _summary(results, positions, estimate, unmeasured.get(key[0], 0), several=len(codes[key[:2]]) > 1)
+        for (key, positions), estimate in zip(groups.items(), estimates, strict=True)
     ]
     _rank(results, summaries)
     return summaries
 
 
-def _summary(results: Results, positions: list[int], scored: Scored, unmeasured: int) -> Summary:
-    """Return the summary of these rows; its place in a ranking is filled in by `_rank`."""
+def pool(row: Shared) -> tuple[str, str, str]:
+    """Return what rows must share to be averaged: configuration, machine and the code that made them."""
+    return row["configuration"], row["machine"], row["code"]
+
+
+def _summary(
+    results: Results, positions: list[int], scored: Scored, unmeasured: int, *, several: bool
+) -> Summary:
+    """Return the summary of these rows; its place in a ranking is filled in by `_rank`.
+
+    several: whether other code gave results of the configuration too.
+    """
     rows = [results.rows[i] for i in positions]
     references = published(rows[0])
     return {
@@ -80,6 +92,7 @@ def _summary(results: Results, positions: list[int], scored: Scored, unmeasured:
         **_deviations(rows),
         **scored,
         **_labels(rows, references, unmeasured),
+        "code_label": _code_label(rows[0]["code"], several),
         **_seeds(rows, positions),
         "references": references,
     }
@@ -109,6 +122,12 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
                 "references": (),
             }
     return [estimates[number] for number in range(len(groups))]
+
+
+def _code_label(code: str, several: bool) -> str:
+    if not code:
+        return "code not recorded"
+    return f"code {code[:6]}" if several else ""
 
 
 def _means(rows: Sequence[Row]) -> Averages:
@@ -145,6 +164,7 @@ def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: in
     found = True in checks if checks else None
     reason = budget_limited_reason(rows, references)
     return {
+        "code_label": "",
         "transductive": claimed or bool(found),
         "transduction": TRANSDUCTION[claimed, found],
         "unstable": any(bool(row["unstable"]) for row in rows),

@@ -23,7 +23,7 @@ from metabench.report.columns import (
     text,
 )
 from metabench.report.labels import labels
-from metabench.report.summary import Summaries, shared_fields
+from metabench.report.summary import Summaries, pool, shared_fields
 from metabench.text import ABSENT
 
 SEVERAL_MACHINES = "Several machines: compare times only between rows of one machine."
@@ -61,11 +61,11 @@ def time_to_target(source: Summaries) -> Section:
 
     MLPerf's rule: a run that failed or ran out of memory never reached it; one that was skipped was no run.
     """
-    runs: dict[tuple[str, str], list[Row]] = {}
+    runs: dict[tuple[str, str, str], list[Row]] = {}
     for row in source.results.rows:
         if row["target"] is not None and Status(row["status"]).measured:
-            runs.setdefault((row["configuration"], row["machine"]), []).append(row)
-    scored = {(summary["configuration"], summary["machine"]): summary for summary in source.summaries}
+            runs.setdefault(pool(row), []).append(row)
+    scored = {pool(summary): summary for summary in source.summaries}
     lines = sorted((_target_line(rows, scored.get(key)) for key, rows in runs.items()), key=_soonest)
     columns = [
         *AXIS_COLUMNS,
@@ -104,7 +104,7 @@ class TargetLine(Shared, Labels, TargetFields):
 
 
 UNSCORED: Labels = {
-    "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
+    "code_label": "", "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
     "limited_reason": "", "resumed": 0, "unmeasured": 0, "warnings": [],
     "withdrawn": "",
 }  # fmt: skip
@@ -130,6 +130,7 @@ def _target_line(rows: Sequence[Row], summary: Summary | None) -> TargetLine:
 def _labels(summary: Summary) -> Labels:
     """Return the labels of the scored runs; the table counts unmeasured ones itself."""
     return {
+        "code_label": summary["code_label"],
         "transductive": summary["transductive"],
         "transduction": summary["transduction"],
         "unstable": summary["unstable"],

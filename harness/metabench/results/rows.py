@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metabench import stats
 from metabench.records.axes import series_of
 from metabench.records.cell import Cell, Status
+from metabench.records.identity import digest_of
 from metabench.records.result import Result, Scores, Training, Validation
 from metabench.records.row import (
     Averages,
@@ -38,6 +39,8 @@ from metabench.records.row import (
 
 ROW_VERSION = 9
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
+
+CODE_DIGITS = 12
 
 FLAT_PART = 0.25
 """The last part of training over which the validation curve must be flat."""
@@ -213,6 +216,7 @@ def _learner_fields(result: Result) -> LearnerFields:
     return {
         "path": result.path,
         "parameters": result.parameters,
+        "code": digest_of(result.code)[:CODE_DIGITS] if result.code else "",
         "metric": scores.metric if scores else result.cell.evaluation.metric,
         "unit": scores.unit if scores else "",
         "higher_is_better": scores.higher_is_better if scores else True,

@@ -21,6 +21,7 @@ from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
 from metabench.results.store import Store
+from metabench.runner.code import code_here
 from metabench.runner.keeping import Keeping
 from metabench.runner.outcome import result_of_job
 from metabench.runner.worker_files import ProgressReader
@@ -93,10 +94,9 @@ class Jobs:
             return Job(cell.id, folder.path, tuple(argv), environment, self.timeout, resources)
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
-        classes = {kind: self.registry.find(kind, spec.name).path for kind, spec in cell.components().items()}
         launched = None if self.remote else time.time()
         return JobFile(
-            cell, classes, argv, self.provenance, host.command_line(), launched,
+            cell, self.registry.classes(cell), argv, self.provenance, host.command_line(), launched,
             checkpoint=str(self.store.checkpoint(cell).resolve()),
             checkpoint_seconds=self.keeping.checkpoint_seconds, keep_state=self.keeping.states,
         )  # fmt: skip
@@ -108,9 +108,13 @@ class Jobs:
             job = self.running.pop(outcome.job.id, None)
         if job is None:
             return None
-        return result_of_job(
+        result = result_of_job(
             outcome, job.cell, job.last_event, provenance=self.provenance, started=job.started
         )
+        if result.code:
+            return result
+        (code,) = code_here(self.registry, [job.cell])  # a worker that was killed could not say what it ran
+        return replace(result, code=code)
 
     def announce(self, result: Result) -> None:
         """Tell observers how a cell ended."""

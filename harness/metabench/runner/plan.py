@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from metabench.contracts import Dataset
-from metabench.device import host
 from metabench.errors import RequestError, StoreError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load, plugin_call
@@ -15,6 +14,7 @@ from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.result import Result
 from metabench.results.store import Store
+from metabench.runner.code import code_warnings, made_by_other_code
 from metabench.runner.keeping import Keeping, keeping
 from metabench.settings import parse_spec
 from metabench.suite.bounds import require_seconds
@@ -30,7 +30,8 @@ class Plan:
 
     finished: by the cell's digest, the stored results that no later run replaces. foreign: files in the
     places of these cells' results that hold something else; running sets them aside. warnings: what else a
-    person should know before it runs.
+    person should know before it runs; other_code: by the cell's digest, the stored results that other code
+    made, with the kinds of component whose code has changed (none where it was not recorded).
     """
 
     registry: Registry
@@ -45,6 +46,7 @@ class Plan:
     foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     keeping: Keeping = field(default_factory=Keeping)
+    other_code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def to_run(self) -> list[Cell]:
@@ -93,10 +95,11 @@ def make_plan(
     store = Store(Path(results) / suite_read.folder)
     finished, foreign = stored_results(store, cells)
     finished = {} if rerun else finished
+    other = made_by_other_code(registry, finished)
     return Plan(
         registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
-        file_digest(suite_read.path), tuple(map(str, foreign.values())), _made_by_other_code(finished),
-        keeping(keep_states, checkpoint_seconds),
+        file_digest(suite_read.path), tuple(map(str, foreign.values())), code_warnings(finished, other),
+        keeping(keep_states, checkpoint_seconds), other,
     )  # fmt: skip
 
 
@@ -134,17 +137,3 @@ def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
             reasons[reason] = None
     if reasons:
         raise RequestError("\n".join(reasons))
-
-
-def _made_by_other_code(finished: Mapping[str, Result]) -> tuple[str, ...]:
-    """A warning where stored results come from another commit of this checkout of metabench."""
-    here = host.provenance()["git"] if finished else None
-    commits = [result.environment.get("git") for result in finished.values()]
-    others = [str(commit) for commit in commits if commit and commit != here]
-    if here is None or not others:
-        return ()
-    named = ", ".join(sorted(set(others))[:3])
-    return (
-        f"{len(others)} stored results were made by other code (git {named}; now {here}); "
-        "--rerun measures them again",
-    )

@@ -25,7 +25,10 @@ from metabench.device.exchange import sum_over_ranks
 from metabench.device.memory import out_of_memory
 from metabench.engine import kernels
 from metabench.errors import CellEnd, DataError
+from metabench.folders import cache_folder
 from metabench.records.cell import Spec, Status
+from metabench.records.code import CACHE_NAME, Code, CodeReader
+from metabench.records.identity import digest_of
 from metabench.records.job import TAIL_LINES, JobFile, JobFolder
 from metabench.records.progress import Event
 from metabench.records.result import Result
@@ -66,7 +69,7 @@ class Work:
         with backend.open() as device:
             self.rank = device.rank
             environment = host.describe(self.job.provenance, self.host, device.environment())
-            self._note(environment=environment)
+            self._note(environment=environment, code=self._code())
             before = measure_machine(device)
             self._measure(device)
             after = measure_machine(device)
@@ -77,6 +80,11 @@ class Work:
             if device.rank == 0:
                 self.folder.write_result(replace(self.result, status=Status.OK))
         return 0
+
+    def _code(self) -> Code:
+        """The digests of the code that this process runs."""
+        reader = CodeReader(cache_folder() / CACHE_NAME)
+        return reader.code_of(self.job.components, self.job.cell.plugins)
 
     def _measure(self, device: Device) -> None:
         run = self._build(device)
@@ -119,7 +127,7 @@ class Work:
         environment = self.result.environment
         return {
             "cell": self.result.cell.digest,
-            "code": f"{environment.get('packages')} {environment.get('git')}",
+            "code": f"{environment.get('packages')} {digest_of(self.result.code)}",
             "torch": torch.__version__,
             "machine": str(environment.get("machine")),
             "device": f"{environment.get('gpu') or environment.get('processor')} {device.torch}",
