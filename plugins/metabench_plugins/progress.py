@@ -78,7 +78,7 @@ class _Plain:
 
     def print(self, text: str) -> None:
         """Print one line, as it is."""
-        self.console.print(text, markup=False)
+        self.console.print(_plain(text), markup=False)
 
 
 class _Live(_Plain):
@@ -114,7 +114,7 @@ class _Live(_Plain):
 
     def print(self, text: str) -> None:
         """Print one line above those that move."""
-        _board.console.print(text, markup=False)
+        _board.console.print(_plain(text), markup=False)
 
 
 class _Board:
@@ -164,7 +164,15 @@ _board = _Board()
 def _safe(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(_plain(text))
+
+
+def _plain(text: str) -> str:
+    if text.isprintable():
+        return text
+    from metabench.report import printable  # imported late: it loads numpy
+
+    return printable(text)
 
 
 def training(event: TrainEvent) -> str:

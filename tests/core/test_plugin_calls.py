@@ -173,3 +173,12 @@ def test_list_names_a_plugin_that_exits_and_no_escape_reaches_the_terminal(tmp_p
     assert "accuracy" in done.stdout
     assert "plugin 'bad'" in done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_without_docstrings_components_work(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, shell_environment() | {"PYTHONOPTIMIZE": "2"})
+
+    done = shell.run("list", "metrics")
+
+    assert "accuracy" in done.stdout
+    assert done.stderr == ""

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import pytest
@@ -146,3 +147,41 @@ def test_a_terminal_shows_a_line_for_each_cell_that_runs() -> None:
     assert f"{first}: waits for its machine" in text
     assert f"{second}: sets up" in text
     assert text.index(f"{second}: accuracy 0.5") < text.index(f"{first}: accuracy 0.5")
+
+
+def test_no_escape_of_a_cell_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = made_cell(label="\x1b]0;owned\x07")
+
+    progress.metabench_progress(cell, EVENTS[0])
+    progress.metabench_progress(cell, EndEvent(Status.FAILED, "\x1b[2J boo", 1.0))
+
+    assert "boo" in (text := capsys.readouterr().err)
+    assert "\x1b" not in text
+
+
+def test_an_interrupted_run_gives_the_cursor_back() -> None:
+    program = textwrap.dedent(
+        """
+        import json, sys
+        from pathlib import Path
+        from metabench import Cell
+        from metabench.plugins import load
+        from metabench.records import SetupEvent
+        from metabench.results.store import Store
+        from metabench.runner.jobs import Jobs
+        registry = load()
+        jobs = Jobs(registry, Store(Path(sys.argv[2])), None, {})
+        try:
+            with jobs.watch():
+                next(jobs.prepare([Cell.from_json(json.loads(sys.argv[1]))]))
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            print("metabench: interrupted", file=sys.stderr)
+        """
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        text = in_terminal([sys.executable, "-c", program, json.dumps(made_cell().to_json()), folder])
+
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l") >= 0
+    assert "FAILED: the run was interrupted" in text
+    assert text.replace("\r", "").splitlines()[-1] == "metabench: interrupted"

@@ -12,13 +12,35 @@ from typing import Any
 import pytest
 
 from helpers.results import made_cell, made_result
-from metabench.records import Job, JobFolder, Outcome, Result, SetupEvent, Status, TrainEvent, ValidationEvent
+from metabench.records import (
+    EndEvent,
+    EvaluateEvent,
+    Job,
+    JobFolder,
+    Outcome,
+    Result,
+    ResumeEvent,
+    SetupEvent,
+    StartEvent,
+    Status,
+    TrainEvent,
+    ValidationEvent,
+)
+from metabench.records.progress import EVENTS as KINDS
 from metabench.runner.outcome import result_of_job
-from metabench.runner.worker_files import ProgressReader, WorkerFileError, read_worker_failures
+from metabench.runner.worker_files import (
+    EVENTS_OF_WORKERS,
+    ProgressReader,
+    WorkerFileError,
+    read_worker_failures,
+)
 
 CELL = made_cell(test_tasks=12)
 TRAIN = TrainEvent(10, 400, loss=1.5, tasks_per_second=90.0, seconds_left=7.5)
-VALIDATION = ValidationEvent(50, mean=0.4, half_width=0.02)
+EVENTS = [
+    SetupEvent(), ResumeEvent(7, "its checkpoint is old"), TRAIN, ValidationEvent(50, 0.4, 0.02),
+    EvaluateEvent(32, tasks=600),
+]  # fmt: skip
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -172,12 +194,18 @@ def test_events_are_read_on_from_where_reading_ended(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path)
     reader = ProgressReader(folder)
     assert reader.read() == []
-    folder.append_event(SetupEvent())
-    folder.append_event(TRAIN)
+    for event in EVENTS[:3]:
+        folder.append_event(event)
 
-    assert reader.read() == [SetupEvent(), TRAIN]
-    folder.append_event(VALIDATION)
-    assert reader.read() == [VALIDATION]
+    assert reader.read() == EVENTS[:3]
+    for event in EVENTS[3:]:
+        folder.append_event(event)
+    assert reader.read() == EVENTS[3:]
+
+
+def test_every_kind_of_event_is_one_of_the_runner_s_or_of_a_worker_s() -> None:
+    assert [type(event) for event in EVENTS] == list(EVENTS_OF_WORKERS)
+    assert {StartEvent, EndEvent, *EVENTS_OF_WORKERS} == set(KINDS.values())
 
 
 @pytest.mark.parametrize(
@@ -187,6 +215,8 @@ def test_events_are_read_on_from_where_reading_ended(tmp_path: Path) -> None:
         '{"kind": "train", "step": "x", "steps": {}, "loss": "\x1b[2J"}',
         json.dumps(TRAIN.to_json() | {"step": "x"}),
         json.dumps(TRAIN.to_json() | {"step": True}),
+        json.dumps({"kind": "resume", "step": 7, "reason": "\x1b[2J"}),
+        json.dumps({"kind": "resume", "step": 7, "reason": ["why"]}),
         json.dumps(TRAIN.to_json() | {"step": 10**400}),
         json.dumps(TRAIN.to_json() | {"loss": 10**400}),
         json.dumps({"kind": "start", "number": 1, "of": 2}),

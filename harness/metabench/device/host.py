@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -62,9 +63,14 @@ def describe(
 
 
 def machine() -> str:
-    """Return a short name for machines of this model, fit for a folder; METABENCH_MACHINE replaces it."""
+    """Return a short name for machines of this model, fit for a folder; METABENCH_MACHINE replaces it.
+
+    A chosen name without a letter from a to z or a digit becomes "machine-" and a digest of it.
+    """
     name = os.environ.get("METABENCH_MACHINE")
-    return _name(name) if name else _machine(processor(), usable_cores())
+    if not name:
+        return _machine(processor(), usable_cores())
+    return _name(name) or f"machine-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def _machine(processor: Any, cores: Any) -> str:
@@ -131,5 +137,9 @@ def _git_state() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command that started this process, without the path of its program."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command that started this process, without the path of its program.
+
+    Bytes of an argument that are no text, such as those of a folder's name, are written as \\xff.
+    """
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return command.encode(errors="surrogateescape").decode(errors="backslashreplace")

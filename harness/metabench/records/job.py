@@ -62,7 +62,8 @@ class JobFile:
 
     components: kind → "module:qualified name" of each class that the cell names; argv: the command that
     starts its ranks; provenance: the environment of whoever asked for the run; command: what they typed;
-    launched: when the command started, in seconds of the epoch (None: it may wait for another machine);
+    launched: when the command started, by this machine's monotonic clock, which no setting of the time
+    moves (None: it may wait for another machine);
     checkpoint: the file of the cell's checkpoint (empty: none); checkpoint_seconds: between two of them;
     keep_state: whether to leave the scored state for the runner.
     """

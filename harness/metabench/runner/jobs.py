@@ -16,7 +16,7 @@ from metabench.contracts import Backend
 from metabench.device import host
 from metabench.errors import PluginError, RequestError
 from metabench.plugins import Registry, plugin_call
-from metabench.records.cell import Cell
+from metabench.records.cell import Cell, Status
 from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
@@ -94,7 +94,7 @@ class Jobs:
             return Job(cell.id, folder.path, tuple(argv), environment, self.timeout, resources)
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
-        launched = None if self.remote else time.time()
+        launched = None if self.remote else time.monotonic()
         return JobFile(
             cell, self.registry.classes(cell), argv, self.provenance, host.command_line(), launched,
             checkpoint=str(self.store.checkpoint(cell).resolve()),
@@ -125,7 +125,10 @@ class Jobs:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Read progress files in a thread while the block runs."""
+        """Read progress files in a thread while the block runs.
+
+        Where the block is left early, observers are told of the end of the jobs that ran.
+        """
         thread = threading.Thread(target=self._poll_until_stopped, daemon=True, name="progress")
         thread.start()
         try:
@@ -133,6 +136,8 @@ class Jobs:
         finally:
             self.stop.set()
             thread.join()
+            for job in self.running.values():
+                self._observe(job.cell, EndEvent(Status.FAILED, "the run was interrupted", 0.0))
 
     def _poll_until_stopped(self) -> None:
         while not self.stop.wait(POLL_SECONDS):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +84,7 @@ def make_plan(
     timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`. Changes nothing on disk.
     """
     require_seconds("--timeout", timeout)
+    renamed = _checked_machine_name()
     registry = registry or load()
     executor_spec = _executor(registry, executor)
     suite_read = read(registry, suite, seeds, parse_spec(backend) if backend else None)
@@ -98,8 +101,8 @@ def make_plan(
     other = made_by_other_code(registry, finished)
     return Plan(
         registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
-        file_digest(suite_read.path), tuple(map(str, foreign.values())), code_warnings(finished, other),
-        keeping(keep_states, checkpoint_seconds), other,
+        file_digest(suite_read.path), tuple(map(str, foreign.values())),
+        (*renamed, *code_warnings(finished, other)), keeping(keep_states, checkpoint_seconds), other,
     )  # fmt: skip
 
 
@@ -125,6 +128,25 @@ def _executor(registry: Registry, text: str) -> Spec:
     if reason is not None:
         raise RequestError(f"executor {entry.name!r}: {reason}")
     return Spec.of(entry.cls, settings)
+
+
+def _checked_machine_name() -> tuple[str, ...]:
+    """A warning where METABENCH_MACHINE is no name of a folder, and the machine is called otherwise.
+
+    Raises RequestError where results of this machine would lie in a folder that readers pass over.
+    """
+    chosen, name = os.environ.get("METABENCH_MACHINE", ""), host.machine()
+    if not chosen:
+        return ()
+    from metabench.results.cache import RESERVED  # numpy, which a dry run does not need
+
+    if name in RESERVED - {"local"}:
+        raise RequestError(f"METABENCH_MACHINE must not be {name!r}: such a folder holds other things")
+    if re.search(r"[a-zA-Z0-9]", chosen):
+        return ()
+    return (
+        f"METABENCH_MACHINE={chosen} has no letter from a to z and no digit: results call the machine {name}",
+    )
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:

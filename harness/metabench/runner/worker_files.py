@@ -21,6 +21,7 @@ from metabench.records.job import JobFolder
 from metabench.records.progress import (
     EvaluateEvent,
     Event,
+    ResumeEvent,
     SetupEvent,
     TrainEvent,
     ValidationEvent,
@@ -31,7 +32,7 @@ from metabench.records.schema_check import schema_violations
 
 PROGRESS_BYTES = 2**20
 """How much of a progress file is read at once, and the longest line of it that is waited for."""
-EVENTS_OF_WORKERS = (SetupEvent, TrainEvent, ValidationEvent, EvaluateEvent)
+EVENTS_OF_WORKERS = (SetupEvent, ResumeEvent, TrainEvent, ValidationEvent, EvaluateEvent)
 LARGEST_FIGURE = 2.0**63
 
 
@@ -144,18 +145,21 @@ def _event(line: bytes) -> Event | None:
         return None
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         event = event_from_json(json.loads(line))
-        if type(event) in EVENTS_OF_WORKERS and all(_figures(event)):
+        if type(event) in EVENTS_OF_WORKERS and all(_fits(event)):
             return event
     return None
 
 
-def _figures(event: Event) -> Iterator[bool]:
-    """For each field, whether it is a number of its declared kind that a line of progress can show."""
+def _fits(event: Event) -> Iterator[bool]:
+    """For each field, whether it is of its declared kind, and a line of progress can show it."""
     hints = get_type_hints(type(event))
     for field in fields(event):
-        value = getattr(event, field.name)
-        kinds = (int,) if hints[field.name] is int else (int, float)
-        yield type(value) in kinds and not LARGEST_FIGURE < abs(value) < math.inf
+        value, hint = getattr(event, field.name), hints[field.name]
+        if hint is str:
+            yield isinstance(value, str) and value.isprintable()
+        else:
+            kinds = (int,) if hint is int else (int, float)
+            yield type(value) in kinds and not LARGEST_FIGURE < abs(value) < math.inf
 
 
 def _open(path: Path) -> BinaryIO:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-STARTED = time.time()
+STARTED, CLOCK = time.time(), time.monotonic()
 
 import faulthandler  # noqa: E402 - the clock above starts before the imports
 import os  # noqa: E402
@@ -19,20 +19,21 @@ from pathlib import Path  # noqa: E402
 
 from metabench.records.job import JobFolder  # noqa: E402
 from metabench.worker.cell import Work  # noqa: E402
-from metabench.worker.parent import end_with_parent  # noqa: E402
+from metabench.worker.parent import end_with_parent, seconds_since_launch  # noqa: E402
 
-IMPORTED = time.time()
+IMPORT_SECONDS = time.monotonic() - CLOCK
 
 
 def main(argv: list[str]) -> int:
     """Run the job in this file; return the exit status."""
     folder = JobFolder(Path(argv[0]).parent)
     job = folder.read_job()
+    launch = seconds_since_launch(job.launched) - (time.monotonic() - CLOCK)
     end_with_parent()
     if "RANK" in os.environ and hasattr(faulthandler, "register"):  # absent on Windows
         # a rank that hangs prints its stack when torchrun ends it, after the others timed out
         faulthandler.register(signal.SIGTERM, chain=True)
-    work = Work(job, folder, STARTED, IMPORTED)
+    work = Work(job, folder, STARTED, {"start": max(0.0, launch), "import": IMPORT_SECONDS})
     try:
         return work.run()
     except Exception as error:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from metabench.contracts import CONTRACT_VERSION, Backend, Learner
@@ -45,20 +45,21 @@ from metabench.worker.training import train
 
 
 class Work:
-    """The steps of one job, and what has been measured when one of them fails."""
+    """The steps of one job, and what has been measured when one of them fails.
 
-    def __init__(self, job: JobFile, folder: JobFolder, started: float, imported: float) -> None:
+    started: the time of day, in seconds of the epoch; setup: the seconds of "start" and "import".
+    """
+
+    def __init__(self, job: JobFile, folder: JobFolder, started: float, setup: Mapping[str, float]) -> None:
         self.job, self.folder = job, folder
         self.host = host.host()  # before a backend binds this process to some of its cores
-        launched = job.launched or psutil.Process().create_time()
-        start = max(0.0, started - launched)
         self.result = Result(
             cell=job.cell,
             status=Status.FAILED,
             contract=CONTRACT_VERSION,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
             command=job.command,
-            setup={"start": start, "import": imported - started},
+            setup=setup,
         )
         self.rank = int(os.environ.get("RANK", "0"))
         self.cell_run: CellRun | None = None

@@ -1,4 +1,4 @@
-"""Ends a worker with the process that started it, so that no orphan keeps the cores busy. No torch here."""
+"""A worker and the process that started it: how long ago that was, and that both end together. No torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ import psutil
 
 WATCH_SECONDS = 0.5
 PR_SET_PDEATHSIG = 1
+
+
+def seconds_since_launch(launched: float | None) -> float:
+    """Return how long ago this process was launched; launched: by the runner's monotonic clock, if it told.
+
+    A process that the runner did not start here (of a batch system, on a second machine) has its own age.
+    """
+    if launched is not None and "METABENCH_PARENT" in os.environ:
+        return time.monotonic() - launched
+    return time.time() - psutil.Process().create_time()
 
 
 def end_with_parent() -> None:
