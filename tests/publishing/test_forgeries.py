@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from helpers.results import made_result, store
 from helpers.shell import ROOT
-from helpers.submissions import copied_board, forged
+from helpers.submissions import copied_board, forged, honest_result, made_cell
+from metabench.plugins import load
 from metabench.publishing import InstalledSuite, verify
 from metabench.publishing.findings import Finding
+from metabench.publishing.parameters import count_parameters
 from metabench.records.files import read_result
+from metabench.suite import read
 
 BOARD, RACE, WAVES = "glyphs-board-v1", "time-to-accuracy-v1", "sine-v2"
 ONE, ALL = "maml-*-s0-*", "maml-*"
@@ -272,3 +276,27 @@ def test_a_removed_cell_is_found_unless_the_folder_says_so(tmp_path: Path) -> No
     assert not verify([board]).errors  # the seeds of the other cells do not tell
     (removed[0].parent / "partial.txt").write_text("three cells")
     assert errors_of(board) == []
+
+
+def test_a_number_of_parameters_is_counted_anew(tmp_path: Path) -> None:
+    registry = load()
+    cells = {cell.algorithm.name: cell for cell in read(registry, "quick").cells}
+    count = count_parameters(registry, cells["maml"])
+    stored = store(
+        tmp_path,
+        [
+            made_result(cells["maml"], parameters=count // 100),
+            made_result(cells["protonet"], parameters=count_parameters(registry, cells["protonet"])),
+            honest_result(made_cell(), parameters=7),
+        ],
+    )
+
+    assert not [finding for finding in verify(stored).findings if finding.check == "parameters"]
+    found = [finding for finding in verify(stored, deep=True).findings if finding.check == "parameters"]
+
+    assert [(finding.file, finding.serious) for finding in found] == [
+        (str(stored[0]), True),
+        (str(stored[2]), False),  # its data set is not installed
+    ]
+    assert f"says {count // 100:,} parameters, its learner has {count:,} here" in found[0].what
+    assert "made-images" in found[1].what

@@ -11,17 +11,20 @@ import click
     epilog="""\b
 Examples:
   metabench verify results/local/quick-v1
-  metabench verify results
+  metabench verify results --deep
 """
 )
 @click.argument("results", nargs=-1, required=True, type=click.Path())
 @click.option("--complete", is_flag=True, help=(
     "Ask for every cell and seed of each suite as it is installed, and for no other, as publish does."
 ))  # fmt: skip
+@click.option("--deep", is_flag=True, help=(
+    "Also build each learner, where its components are installed, and count its parameters."
+))  # fmt: skip
 @click.option("--signers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=(
     "File with the SSH keys that you know, instead of allowed_signers in the results repository."
 ))  # fmt: skip
-def command(results: tuple[str, ...], complete: bool, signers: Path | None) -> int:
+def command(results: tuple[str, ...], complete: bool, deep: bool, signers: Path | None) -> int:
     """Check RESULTS (folders or files) before trusting them.
 
     Everything that can be recomputed is: from each file its seal, cell digest, mean, steps, tasks, blocks,
@@ -37,7 +40,7 @@ def command(results: tuple[str, ...], complete: bool, signers: Path | None) -> i
     from metabench.publishing import verify
     from metabench.text import printable
 
-    verified = verify(results, complete=complete, signers=signers)
+    verified = verify(results, complete=complete, deep=deep, signers=signers)
     if not verified.files and not verified.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
     for finding in verified.findings:

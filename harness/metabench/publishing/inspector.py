@@ -17,8 +17,9 @@ from metabench.errors import MetabenchError
 from metabench.folders import cache_folder, file_digest
 from metabench.plugins import Registry, load
 from metabench.publishing.checks import without_connections
+from metabench.publishing.parameters import count_parameters
 from metabench.publishing.task_draws import TaskSet, draw_tasks
-from metabench.records.cell import COMPONENTS, Spec
+from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.records.code import CACHE_NAME, CodeReader
 from metabench.suite.suite import installed_suites, read
 
@@ -86,8 +87,21 @@ def drawn(registry: Registry, documents: Sequence[Mapping[str, Any]]) -> list[li
     return [list(answer) for answer in draw_tasks(registry, map(TaskSet.from_json, documents))]
 
 
+def parameters(registry: Registry, cells: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The number of parameters of each cell's learner, and why it could not be counted."""
+    return [_parameters(registry, Cell.from_json(cell)) for cell in cells]
+
+
+def _parameters(registry: Registry, cell: Cell) -> list[Any]:
+    try:
+        return [count_parameters(registry, cell), ""]
+    except Exception as error:  # of a plugin; the other learners are built all the same
+        return [None, f"{type(error).__name__}: {error}"[:300]]
+
+
 QUESTIONS: Mapping[str, Callable[[Registry, Any], Any]] = {
     "components": components, "suite": suite, "completed": completed, "drawn": drawn,
+    "parameters": parameters,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -105,6 +105,16 @@ class Installation:
             return {tasks: Drawn(None, str(error)) for tasks in listed}
         return {tasks: Drawn(*answer) for tasks, answer in zip(listed, answers, strict=True)}
 
+    def parameters(self, cells: Sequence[Cell]) -> list[tuple[int | None, str]]:
+        """The number of parameters of each cell's learner, built here; None and why where it cannot be."""
+        try:
+            answers = self._ask_each(
+                "parameters", [replace(cell, seed=0).to_json() for cell in cells], _counted
+            )
+        except MetabenchError as error:
+            return [(None, str(error)) for _ in cells]
+        return [(count, problem) for count, problem in answers]
+
     def _ask_each(self, question: str, items: Sequence[Any], keep: Any = lambda answer: True) -> list[Any]:
         """The answers about several things, asked in one request where they are not in the cache."""
         keys = [digest_of([self._state, question, item]) for item in items]
@@ -143,6 +153,10 @@ class Installation:
         if "problem" in answer:
             raise MetabenchError(f"plugins could not be looked at: {answer['problem']}")
         return answer["answer"]
+
+
+def _counted(answer: Sequence[Any]) -> bool:
+    return answer[0] is not None
 
 
 def _was_drawn(answer: Sequence[Any]) -> bool:

@@ -30,6 +30,7 @@ from metabench.publishing.copies import copy_findings
 from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
+from metabench.publishing.parameters import parameter_findings
 from metabench.publishing.sign import signature_findings
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.publishing.withdrawals import withdrawal_findings
@@ -68,6 +69,7 @@ def verify(
     complete: bool = False,
     partial: bool = False,
     same_code: bool = False,
+    deep: bool = False,
     registry: Registry | None = None,
     signers: Path | None = None,
 ) -> Verified:
@@ -76,8 +78,9 @@ def verify(
     suites: the suite of each folder (`quick-v1`); None for those that are installed. complete: results have
     to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
     partial: what is missing is a notice, as it is for results that were published so. same_code: results of
-    other code than is installed here are errors, not notices. signers: the file with the keys that are
-    known; None for `allowed_signers` of the results repository.
+    other code than is installed here are errors, not notices. deep: learners are built, to count their
+    parameters. signers: the file with the keys that are known; None for `allowed_signers` of the results
+    repository.
     """
     paths = list(paths)
     with cache.uncollected(), Installation(registry) as installation:
@@ -91,6 +94,8 @@ def verify(
         findings += _suite_findings(members, suites, keys, installation, complete)
         findings += code_findings(members, installation, same_code=same_code)
         findings += _set_findings(members)
+        if deep:
+            findings += parameter_findings(members, cells, installation)
         findings += withdrawal_findings(paths, members)
     findings += signature_findings([Path(member.path) for member in members], signers)
     findings.sort(key=lambda finding: (not finding.serious, finding.file))

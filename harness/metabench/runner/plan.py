@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from metabench.contracts import Dataset
+from metabench.device import host
 from metabench.errors import RequestError, StoreError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, load, plugin_call
