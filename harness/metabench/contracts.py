@@ -312,7 +312,7 @@ class ReportContent(typing.Protocol):
     def frame(self) -> pd.DataFrame:
         """The rows as a pandas DataFrame."""
 
-    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section]:
+    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section[Any]]:
         """Return tables: these, or for None those that were chosen for the report, in the chosen order.
 
         names: such as "scores" (`metabench.report.TABLES` lists them); a table that is asked for by its name

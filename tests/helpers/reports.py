@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from metabench import Result
 from metabench.records.section import Section
@@ -22,7 +23,7 @@ def content_in(paths: Iterable[Path], cache: Path) -> Content:
     return Content.of(Results.read(paths, cache))
 
 
-def table_of(source: Content | Iterable[Result], name: str) -> Section:
+def table_of(source: Content | Iterable[Result], name: str) -> Section[Any]:
     """One table of a report, empty or not."""
     content = source if isinstance(source, Content) else content_of(source)
     (section,) = content.sections([name])

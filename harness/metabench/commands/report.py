@@ -107,7 +107,9 @@ def _read(paths: Sequence[str], only: Sequence[str], skip: Sequence[str]) -> Res
     return stored
 
 
-def _sections(content: Content, tables: str | None, sort: str | None, pivot: str | None) -> list[Section]:
+def _sections(
+    content: Content, tables: str | None, sort: str | None, pivot: str | None
+) -> list[Section[Any]]:
     from metabench.report.content import ordered
 
     if pivot is None:

@@ -39,7 +39,6 @@ from metabench.records.document import read_document
 from metabench.records.result import Result
 from metabench.records.row import Row
 from metabench.report.references import published
-from metabench.report.scaling import agree
 from metabench.report.summary import budget_limited_reason
 from metabench.results import cache
 from metabench.results.table import Results
@@ -264,7 +263,7 @@ def _parity(results: Results, configurations: Sequence[Sequence[int]]) -> Iterat
     for positions in configurations:
         groups.setdefault(results.rows[positions[0]]["work"], []).append(positions)
     pairs = [(group[0], other) for group in groups.values() for other in group[1:]]
-    unequal = [(first, other) for first, other in pairs if agree(results, first, other) is False]
+    unequal = [(first, other) for first, other in pairs if results.score_equally(first, other) is False]
     p_values = stats.holm([_p_value(results, first, other) for first, other in unequal])
     for (first, other), p in zip(unequal, p_values, strict=True):
         shown = bool(p <= stats.EQUAL_LEVEL)

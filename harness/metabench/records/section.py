@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from metabench.text import ABSENT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Record = Mapping[str, Any]
+Line = TypeVar("Line", bound=Mapping[str, Any])
+"""The type of a table's lines, mostly a TypedDict such as `metabench.records.Summary`."""
+
+Line_contra = TypeVar("Line_contra", bound=Mapping[str, Any], contravariant=True)
 EMPTY = "None of these results belongs in this table."
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column: its header and the text that it shows for a record; right: aligned to the right.
+class Column(Generic[Line_contra]):
+    """A column: its header and the text that it shows for a line; right: aligned to the right.
 
     quiet: dropped, and stated in the notes, if all records show the same text; key: the figure that records
     are sorted by, the shown text if this is empty.
     """
 
     header: str
-    show: Callable[[Any], str]
+    show: Callable[[Line_contra], str]
     right: bool = False
     quiet: bool = False
     key: str = ""
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(Generic[Line]):
     """One table of a report.
 
     records: the raw figures, one mapping per line; columns: how they are shown; notes: beneath the table.
@@ -39,8 +42,8 @@ class Section:
 
     name: str
     title: str
-    records: Sequence[Record]
-    columns: Sequence[Column]
+    records: Sequence[Line]
+    columns: Sequence[Column[Line]]
     notes: Sequence[str] = field(default_factory=tuple)
 
     def __bool__(self) -> bool:
@@ -57,7 +60,7 @@ class Section:
         """Return for every line whether it is struck through: results of it were withdrawn."""
         return [bool(record.get("withdrawn")) for record in self.records]
 
-    def shown(self) -> tuple[list[Column], list[list[str]], list[str]]:
+    def shown(self) -> tuple[list[Column[Line]], list[list[str]], list[str]]:
         """Return the columns that are kept, the text of every line, and notes that state the dropped ones."""
         texts = [[column.show(record) for record in self.records] for column in self.columns]
         kept, dropped = [], []
@@ -73,7 +76,7 @@ class Section:
             notes = [EMPTY]
         return [column for column, _ in kept], lines, notes
 
-    def ordered(self, by: str, descending: bool = False) -> Section:
+    def ordered(self, by: str, descending: bool = False) -> Section[Line]:
         """Return the section sorted by a column's header or a figure's name; records without it come last."""
         value = self._values(by)
         present = [record for record in self.records if value(record) is not None]
@@ -87,7 +90,7 @@ class Section:
         names = self.records[0] if self.records else ()
         return {*names, *(column.header for column in self.columns)}
 
-    def _values(self, by: str) -> Callable[[Record], Any]:
+    def _values(self, by: str) -> Callable[[Line], Any]:
         column = next((column for column in self.columns if column.header == by), None)
         if column is None or column.key:
             key = by if column is None else column.key

@@ -9,7 +9,7 @@ from typing import TypedDict
 from metabench.records.cell import Status, task_text
 from metabench.records.row import Row
 from metabench.records.section import Column, Section
-from metabench.report.columns import METHOD_COLUMNS, MIB, number, text
+from metabench.report.columns import DATASET, METHOD, MIB, SUITE, number, text
 from metabench.report.summary import Summaries
 from metabench.text import ABSENT
 
@@ -40,7 +40,7 @@ class CapacityLine(TypedDict):
     seeds: int
 
 
-def capacity(source: Summaries) -> Section:
+def capacity(source: Summaries) -> Section[CapacityLine]:
     """Return per work without its ways and shots: memory limit, largest size that ran, first that did not.
 
     Results belong here where their backend states a limit (`memory_gib`), or where one ran out of memory.
@@ -50,8 +50,10 @@ def capacity(source: Summaries) -> Section:
         if row["status"] in (Status.OK, Status.OUT_OF_MEMORY):
             series.setdefault((row["size_work"], row["machine"]), []).append(row)
     lines = [_line(rows) for rows in series.values() if _belongs(rows)]
-    columns = [
-        *(column for column in METHOD_COLUMNS if column.header != "task"),
+    columns: list[Column[CapacityLine]] = [
+        SUITE,
+        DATASET,
+        *METHOD,
         text("backend_name", "backend", quiet=True),
         number("limit_gib", "limit GiB"),
         Column("largest that fits", _fits, key="fits_images"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 from metabench.records.axes import unit_of_work
 from metabench.records.cell import task_text
 from metabench.records.row import CellFields, Shared
-from metabench.records.section import Column, Record
+from metabench.records.section import Column
 from metabench.records.summary import Labels, Summary
 from metabench.text import ABSENT, score_text, significant
+
+Record = Mapping[str, Any]
 
 MIB = 2**20
 GIB = 2**30
@@ -17,7 +20,7 @@ GIB = 2**30
 
 def text(
     key: str, header: str, *, quiet: bool = False, right: bool = False, optional: bool = False
-) -> Column:
+) -> Column[Record]:
     """Return a column that shows a value as it is; optional: a line may lack it."""
 
     def show(record: Record) -> str:
@@ -37,7 +40,7 @@ def number(
     digits: int = 3,
     quiet: bool = False,
     optional: bool = False,
-) -> Column:
+) -> Column[Record]:
     """Return a column that shows a figure with `digits` significant digits; optional: a line may lack it."""
 
     def show(record: Record) -> str:
@@ -47,7 +50,7 @@ def number(
     return Column(header, show, right=True, quiet=quiet, key=key)
 
 
-def mean_and_deviation(key: str, deviation: str, header: str, *, scale: float = 1.0) -> Column:
+def mean_and_deviation(key: str, deviation: str, header: str, *, scale: float = 1.0) -> Column[Record]:
     """Return a column that shows a figure ± its standard deviation, as far as that is known."""
 
     def show(record: Record) -> str:
@@ -101,7 +104,14 @@ def protocol(line: Shared) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _suite(line: CellFields) -> str:
+class SuiteFields(TypedDict):
+    """What names a suite."""
+
+    suite: str
+    version: int
+
+
+def _suite(line: SuiteFields) -> str:
     return f"{line['suite']} v{line['version']}"
 
 
@@ -113,25 +123,26 @@ def _backend(line: CellFields) -> str:
     return line["backend"] + (f" × {line['ranks']}" if line["ranks"] > 1 else "")
 
 
-SUITE = Column("suite", _suite, quiet=True)
+SUITE: Column[SuiteFields] = Column("suite", _suite, quiet=True)
+DATASET = text("dataset", "data set", quiet=True)
+METHOD = (text("method", "method"), text("network", "network", quiet=True))
 SPEED = Column("tasks/s", speed, right=True, key="tasks_per_second")
 STEPS = Column("steps", _steps, right=True, quiet=True, key="steps")
-METHOD_COLUMNS: Sequence[Column] = (
+METHOD_COLUMNS: Sequence[Column[CellFields]] = (
     SUITE,
-    text("dataset", "data set", quiet=True),
+    DATASET,
     Column("task", task, quiet=True),
-    text("method", "method"),
-    text("network", "network", quiet=True),
+    *METHOD,
 )
 """What every table says first of a line."""
 
-AXIS_COLUMNS: Sequence[Column] = (
+AXIS_COLUMNS: Sequence[Column[CellFields]] = (
     *METHOD_COLUMNS,
     Column("backend", _backend, quiet=True),
     text("train", "meta-train", quiet=True),
     text("plugin", "plugin", quiet=True),
 )
-COUNT_COLUMNS: Sequence[Column] = (
+COUNT_COLUMNS: Sequence[Column[Record]] = (
     text("seeds", "seeds", quiet=True, right=True),
     text("tasks", "test tasks", quiet=True, right=True),
 )

@@ -51,7 +51,7 @@ class Alternated:
 class Comparison:
     """The comparison as a table, and the names of the cells that regressed."""
 
-    section: Section
+    section: Section[ComparisonLine]
     regressed: tuple[str, ...]
 
 
@@ -99,7 +99,7 @@ def compare(
         _set_ratio(lines[0], ratio.ratio, ratio.low, ratio.high)
     _estimate(paired, lines)
     _judge(lines, limits)
-    columns = [
+    columns: list[Column[ComparisonLine]] = [
         *AXIS_COLUMNS,
         text("base_score", "base", right=True),
         text("new_score", "new", right=True),

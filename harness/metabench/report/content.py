@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.row import Row, UnreadableFile
@@ -30,7 +30,7 @@ from metabench.results.table import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES: Mapping[str, Callable[[Summaries], Section]] = {
+TABLES: Mapping[str, Callable[[Summaries], Section[Any]]] = {
     "scores": scores,
     "wall-time": wall_time,
     "scaling": strong,
@@ -52,7 +52,7 @@ class Content:
     """
 
     source: Summaries
-    shown: Sequence[Section] | None = None
+    shown: Sequence[Section[Any]] | None = None
 
     @classmethod
     def of(cls, results: Results, price_per_hour: float | None = None) -> Content:
@@ -89,7 +89,7 @@ class Content:
         """The rows as a pandas DataFrame."""
         return self.source.results.frame
 
-    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section]:
+    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section[Any]]:
         """Return tables of the report.
 
         names: of TABLES; None for the tables that were chosen for reports, or all that have a line. sort: a
@@ -105,7 +105,7 @@ class Content:
             tables = [table for table in map(self._table, TABLES) if table]
         return tables if sort is None else ordered(tables, sort)
 
-    def pivot(self, down: str, across: str) -> Section:
+    def pivot(self, down: str, across: str) -> Section[Any]:
         """Return scores with one axis down and one across; raises RequestError for an unknown axis."""
         return pivot(self.source, down, across)
 
@@ -113,21 +113,21 @@ class Content:
         """Return the content made of one suite's results alone, with all of its tables."""
         return Content.of(self.results.suite(name, version), self.source.price_per_hour)
 
-    def showing(self, sections: Sequence[Section]) -> Content:
+    def showing(self, sections: Sequence[Section[Any]]) -> Content:
         """Return the same content, of which reports show these tables only."""
         return replace(self, shown=list(sections))
 
     @cached_property
-    def _tables(self) -> dict[str, Section]:
+    def _tables(self) -> dict[str, Section[Any]]:
         return {}
 
-    def _table(self, name: str) -> Section:
+    def _table(self, name: str) -> Section[Any]:
         if name not in self._tables:
             self._tables[name] = TABLES[name](self.source)
         return self._tables[name]
 
 
-def ordered(sections: Sequence[Section], sort: str) -> list[Section]:
+def ordered(sections: Sequence[Section[Any]], sort: str) -> list[Section[Any]]:
     """Return the sections sorted by a column (header or name of its figure, a leading - for descending).
 
     A section without that column stays as it is. Raises RequestError where none has it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from metabench.records.row import Row
 from metabench.records.section import Column, Section
@@ -17,13 +18,13 @@ DERIVED = ("flops to target", "money per step", "money of training", "money to t
 """The figures that are made of others; those of energy carry the names of their meters."""
 
 
-def cost(source: Summaries) -> Section:
+def cost(source: Summaries) -> Section[Any]:
     """Return parameters, operations, memory, energy and money, means over seeds, as far as measured."""
     figures = [_figures(source, summary) for summary in source.summaries]
     summaries = [summary for summary, costs in zip(source.summaries, figures, strict=True) if costs]
     lines = [{**summary, **costs} for summary, costs in zip(source.summaries, figures, strict=True) if costs]
     names = dict.fromkeys(name for costs in figures for name in costs)
-    columns = [
+    columns: list[Column[Any]] = [
         *AXIS_COLUMNS,
         text("machine", "machine", quiet=True),
         Column("parameters", _parameters, right=True, key="parameters"),
@@ -45,7 +46,7 @@ def cost(source: Summaries) -> Section:
     return Section("cost", "Cost", lines, columns, [*notes, *standing_notes(summaries)])
 
 
-def _figure_columns(names: Mapping[str, None]) -> list[Column]:
+def _figure_columns(names: Mapping[str, None]) -> list[Column[Any]]:
     """Return the columns of the figures that at least one line has."""
     counted = [name for name in names if name.startswith("cost ")]
     meters = sorted(name for name in names if name.startswith("energy "))

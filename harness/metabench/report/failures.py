@@ -10,10 +10,10 @@ from metabench.report.summary import Summaries
 from metabench.text import ABSENT, brief
 
 
-def failures(source: Summaries) -> Section:
+def failures(source: Summaries) -> Section[Row]:
     """Return every result that is not ok: status, whether it is expected, reason and last line."""
     rows = [row for row in source.results.rows if row["status"] != Status.OK]
-    columns = [
+    columns: list[Column[Row]] = [
         SUITE,
         text("cell", "cell"),
         Column("status", _status, key="status"),

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 WIDTH = 110  # characters of a line of notes on a terminal
 
 
-def render(sections: Sequence[Section], problems: Sequence[UnreadableFile] = (), lines: int = 100) -> str:
+def render(
+    sections: Sequence[Section[Any]], problems: Sequence[UnreadableFile] = (), lines: int = 100
+) -> str:
     """Return the tables as plain text, with the files that were passed over at the end.
 
     lines: the most that are shown of each table, 0 for all of them; how many are left out is stated.
@@ -38,7 +40,7 @@ def render(sections: Sequence[Section], problems: Sequence[UnreadableFile] = (),
     return "\n\n".join(parts)
 
 
-def plain(section: Section, style: Literal["simple", "github"], most: int = 0) -> str:
+def plain(section: Section[Any], style: Literal["simple", "github"], most: int = 0) -> str:
     """Return a table as text: `simple` for a terminal, `github` for Markdown; most: lines, 0 for all."""
     left_out = max(len(section.records) - most, 0) if most else 0
     if left_out:

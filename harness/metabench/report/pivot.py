@@ -40,7 +40,7 @@ class GridRow:
 class Grid:
     """Summaries in rows under heads; columns: what tells rows apart beside their names."""
 
-    columns: Sequence[Column]
+    columns: Sequence[Column[Summary]]
     heads: Sequence[Any]
     rows: Sequence[GridRow]
 
@@ -72,7 +72,7 @@ def _apart(
     down: Callable[[Summary], Any],
     across: Callable[[Summary], Any],
     axes: Sequence[str],
-) -> list[Column]:
+) -> list[Column[Summary]]:
     """Return the columns that tell rows apart."""
     always = [*([text("version", "version", quiet=True)] if "suite" in axes else [SUITE]), *COUNT_COLUMNS]
     always += [text(name, name, quiet=True) for name in ("metric", "machine") if name not in axes]
@@ -88,7 +88,7 @@ def _apart(
     ]
 
 
-def pivot(source: Summaries, down: str, across: str) -> Section:
+def pivot(source: Summaries, down: str, across: str) -> Section[Any]:
     """Return scores with the axis `down` in rows and `across` along the top.
 
     Raises RequestError for an axis that does not exist, or that a summary over seeds does not have.

@@ -69,7 +69,7 @@ class WeakLine(PlacedSummary):
     ratio: float | None
 
 
-def strong(source: Summaries) -> Section:
+def strong(source: Summaries) -> Section[ScalingLine]:
     """Return speed-up, efficiency and share of communication of every work run on several rank counts."""
     lines = [
         _against(source.results, line, base)
@@ -78,7 +78,7 @@ def strong(source: Summaries) -> Section:
         for line in series
         if line["series"] != "weak-scaling"
     ]
-    columns = [
+    columns: list[Column[ScalingLine]] = [
         *_axes(),
         mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
         Column("speed-up", _speedup, right=True, key="speedup"),
@@ -98,7 +98,7 @@ def strong(source: Summaries) -> Section:
     return Section("scaling", "Strong scaling", lines, columns, [*notes, *standing_notes(lines)])
 
 
-def weak(source: Summaries) -> Section:
+def weak(source: Summaries) -> Section[WeakLine]:
     """Return throughput over ranks where each rank has the same number of tasks."""
     members = [summary for summary in source.summaries if summary["series"] == "weak-scaling"]
     lines = [
@@ -106,7 +106,7 @@ def weak(source: Summaries) -> Section:
         for series in _series(members, lambda summary: summary["weak_work"])
         for line in _weak_lines(series)
     ]
-    columns = [
+    columns: list[Column[WeakLine]] = [
         *_axes(),
         text("tasks_per_rank", "tasks/rank", quiet=True, right=True),
         mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
@@ -119,7 +119,7 @@ def weak(source: Summaries) -> Section:
     return Section("weak-scaling", "Weak scaling", lines, columns, [note, *standing_notes(lines)])
 
 
-def devices(source: Summaries) -> Section:
+def devices(source: Summaries) -> Section[ScalingLine]:
     """Return the speed-up of the same work by a change of device, each used by one rank of one machine."""
     groups: dict[tuple[str, str], list[PlacedSummary]] = {}
     for summary in source.summaries:
@@ -132,7 +132,7 @@ def devices(source: Summaries) -> Section:
             base = next((line for line in series if line["device"] == "cpu"), series[0])
             others = [line for line in series if line is not base]
             lines += [_against(source.results, line, base) for line in (base, *others)]
-    columns = [
+    columns: list[Column[ScalingLine]] = [
         *_axes(),
         text("device", "device"),
         mean_and_deviation("step_seconds", "step_spread", "step ms", scale=1000),
@@ -143,15 +143,6 @@ def devices(source: Summaries) -> Section:
     ]
     note = "Speed-up only where the scores agree over the same test tasks, as for strong scaling."
     return Section("devices", "Change of device", lines, columns, [note, BLOCKS, *standing_notes(lines)])
-
-
-def agree(results: Results, first: Sequence[int], second: Sequence[int]) -> bool | None:
-    """Return whether the rows at two groups of positions score equally; None where their tasks differ."""
-    a, b = results.score_matrix(first), results.score_matrix(second)
-    here, there = results.rows[first[0]], results.rows[second[0]]
-    if a is None or b is None or here["manifest"] != there["manifest"] or a.shape[1] != b.shape[1]:
-        return None
-    return stats.equal_scores(a, b, share=here["unit"] == "share")
 
 
 def _series(summaries: Sequence[Summary], work: Callable[[Summary], str]) -> list[list[PlacedSummary]]:
@@ -210,7 +201,7 @@ def _against(results: Results, line: PlacedSummary, base: PlacedSummary | None) 
         return {**line, **gain}
     if line is base:
         return {**line, **gain, "speedup": 1.0, "efficiency": 1.0, "parity": "baseline"}
-    equal = agree(results, line["positions"], base["positions"])
+    equal = results.score_equally(line["positions"], base["positions"])
     gain["parity"] = {True: "agrees", False: "not shown", None: "other tasks"}[equal]
     step, base_step = line["step_seconds"], base["step_seconds"]
     if equal and not line["crowded"] and step and base_step:
@@ -263,7 +254,7 @@ def _notes(line: PlacedSummary) -> str:
     return "; ".join(part for part in (crowded, labels(line)) if part not in ("", ABSENT)) or ABSENT
 
 
-def _axes() -> Sequence[Column]:
+def _axes() -> Sequence[Column[Summary]]:
     return (
         *METHOD_COLUMNS,
         text("backend_name", "backend"),

@@ -27,10 +27,10 @@ MOST_DIFFERENCES = 8
 """Protocols whose minimum detectable difference the notes state at most."""
 
 
-def scores(source: Summaries) -> Section:
+def scores(source: Summaries) -> Section[Summary]:
     """Return scores with intervals and tiers, best first within data set and protocol; no series."""
     ranked = sorted(source.ranked, key=best_first)
-    columns = [
+    columns: list[Column[Summary]] = [
         *AXIS_COLUMNS,
         Column("score", score, right=True, key="mean"),
         text("rank", "tier", right=True),

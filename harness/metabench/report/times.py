@@ -29,9 +29,9 @@ from metabench.text import ABSENT
 SEVERAL_MACHINES = "Several machines: compare times only between rows of one machine."
 
 
-def wall_time(source: Summaries) -> Section:
+def wall_time(source: Summaries) -> Section[Summary]:
     """Return where the time of every scored configuration went, mean over seeds, one machine a row."""
-    columns = [
+    columns: list[Column[Summary]] = [
         *AXIS_COLUMNS,
         text("machine", "machine", quiet=True),
         number("setup_seconds", "set-up s"),
@@ -56,7 +56,7 @@ def wall_time(source: Summaries) -> Section:
     return Section("wall-time", "Wall time", source.summaries, columns, notes)
 
 
-def time_to_target(source: Summaries) -> Section:
+def time_to_target(source: Summaries) -> Section[TargetLine]:
     """Return the seconds of training until validation reached the suite's target, the quickest first.
 
     MLPerf's rule: a run that failed or ran out of memory never reached it; one that was skipped was no run.
@@ -67,7 +67,7 @@ def time_to_target(source: Summaries) -> Section:
             runs.setdefault(pool(row), []).append(row)
     scored = {pool(summary): summary for summary in source.summaries}
     lines = sorted((_target_line(rows, scored.get(key)) for key, rows in runs.items()), key=_soonest)
-    columns = [
+    columns: list[Column[TargetLine]] = [
         *AXIS_COLUMNS,
         number("target", "target"),
         text("metric", "metric", quiet=True),

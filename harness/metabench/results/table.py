@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from metabench import stats
 from metabench.records.axes import AXES, matching
 from metabench.records.files import read_result
 from metabench.records.result import Result
@@ -115,6 +116,14 @@ class Results:
             for i in positions
         )
         return np.stack([self.scores[i] for i in positions]) if same else None
+
+    def score_equally(self, first: Sequence[int], second: Sequence[int]) -> bool | None:
+        """Return whether the rows at two groups of positions score equally; None where their tasks differ."""
+        a, b = self.score_matrix(first), self.score_matrix(second)
+        here, there = self.rows[first[0]], self.rows[second[0]]
+        if a is None or b is None or here["manifest"] != there["manifest"] or a.shape[1] != b.shape[1]:
+            return None
+        return stats.equal_scores(a, b, share=here["unit"] == "share")
 
     def result(self, position: int) -> Result:
         """Return the whole result of a row, read from its file."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tabulate import tabulate
 
@@ -51,7 +51,7 @@ def _cell(text: str, struck: bool) -> str:
     return f"<s>{shown}</s>" if struck else shown
 
 
-def _section(section: Section) -> str:
+def _section(section: Section[Any]) -> str:
     columns, lines, notes = section.shown()
     align = ["right" if column.right else "left" for column in columns]
     body = tabulate(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar
 
 from metabench import Report, ReportContent
 from metabench.records import Summary
@@ -34,9 +34,9 @@ class Latex(Report):
         return [path]
 
 
-def _scores(table: Section) -> str:
+def _scores(table: Section[Summary]) -> str:
     """Return the scores with methods down and tasks across; what differs between lines tells them apart."""
-    summaries = cast(Sequence[Summary], table.records)  # whose columns are made for summaries
+    summaries = table.records
     layout = grid(summaries, _method, _task)
     kept = [
         n
@@ -69,7 +69,7 @@ def _score(summary: Summary) -> str:
     return (rf"\textbf{{{text}}}" if bold else text) + (f"$^{{{letters}}}$" if letters else "")
 
 
-def _differing(table: Section, summaries: Sequence[Summary], known: set[str]) -> list[str]:
+def _differing(table: Section[Summary], summaries: Sequence[Summary], known: set[str]) -> list[str]:
     """Return what a column of the table says of each line, where the layout leaves no place for it."""
     notes = []
     for column in table.columns:
@@ -94,7 +94,7 @@ def _task(summary: Summary) -> str:
     return f"{summary['dataset']} {task(summary)}"
 
 
-def _section(section: Section) -> str:
+def _section(section: Section[Any]) -> str:
     columns, lines, notes = section.shown()
     body = [[escaped(text) for text in line] for line in lines]
     headers, right = [column.header for column in columns], [column.right for column in columns]

@@ -241,7 +241,7 @@ def _adaptation(content: ReportContent, summaries: Sequence[Summary], axes: Axes
     return drawn
 
 
-def _scaling(scaling: Section, axes: Axes) -> bool:
+def _scaling(scaling: Section[Any], axes: Axes) -> bool:
     series: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for line in scaling.records:
         if line["speedup"] is not None:

@@ -193,7 +193,7 @@ def _columns(lines: Sequence[Cells]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _plain_table(section: Section) -> dict[str, Any]:
+def _plain_table(section: Section[Any]) -> dict[str, Any]:
     """Return a table without scripts, cut where a page would become too long to read."""
     left_out = max(len(section.records) - MOST_LINES, 0)
     columns, lines, notes = replace(section, records=section.records[:MOST_LINES]).shown()
