@@ -39,7 +39,19 @@ from metabench.errors import (
     UnknownComponent,
 )
 from metabench.hookspecs import hookimpl
-from metabench.records.cell import Batches, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Workload
+from metabench.records.cell import (
+    Batches,
+    Budget,
+    Cell,
+    Evaluation,
+    Facts,
+    Protocol,
+    Spec,
+    Split,
+    UnevenProtocol,
+    VariedProtocol,
+    Workload,
+)
 from metabench.records.result import Result
 from metabench.settings import REQUIRED, setting
 
@@ -88,7 +100,9 @@ __all__ = [
     "Split",
     "StoreError",
     "SuiteError",
+    "UnevenProtocol",
     "UnknownComponent",
+    "VariedProtocol",
     "Workload",
     "hookimpl",
     "run",

@@ -157,11 +157,14 @@ class Learner(ABC):
 class Algorithm(Component, ABC):
     """A way to learn over tasks: says how it trains, and builds the learner.
 
-    kinds: the kinds of data set it can learn from; needs_network: False for learners without one.
+    kinds: the kinds of data set it can learn from; needs_network: False for learners without one; any_ways:
+    whether its learner takes the ways of each batch from the batch, so that tasks may have different ones. A
+    learner with a head of fixed size cannot, and suites with a range of ways are refused for it.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
     needs_network: ClassVar[bool] = True
+    any_ways: ClassVar[bool] = False
 
     def train_protocol(self, test: Protocol) -> Protocol | Batches | None:
         """The protocol of meta-training for this test protocol; None where there is nothing to train.
@@ -188,6 +191,15 @@ class Source(ABC):
     @abstractmethod
     def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
         """The tasks of these numbers: a pure function of (data set, split, protocol, seed, number)."""
+
+    def shape(self, split: Split, protocol: Protocol, index: int, seed: int) -> Protocol | None:
+        """The shape of the task of this number where a protocol has ranges; pure.
+
+        None: drawn from the protocol alone, by `metabench.data.shapes`. `episodes` and `manifest` are given
+        the shape: where the classes of a task have different shots an `UnevenProtocol`; a source that cannot
+        draw such tasks raises `Invalid`.
+        """
+        return None
 
     def batch(self, batches: Batches, indices: Sequence[int], seed: int) -> Examples:
         """Micro-batches of meta-train of these numbers: x [len(indices), micro, *input], y [.., micro]."""

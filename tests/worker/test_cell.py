@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from helpers.shell import Shell
@@ -39,7 +41,7 @@ def test_result_names_the_engine_path_and_why_it_is_not_the_fast_one(shell: Shel
 def test_cost_is_that_of_the_last_step(steps: int, drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = []
 
-    def noted_draw(run: CellRun, step: int) -> Episodes | Examples:
+    def noted_draw(run: CellRun, step: int) -> Sequence[Episodes | Examples]:
         numbers.append(step)
         return draw(run, step)
 

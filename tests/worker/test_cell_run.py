@@ -92,6 +92,6 @@ def test_ranks_share_out_every_unit_once() -> None:
 
 def test_supervised_batches_are_drawn_as_micro_batches() -> None:
     run = run_of(Follower(), Budget(steps=1, tasks=48), train=Batches(48, 16))
-    drawn = draw(run, 2)
+    (drawn,) = draw(run, 2)
     assert isinstance(drawn, Examples)
     assert drawn.y[:, 0].tolist() == [6, 7, 8]  # three micro-batches a step, numbered on from step to step

@@ -7,10 +7,11 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metabench.data import draws
 from metabench.errors import DataError, Invalid
-from metabench.records.cell import Protocol, Split
+from metabench.records.cell import Protocol, Split, UnevenProtocol
 
 
 class Drawn(NamedTuple):
@@ -92,7 +93,10 @@ class ClassIndex:
         images += self.first[classes][..., None]
         by_place = images.transpose(0, 2, 1)  # [T, shots + queries, ways]
         tasks = len(classes)
-        return Drawn(classes, by_place[:, :shots].reshape(tasks, -1), by_place[:, shots:].reshape(tasks, -1))
+        support = by_place[:, :shots].reshape(tasks, -1)
+        if isinstance(protocol, UnevenProtocol):
+            support = support[:, rows_of_shots(protocol.class_shots).reshape(-1)]
+        return Drawn(classes, support, by_place[:, shots:].reshape(tasks, -1))
 
     def series(self, key: int, places: draws.Numbers) -> tuple[draws.Numbers, draws.Numbers]:
         """Return classes and images at these places of an endless series of shuffles of all images."""
@@ -110,6 +114,11 @@ class ClassIndex:
                 f"shots + queries must be at most {self.fewest}, the images of the class {poorest!r}, got "
                 f"{taken}; ask for fewer, or leave that class out"
             )
+
+
+def rows_of_shots(class_shots: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which classes have a first, second, … support example: [most shots, ways]."""
+    return np.arange(max(class_shots))[:, None] < np.asarray(class_shots)
 
 
 def check_disjoint(splits: Mapping[Split, ClassIndex]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metabench.errors import DataError
-from metabench.records.cell import Protocol, Spec, Split
+from metabench.records.cell import Protocol, Spec, Split, VariedProtocol
 
 if TYPE_CHECKING:
     from metabench.contracts import Episodes, Source
@@ -100,6 +100,19 @@ def tasks_digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}:{array.shape}:{array.dtype.str}".encode())
         digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def drawn_digest(source: Source, split: Split, protocol: Protocol, tasks: int, seed: int) -> str:
+    """Return the SHA-256 of what tasks 0 … tasks - 1 are made of; of different shapes, over those of each."""
+    if not isinstance(protocol, VariedProtocol):
+        return tasks_digest(source.manifest(split, protocol, range(tasks), seed))
+    from metabench.data.shapes import shape_of
+
+    digest = hashlib.sha256()
+    for index in range(tasks):
+        shape = shape_of(source, split, protocol, index, seed)
+        digest.update(tasks_digest(source.manifest(split, shape, [index], seed)).encode())
     return digest.hexdigest()
 
 

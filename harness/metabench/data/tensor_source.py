@@ -15,10 +15,11 @@ from metabench.contracts import Episodes, Examples, Source
 from metabench.data import draws
 from metabench.data.augment import Augment
 from metabench.data.buffers import Buffers
-from metabench.data.classes import ClassIndex, Drawn, check_disjoint
+from metabench.data.classes import ClassIndex, Drawn, check_disjoint, rows_of_shots
+from metabench.data.shapes import draw_shape
 from metabench.device.device import Device
 from metabench.errors import DataError
-from metabench.records.cell import Batches, Protocol, Split
+from metabench.records.cell import Batches, Protocol, Split, UnevenProtocol
 
 MEMORY_FRACTION = 0.5
 """The fraction of the device's free memory that a data set may take; the rest is for the learner."""
@@ -74,13 +75,22 @@ class TensorSource(Source):
         drawn = self.draw(split, protocol, indices, seed)
         augmented = self.augment is not None and split == "train"
         noise = draws.streams(self._key("augment", split, seed), indices) if augmented else None
-        return self.gather(split, drawn, indices, noise)
+        return self.gather(split, drawn, indices, noise, _class_shots(protocol))
+
+    def shape(self, split: Split, protocol: Protocol, index: int, seed: int) -> Protocol:
+        """Return the protocol of the task of this number."""
+        return draw_shape(protocol, split, index, seed, self._index(split).fewest)
 
     def draw(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Drawn:
         """Return which classes and images these tasks consist of."""
-        shape = (protocol.ways, protocol.shots, protocol.queries)
+        shape = (protocol.ways, protocol.shots, protocol.queries)  # of the most shots
         key = self._key("tasks", split, *shape, seed)
-        if not isinstance(indices, range) or indices.step != 1 or not 0 < len(indices) <= AHEAD:
+        if (
+            _class_shots(protocol)
+            or not isinstance(indices, range)
+            or indices.step != 1
+            or not 0 < len(indices) <= AHEAD
+        ):
             return self._index(split).draw(key, protocol, indices)
         first, start = indices.start // AHEAD, indices.start % AHEAD
         parts = self._ahead(split, protocol, key, first)
@@ -100,24 +110,37 @@ class TensorSource(Source):
         return self._blocks[kept]
 
     def gather(
-        self, split: Split, drawn: Drawn, indices: Sequence[int], noise: draws.Words | None = None
+        self,
+        split: Split,
+        drawn: Drawn,
+        indices: Sequence[int],
+        noise: draws.Words | None = None,
+        class_shots: Sequence[int] = (),
     ) -> Episodes:
-        """Return the tensors of drawn tasks; noise: one stream per task if images are to be augmented."""
+        """Return the tensors of drawn tasks.
+
+        noise: one stream per task if images are to be augmented; class_shots: of the task's classes, where
+        they differ.
+        """
         tasks, ways = drawn.classes.shape
         rows = np.concatenate([drawn.support.reshape(-1), drawn.query.reshape(-1)])  # one gather for both
         counts = [drawn.support.shape[1], drawn.query.shape[1]]
         turns, streams = self._index(split).turns, None
         if turns.any():
             of_task = turns[drawn.classes]
-            turns = np.concatenate([np.tile(of_task, count // ways).reshape(-1) for count in counts])
+            turns = np.concatenate([
+                of_task[:, places].reshape(-1) for places in self._places(ways, counts, class_shots)
+            ])  # fmt: skip
         if noise is not None:
             parts = [draws.words(noise, count, place_ << 20) for place_, count in enumerate(counts)]
             streams = np.concatenate([part.reshape(-1) for part in parts])
         x = self._inputs(rows, turns, streams)
         halves = x[: tasks * counts[0]], x[tasks * counts[0] :]
         support, query = (
-            Examples(half.view(tasks, count, *x.shape[1:]), self._counted(tasks, ways, count))
-            for half, count in zip(halves, counts, strict=True)
+            Examples(half.view(tasks, count, *x.shape[1:]), labels)
+            for half, count, labels in zip(
+                halves, counts, self._labels_of(tasks, ways, counts, class_shots), strict=True
+            )
         )
         return Episodes(support, query, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
 
@@ -144,10 +167,14 @@ class TensorSource(Source):
     ) -> Mapping[str, np.ndarray[Any, Any]]:
         """Return classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]; all int64.
 
+        Of classes with different shots, support [T, sum of the shots] holds the first image of each class,
+        then the second of those that have one, and so on; shots [T, ways] has their numbers.
         If name and settings do not determine the data, its digest is in every row of content [T, bytes].
         """
         drawn = self.draw(split, protocol, indices, seed)
         arrays = {**drawn._asdict(), "index": np.asarray(indices, dtype=np.int64)}
+        if isinstance(protocol, UnevenProtocol):
+            arrays["shots"] = np.tile(np.array(protocol.class_shots, dtype=np.int64), (len(indices), 1))
         return arrays | {"content": np.tile(self.content, (len(indices), 1))} if self.content.size else arrays
 
     def _inputs(self, rows: draws.Numbers, turns: draws.Numbers, noise: draws.Words | None) -> Tensor:
@@ -179,6 +206,22 @@ class TensorSource(Source):
     def _key(self, *parts: str | int) -> int:
         return draws.key("metabench", self.identity, *parts)
 
+    def _labels_of(
+        self, tasks: int, ways: int, counts: Sequence[int], class_shots: Sequence[int]
+    ) -> list[Tensor]:
+        """Return the labels of support and of query, [tasks, count] each, as new tensors."""
+        if not class_shots:
+            return [self._counted(tasks, ways, count) for count in counts]
+        return [self._numbers(np.tile(p, (tasks, 1))) for p in self._places(ways, counts, class_shots)]
+
+    @staticmethod
+    def _places(ways: int, counts: Sequence[int], class_shots: Sequence[int]) -> list[draws.Numbers]:
+        """Return which of the task's classes each place of support and of query belongs to."""
+        support, query = (np.tile(np.arange(ways), count // ways) for count in counts)
+        if class_shots:
+            support = np.concatenate([np.flatnonzero(row) for row in rows_of_shots(class_shots)])
+        return [support, query]
+
     def _counted(self, tasks: int, ways: int, count: int) -> Tensor:
         """Return labels 0 … ways - 1 over and over, [tasks, count], as a new tensor."""
         key = (tasks, ways, count)
@@ -188,6 +231,10 @@ class TensorSource(Source):
 
     def _numbers(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device.torch)
+
+
+def _class_shots(protocol: Protocol) -> tuple[int, ...]:
+    return protocol.class_shots if isinstance(protocol, UnevenProtocol) else ()
 
 
 class _Normalise:

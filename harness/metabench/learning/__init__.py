@@ -36,6 +36,7 @@ from metabench.learning.networks import (
     Headed,
     build_network,
     feature_width,
+    fixed_ways,
     require_equal_ways,
     with_head,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "cosines",
     "feature_width",
     "fit_head",
+    "fixed_ways",
     "full_precision",
     "load_module",
     "mean_gradient",

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
 from metabench.learning.base import ModuleLearner, adam
 from metabench.learning.losses import mean_gradient, task_losses
-from metabench.learning.networks import build_network
+from metabench.learning.networks import build_network, fixed_ways
 from metabench.learning.statistics import (
     STATISTICS,
     STATISTICS_HELP,
@@ -32,6 +32,8 @@ HALVING_HELP = "steps after which the rate halves, again and again; 0: never"
 @dataclass(frozen=True, kw_only=True)
 class FeatureAlgorithm(Algorithm):
     """The settings of algorithms that compare or classify embedded examples, however they are trained."""
+
+    any_ways: ClassVar[bool] = True
 
     rate: float = setting(1e-3, "learning rate of Adam", above=0)
     halve_every: int = setting(0, HALVING_HELP, at_least=0)
@@ -57,7 +59,7 @@ class EpisodicAlgorithm(EmbeddingAlgorithm):
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """Return the test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+        return test.with_ways(self.train_ways) if self.train_ways else test
 
 
 class FittedSupport(NamedTuple):
@@ -98,7 +100,7 @@ class EmbeddingLearner(ModuleLearner):
             else None
         )
         super().__init__(learned, optimizer, halving, training_head)
-        self.ways = workload.test.ways
+        self.ways = fixed_ways(workload)
         # without tasks in training a micro-batch is all there is, and has its own statistics
         in_training = settings.train_statistics if isinstance(settings, EmbeddingAlgorithm) else "queries"
         self.lifted = TaskNetwork(module, settings.statistics, in_training)
@@ -147,18 +149,23 @@ class EmbeddingLearner(ModuleLearner):
             return FittedSupport(support, None, steps)
         features = self.embed(support.x)
         with full_precision(features):
-            return FittedSupport(support, self.fit_by_steps(features, support.y, self.ways, steps), steps)
+            return FittedSupport(
+                support, self.fit_by_steps(features, support.y, self._ways(support), steps), steps
+            )
 
     def predict(self, state: FittedSupport, query_x: Tensor) -> Tensor:
         """Return class scores [T, q, ways] for query_x [T, q, *input]."""
         if self.lifted.joins:
             support, query = self.embed_both(state.support.x, query_x)
             with full_precision(query):
-                fitted = self.fit_by_steps(support, state.support.y, self.ways, state.steps)
+                fitted = self.fit_by_steps(support, state.support.y, self._ways(state.support), state.steps)
                 return self.score(fitted, query)
         query = self.embed_queries(state.support.x, query_x)
         with full_precision(query):
             return self.score(state.fitted, query)
+
+    def _ways(self, support: Examples) -> int:
+        return self.ways or int(support.y.max()) + 1
 
     def embed(self, x: Tensor) -> Tensor:
         """Return features [T, n, d] of x [T, n, *input], normalised by their own statistics or held ones.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metabench.contracts import Network
 from metabench.device.device import Device
 from metabench.errors import Invalid
-from metabench.records.cell import Protocol, Workload
+from metabench.records.cell import Protocol, VariedProtocol, Workload
 
 WAY_IN = (
     "return metabench.learning.with_head(module, 'fc', outputs) from build, with the name of the module's "
@@ -75,6 +75,12 @@ def build_network(
         if not isinstance(getattr(module, part, None), nn.Module):
             raise Invalid(f"network {network.name!r}: its module has no .{part}; {WAY_IN}")
     return module.to(device.torch, device.dtype)
+
+
+def fixed_ways(workload: Workload) -> int | None:
+    """Return the ways of a test task; None where they differ from task to task."""
+    test = workload.test
+    return None if isinstance(test, VariedProtocol) and test.least_ways < test.ways else test.ways
 
 
 def require_equal_ways(algorithm: str, workload: Workload) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell, Protocol, Spec
+from metabench.records.cell import Cell, Protocol, Spec, protocol_from_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TaskSet:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TaskSet:
         """The task set that `to_json` wrote."""
-        return cls(**{**document, "protocol": Protocol(**document["protocol"])})
+        return cls(**{**document, "protocol": protocol_from_json(document["protocol"])})
 
 
 class Drawn(NamedTuple):
@@ -70,6 +70,6 @@ def _load(registry: Registry, tasks: TaskSet) -> Any:
 
 
 def _digest(source: Any, tasks: TaskSet) -> str:
-    from metabench.data.manifests import tasks_digest
+    from metabench.data.manifests import drawn_digest
 
-    return tasks_digest(source.manifest("test", tasks.protocol, range(tasks.tasks), tasks.seed))
+    return drawn_digest(source, "test", tasks.protocol, tasks.tasks, tasks.seed)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +12,9 @@ from metabench.settings import REQUIRED, at_default, complete, setting
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
+
+SAMPLINGS = ("uniform", "uneven", "meta-dataset")
+"""How the shape of a task is drawn, where a protocol has ranges."""
 
 COMPONENTS = ("algorithm", "network", "dataset", "backend")
 """The kinds of component that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
@@ -71,6 +74,23 @@ class Protocol:
     shots: int = setting(REQUIRED, "support examples of each class", at_least=1)
     queries: int = setting(REQUIRED, "query examples of each class", at_least=1)
 
+    def with_ways(self, ways: int) -> "Protocol":
+        """Return the same protocol with these ways, in all tasks."""
+        return self._with("ways", ways)
+
+    def with_queries(self, queries: int) -> "Protocol":
+        """Return the same protocol with these queries, in all tasks."""
+        return self._with("queries", queries)
+
+    def _with(self, name: str, number: int) -> "Protocol":
+        least = {f"least_{name}": number} if isinstance(self, VariedProtocol) else {}
+        return replace(self, **{name: number}, **least)
+
+    @property
+    def spans(self) -> dict[str, str]:
+        """Ways, shots and queries by name, each as a text: "5", or "5–20" where it is a range."""
+        return {name: str(getattr(self, name)) for name in ("ways", "shots", "queries")}
+
     @property
     def short(self) -> str:
         """The protocol as part of a name: `5w1s`."""
@@ -79,6 +99,54 @@ class Protocol:
     def __str__(self) -> str:
         """Return the protocol in words: `5-way 1-shot`, or `10-shot` for a regression task."""
         return task_text(self.ways, self.shots)
+
+
+@dataclass(frozen=True)
+class UnevenProtocol(Protocol):
+    """The shape of a task whose classes have different shots, `class_shots`; `shots` is the most of them."""
+
+    class_shots: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class VariedProtocol(Protocol):
+    """Tasks of different shapes: `ways`, `shots` and `queries` are the most of each, `least_…` the least.
+
+    sampling: how a task's shape is drawn, see `metabench.data.shapes`.
+    """
+
+    least_ways: int = setting(1, "fewest classes of a task", at_least=1)
+    least_shots: int = setting(1, "fewest support examples of a class", at_least=1)
+    least_queries: int = setting(1, "fewest query examples of a class", at_least=1)
+    sampling: str = setting(
+        "uniform",
+        "how shapes are drawn: 'uniform', each number by itself; 'uneven', shots for each class of a task; "
+        "'meta-dataset', by the rule of Meta-Dataset",
+        choices=SAMPLINGS,
+    )
+
+    @property
+    def spans(self) -> dict[str, str]:
+        """Ways, shots and queries by name: "5–20"."""
+        return {
+            name: _span(getattr(self, f"least_{name}"), int(most)) for name, most in super().spans.items()
+        }
+
+    @property
+    def short(self) -> str:
+        """The protocol as part of a name: `5-20w1-10s`."""
+        return f"{_span(self.least_ways, self.ways, '-')}w{_span(self.least_shots, self.shots, '-')}s"
+
+    def __str__(self) -> str:
+        """Return the protocol in words: `5–20-way 1–10-shot`."""
+        ways, shots = _span(self.least_ways, self.ways), _span(self.least_shots, self.shots)
+        words = f"{ways}-way {shots}-shot" if self.ways > 1 else f"{shots}-shot"
+        return words if self.sampling == "uniform" else f"{words}, {self.sampling}"
+
+
+def protocol_from_json(document: Mapping[str, Any]) -> Protocol:
+    """Return the protocol that a cell's JSON holds."""
+    return (VariedProtocol if "sampling" in document else Protocol)(**document)
 
 
 @dataclass(frozen=True)
@@ -324,7 +392,7 @@ class Cell:
         train = document["train"]
         if train is not None:
             fields = {k: v for k, v in train.items() if k != "kind"}
-            train = Protocol(**fields) if train["kind"] == "episodes" else Batches(**fields)
+            train = protocol_from_json(fields) if train["kind"] == "episodes" else Batches(**fields)
         evaluation = dict(document["evaluation"])
         evaluation["curve"] = tuple(evaluation["curve"])
         evaluation["metrics"] = tuple(map(Spec.from_json, evaluation["metrics"]))
@@ -335,7 +403,7 @@ class Cell:
                 "network": _optional_spec(document["network"]),
                 "dataset": Spec.from_json(document["dataset"]),
                 "backend": Spec.from_json(document["backend"]),
-                "test": Protocol(**document["test"]),
+                "test": protocol_from_json(document["test"]),
                 "train": train,
                 "budget": Budget(**document["budget"]),
                 "evaluation": Evaluation(**evaluation),
@@ -347,6 +415,10 @@ class Cell:
 
 def _optional_spec(document: Mapping[str, Any] | None) -> Spec | None:
     return Spec.from_json(document) if document is not None else None
+
+
+def _span(least: int, most: int, dash: str = "–") -> str:
+    return str(most) if least == most else f"{least}{dash}{most}"
 
 
 def task_text(ways: int, shots: int) -> str:

@@ -40,6 +40,7 @@ class CellFields(TypedDict):
     ways: int
     shots: int
     queries: int
+    task: str  # the test protocol in words
     train: str
     steps: int
     step_tasks: int

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from metabench.records.cell import Batches, Protocol
+from metabench.records.cell import Batches, Protocol, VariedProtocol
 from metabench.records.result import SCHEMA, Result
 
 
@@ -58,7 +58,10 @@ def _record(cls: type) -> dict[str, Any]:
 
 def _type(hint: Any) -> dict[str, Any]:
     if hint == Protocol | Batches | None or set(get_args(hint)) == {Protocol, Batches, type(None)}:
-        return {"anyOf": [_kind(Protocol, "episodes"), _kind(Batches, "batches"), {"type": "null"}]}
+        episodes = [_kind(cls, "episodes") for cls in (Protocol, VariedProtocol)]
+        return {"anyOf": [*episodes, _kind(Batches, "batches"), {"type": "null"}]}
+    if hint is Protocol:
+        return {"anyOf": [_record(Protocol), _record(VariedProtocol)]}
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return {"anyOf": [_type(option) for option in get_args(hint)]}

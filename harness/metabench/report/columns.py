@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from metabench.records.axes import unit_of_work
-from metabench.records.cell import task_text
 from metabench.records.row import CellFields, Shared
 from metabench.records.section import Column
 from metabench.records.summary import Labels, Summary
@@ -94,13 +93,13 @@ def _how_many(count: int, of: int) -> str:
 
 def task(line: CellFields) -> str:
     """Return the test protocol in words: "5-way 1-shot"."""
-    return task_text(line["ways"], line["shots"])
+    return line["task"]
 
 
 def protocol(line: Shared) -> tuple[object, ...]:
     """Return what lines of a table share where they can be ranked together."""
     return (
-        line["suite"], line["version"], line["dataset"], line["ways"], line["shots"], line["metric"],
+        line["suite"], line["version"], line["dataset"], line["task"], line["metric"],
     )  # fmt: skip
 
 

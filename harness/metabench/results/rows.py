@@ -128,6 +128,7 @@ def _cell_fields(cell: Cell) -> CellFields:
         "ways": cell.test.ways,
         "shots": cell.test.shots,
         "queries": cell.test.queries,
+        "task": str(cell.test),
         "train": str(cell.train or ""),
         "steps": cell.budget.steps,
         "step_tasks": cell.budget.tasks,

@@ -28,6 +28,7 @@ from metabench.records.cell import (
 )
 from metabench.records.outputs import kind_of, mismatch
 from metabench.settings import describe_settings, make
+from metabench.suite.protocols import as_written, has_ranges_of_ways, protocol_record, range_mistakes
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ class Reader:
         group, label = (self._text(f"{where}.{key}", table.get(key, "")) for key in ("group", "label"))
         expect = self._expect(f"{where}.expect", table.get("expect", []))
         if parts.algorithm is not None:
-            self._check_algorithm(where, parts.algorithm, "network" in table, parts.facts)
+            self._check_algorithm(where, parts.algorithm, "network" in table, parts)
             if not parts.algorithm.needs_network:  # a sweep over algorithms may name one for the others
                 parts.specs.pop("network", None)
                 parts.plugins.pop("network", None)
@@ -181,7 +182,7 @@ class Reader:
                 self._component(f"{where}.{kind}", kind, given[kind], parts)
             elif kind != "network":
                 self._missing(f"{where}.{kind}", kind)
-        parts.test = self._record(f"{where}.test", Protocol, table.get("test", {}))
+        parts.test = self._protocol(f"{where}.test", table.get("test", {}))
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
         if parts.budget is not None:
             self._check_budget(f"{where}.budget", parts.budget)
@@ -223,16 +224,21 @@ class Reader:
             return None
         return record if self.count == before else None
 
+    def _protocol(self, where: str, given: Any) -> Protocol | None:
+        for name, value in range_mistakes(given):
+            self._must(f"{where}.{name}", "be a range from the smaller number to the greater", value)
+        return self._record(where, *protocol_record(given))
+
     def _train(self, where: str, parts: _Parts, given: Any) -> Protocol | Batches | None:
         """How the cell trains; its table is checked even where the algorithm is not known."""
         if parts.algorithm is None or parts.test is None or not isinstance(given, Mapping):
             any_protocol = {"ways": 1, "shots": 1, "queries": 1}
-            self._record(where, Protocol, {**any_protocol, **given} if isinstance(given, Mapping) else given)
+            self._protocol(where, {**any_protocol, **given} if isinstance(given, Mapping) else given)
             return None
         train = parts.algorithm.train_protocol(parts.test)
         if isinstance(train, Protocol):
             self._train_used = True
-            return self._record(where, Protocol, {**vars(train), **given}) if given else train
+            return self._protocol(where, {**as_written(train), **given}) if given else train
         if isinstance(train, Batches) and parts.budget is not None:
             size = parts.budget.tasks
             micro = min(train.micro, size)
@@ -284,13 +290,16 @@ class Reader:
         elif wanted is not None and wanted != content:
             self._must(f"{where}.content", f"be the digest of the data here, {content}", wanted)
 
-    def _check_algorithm(
-        self, where: str, algorithm: Algorithm, has_network: bool, facts: Facts | None
-    ) -> None:
+    def _check_algorithm(self, where: str, algorithm: Algorithm, has_network: bool, parts: _Parts) -> None:
+        facts = parts.facts
         if facts is not None and facts.kind not in algorithm.kinds:
             kinds = " and ".join(sorted(algorithm.kinds))
             need = f"algorithm {algorithm.name!r} needs a data set of {kinds}"
             self._wrong(f"{where}: {need}, got one of {facts.kind}")
+        for key, protocol in (("test", parts.test), ("train", parts.train)):
+            if isinstance(protocol, Protocol) and has_ranges_of_ways(protocol) and not algorithm.any_ways:
+                why = f"algorithm {algorithm.name!r} has a head of fixed size"
+                self._must(f"{where}.{key}.ways", "be one number", as_written(protocol)["ways"], why)
         if algorithm.needs_network and not has_network:
             self._missing(f"{where}.network", "network", f"algorithm {algorithm.name!r} needs a network")
 

@@ -198,6 +198,8 @@ def _cost(run: CellRun) -> dict[str, float]:
         return {}
     last = max(0, run.training.steps - 1)
     with run.device.numerics():
-        own = flops_per_step(run.learner, draw(run, last), last, run.cell.planned_steps)
-    ranks = [values[0] for values in run.device.gather([own or 0.0])]
+        steps = run.cell.planned_steps
+        counts = [flops_per_step(run.learner, batch, last, steps) or 0.0 for batch in draw(run, last)]
+    own = sum(counts) if all(counts) else 0.0
+    ranks = [values[0] for values in run.device.gather([own])]
     return {"flops_per_step": sum(ranks)} if all(ranks) else {}

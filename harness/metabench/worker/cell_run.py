@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Metric, Network, Source
 from metabench.data.micro_batches import micro_batches
 from metabench.data.order import draw_episodes
+from metabench.data.shapes import groups
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
@@ -102,13 +103,38 @@ def trains(cell: Cell) -> bool:
     return cell.trains
 
 
-def draw(run: CellRun, step: int) -> Episodes | Examples:
-    """This rank's slice of the tasks (or micro-batches) of a training step of a cell that trains."""
+def draw(run: CellRun, step: int) -> Sequence[Episodes | Examples]:
+    """This rank's slice of the tasks (or micro-batches) of a training step, in batches of one shape each."""
     cell = run.cell
     total = units(cell)
     mine = share(total, run.device)
     numbers = range(step * total + mine.start, step * total + mine.stop)
     if isinstance(cell.train, Batches):
-        return run.source.batch(cell.train, numbers, cell.seed)
+        return [run.source.batch(cell.train, numbers, cell.seed)]
     assert cell.train is not None
-    return draw_episodes(run.source, "train", cell.train, numbers, cell.seed)
+    return [
+        draw_episodes(run.source, "train", shape, of_shape, cell.seed)
+        for shape, of_shape in groups(run.source, "train", cell.train, numbers, cell.seed)
+    ]
+
+
+def learn(learner: Learner, batches: Sequence[Episodes | Examples], step: int, total: int) -> Tensor:
+    """Leave in `.grad` the mean gradient over the tasks of all batches; return their losses [T].
+
+    Several batches are learned from one after the other: what counts is gradient × tasks / all tasks, and a
+    gradient that is missing is zero.
+    """
+    if len(batches) == 1:
+        return learner.learn(batches[0], step, total)
+    parameters = learner.parameters()
+    means = [torch.zeros_like(parameter) for parameter in parameters]
+    tasks = [len(batch.index) if isinstance(batch, Episodes) else len(batch.x) for batch in batches]
+    losses = []
+    for batch, count in zip(batches, tasks, strict=True):
+        losses.append(learner.learn(batch, step, total))
+        for mean, parameter in zip(means, parameters, strict=True):
+            if parameter.grad is not None:
+                mean.add_(parameter.grad, alpha=count / sum(tasks))
+    for mean, parameter in zip(means, parameters, strict=True):
+        parameter.grad = mean
+    return torch.cat(losses)

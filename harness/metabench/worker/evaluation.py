@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from metabench.contracts import Source
-from metabench.data.manifests import tasks_digest
+from metabench.contracts import Episodes, Source
+from metabench.data.manifests import drawn_digest
 from metabench.data.order import draw_episodes
+from metabench.data.shapes import groups
 from metabench.errors import Diverged
 from metabench.learning.outputs import as_needed
 from metabench.records.cell import Evaluation, Protocol, Split
@@ -57,7 +58,7 @@ def evaluate(run: CellRun) -> Scores:
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
     """SHA-256 over what the tasks are made of: the same for every algorithm, seed, backend and rank."""
-    return tasks_digest(source.manifest(split, protocol, range(evaluation.tasks), evaluation.seed))
+    return drawn_digest(source, split, protocol, evaluation.tasks, evaluation.seed)
 
 
 @dataclass
@@ -90,19 +91,30 @@ def score_tasks(run: CellRun, split: Split, count: int, steps: int | None = None
 def _score_batch(run: CellRun, split: Split, numbers: range, steps: int | None, scored: ScoredTasks) -> None:
     """Add the scores and times of the tasks with these numbers to `scored`."""
     device = run.device
-    episodes = draw_episodes(run.source, split, run.cell.test, numbers, run.cell.evaluation.seed)
-    with torch.no_grad():
-        started = device.clock()
-        state = run.learner.adapt(episodes.support, steps)
-        adapted = device.clock()
-        prediction = run.learner.predict(state, episodes.query.x)
-        predicted = device.clock()
-        needed = as_needed(prediction, run.learner.outputs, run.metric.needs)
-        scores = run.metric.score(needed, episodes.query.y)
-    scored.per_task += scores.tolist()
-    scored.adapt_seconds.append(adapted - started)
+    by_number: dict[int, float] = {}
+    adapt_seconds = 0.0
+    for of_shape, episodes in _batches(run, split, numbers):
+        with torch.no_grad():
+            started = device.clock()
+            state = run.learner.adapt(episodes.support, steps)
+            adapted = device.clock()
+            prediction = run.learner.predict(state, episodes.query.x)
+            predicted = device.clock()
+            needed = as_needed(prediction, run.learner.outputs, run.metric.needs)
+            scores = run.metric.score(needed, episodes.query.y)
+        by_number.update(zip(of_shape, scores.tolist(), strict=True))
+        adapt_seconds += adapted - started
+        scored.predict_seconds += predicted - adapted
+    scored.per_task += [by_number[number] for number in numbers]
+    scored.adapt_seconds.append(adapt_seconds)
     scored.adapt_tasks.append(float(len(numbers)))
-    scored.predict_seconds += predicted - adapted
+
+
+def _batches(run: CellRun, split: Split, numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], Episodes]]:
+    """The test tasks of these numbers in batches of one shape each, with the numbers of each batch."""
+    seed = run.cell.evaluation.seed
+    for shape, of_shape in groups(run.source, split, run.cell.test, numbers, seed):
+        yield of_shape, draw_episodes(run.source, split, shape, of_shape, seed)
 
 
 def _joined(ranks: Sequence[Sequence[float]]) -> list[float]:
@@ -113,7 +125,7 @@ def _latency_seconds(run: CellRun) -> tuple[float, ...]:
     """Seconds to adapt to single tasks, one at a time, on this rank."""
     evaluation, seconds = run.cell.evaluation, []
     for number in range(evaluation.latency_tasks):
-        episodes = draw_episodes(run.source, "test", run.cell.test, [number], evaluation.seed)
+        ((_, episodes),) = _batches(run, "test", [number])
         with torch.no_grad():
             started = run.device.clock()
             run.learner.adapt(episodes.support)
@@ -125,7 +137,11 @@ def _depends_on_queries(run: CellRun) -> bool | None:
     """Whether a query's prediction changes with the other queries of its task: in reverse, or in parts."""
     evaluation = run.cell.evaluation
     tasks = range(min(TRANSDUCTION_TASKS, evaluation.tasks))
-    episodes = draw_episodes(run.source, "test", run.cell.test, tasks, evaluation.seed)
+    found = [_batch_depends_on_queries(run, episodes) for _, episodes in _batches(run, "test", tasks)]
+    return None if None in found else any(found)
+
+
+def _batch_depends_on_queries(run: CellRun, episodes: Episodes) -> bool | None:
     queries = episodes.query.x
     if queries.shape[1] < 2:
         return None

@@ -15,7 +15,7 @@ from metabench.errors import RequestError
 from metabench.plugins import Registry
 from metabench.records.cell import Cell
 from metabench.stats import Ratio, time_ratio
-from metabench.worker.cell_run import build, draw, trains
+from metabench.worker.cell_run import build, draw, learn, trains
 
 WARMUP_CALLS = 3
 
@@ -112,7 +112,7 @@ def _training_step(cell: Cell, registry: Registry, device: Device) -> Work:
     def step() -> None:
         nonlocal steps_done
         number = steps_done % steps  # schedules end with the budget
-        learner.learn(draw(run, number), number, steps)
+        learn(learner, draw(run, number), number, steps)
         device.average_gradients(parameters, 1.0)
         learner.update(number, steps)
         steps_done += 1

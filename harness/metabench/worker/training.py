@@ -19,7 +19,7 @@ from torch import Tensor
 from metabench.errors import Diverged, Skip
 from metabench.records.progress import ValidationEvent
 from metabench.records.result import Training, Validation
-from metabench.worker.cell_run import CellRun, draw, share, trains, units
+from metabench.worker.cell_run import CellRun, draw, learn, share, trains, units
 from metabench.worker.clock import BlockClock
 from metabench.worker.evaluation import score_tasks
 from metabench.worker.resume import save_when_due
@@ -77,9 +77,9 @@ def _take_step(
     """One training step, with a lap for each of `clock.PARTS`."""
     steps = run.cell.planned_steps
     clock.start()
-    batch = draw(run, step)
+    batches = draw(run, step)
     clock.lap()
-    losses = run.learner.learn(batch, step, steps)
+    losses = learn(run.learner, batches, step, steps)
     clock.lap()
     run.device.average_gradients(parameters, weight)
     clock.lap()

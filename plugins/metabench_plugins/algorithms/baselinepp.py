@@ -66,7 +66,7 @@ class BaselinePlusPlusLearner(SupervisedLearner):
         super().__init__(settings, module, classifier, workload)
         self.settings = settings
         generator = torch.Generator().manual_seed(workload.seed)
-        weights = torch.randn(self.ways, width, generator=generator)
+        weights = torch.randn(workload.test.ways, width, generator=generator)
         self.start = (weights / width**0.5).to(classifier.weight)
 
     def fit(self, features: Tensor, y: Tensor, ways: int) -> Tensor:
@@ -76,7 +76,8 @@ class BaselinePlusPlusLearner(SupervisedLearner):
     def fit_by_steps(self, features: Tensor, y: Tensor, ways: int, steps: int | None) -> Tensor:
         """Return the head's directions after `steps` gradient steps on each task's embedded support set."""
         frozen = features.detach()
-        head = {"weight": self.start.expand(len(features), *self.start.shape)}
+        start = self.start[:ways]
+        head = {"weight": start.expand(len(features), *start.shape)}
         fitted = fit_head(
             lambda weights: self.score(weights["weight"], frozen),
             head,

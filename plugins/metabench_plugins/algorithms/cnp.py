@@ -35,6 +35,7 @@ class Cnp(EmbeddingAlgorithm):
     """
 
     name: ClassVar[str] = "cnp"
+    any_ways: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
 
     width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
@@ -79,7 +80,7 @@ class CnpLearner(EmbeddingLearner):
 
     def _likelihood(self, support: Tensor, query: Tensor, batch: Episodes) -> Tensor:
         """Return the negative log-likelihood of each task, [T], from embedded support and queries."""
-        summary = self.fit(support, batch.support.y, self.ways)
+        summary = self.fit(support, batch.support.y, batch.classes.shape[1])
         decoded = self._decoded(summary, torch.cat([support, query], 1))
         target = torch.cat([batch.support.y, batch.query.y], 1)
         if not self.regression:

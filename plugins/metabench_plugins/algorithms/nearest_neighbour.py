@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.learning import UntrainedLearner
+from metabench.learning import UntrainedLearner, fixed_ways
 from metabench.records import DataKind, Outputs
 
 
@@ -24,6 +24,7 @@ class NearestNeighbour(Algorithm):
     name: ClassVar[str] = "nearest-neighbour"
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
     needs_network: ClassVar[bool] = False
+    any_ways: ClassVar[bool] = True
 
     distance: str = setting(
         "euclidean", "distance between two inputs, as flat vectors", choices=["euclidean", "cosine"]
@@ -50,7 +51,8 @@ class NearestNeighbourLearner(UntrainedLearner):
         self.settings = settings
         self.regression = workload.facts.kind == "regression"
         self.outputs = settings.predicts(workload.facts.kind)
-        self.ways = workload.outputs
+        self.targets = workload.outputs
+        self.ways = fixed_ways(workload)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Examples:
         """Return the support set itself: x [T, n, *input], y [T, n] or [T, n, outputs]."""
@@ -64,10 +66,11 @@ class NearestNeighbourLearner(UntrainedLearner):
         """
         distances = self._distances(query_x.flatten(2), state.x.flatten(2))  # [T, q, n]
         if self.regression:
-            nearest = distances.argmin(2)[:, :, None].expand(-1, -1, self.ways)
+            nearest = distances.argmin(2)[:, :, None].expand(-1, -1, self.targets)
             return state.y.gather(1, nearest)
+        ways = self.ways or int(state.y.max()) + 1
         absent = torch.full(
-            (*distances.shape[:2], self.ways), -torch.inf, dtype=distances.dtype, device=distances.device
+            (*distances.shape[:2], ways), -torch.inf, dtype=distances.dtype, device=distances.device
         )
         return absent.scatter_reduce(2, state.y[:, None].expand_as(distances), -distances, "amax")
 

@@ -18,6 +18,7 @@ from metabench.learning import (
     Adapted,
     GradientAlgorithm,
     GradientLearner,
+    fixed_ways,
 )
 
 
@@ -33,6 +34,7 @@ class ProtoMaml(GradientAlgorithm):
 
     name: ClassVar[str] = "protomaml"
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
+    any_ways: ClassVar[bool] = True
 
     inner_rate: float = setting(0.1, "step size of adaptation, α", above=0)
     statistics: str = setting("support", STATISTICS_HELP, choices=STATISTICS)
@@ -50,7 +52,7 @@ class ProtoMamlLearner(GradientLearner):
     def __init__(self, protomaml: ProtoMaml, module: nn.Module, workload: Workload) -> None:
         super().__init__(module, workload, protomaml)
         self.protomaml = protomaml
-        self.ways = workload.test.ways
+        self.ways = fixed_ways(workload)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Return the features' weights and the head after `steps` gradient steps on the support set."""
@@ -58,10 +60,11 @@ class ProtoMamlLearner(GradientLearner):
         def loss(weights: TaskWeights) -> Tensor:
             return self.loss(scores(self.network(support.x, weights, part="features"), weights), support.y)
 
+        ways = self.ways or int(support.y.max()) + 1
         features = self.network(support.x, part="features")
         adapted = inner_steps(
             loss,
-            self.start(len(support.x)) | head_of_prototypes(features, support.y, self.ways),
+            self.start(len(support.x)) | head_of_prototypes(features, support.y, ways),
             self.protomaml.inner_rate,
             self.test_steps if steps is None else steps,
             first_order=self.protomaml.first_order,

@@ -32,7 +32,8 @@ class ProtoNet(EpisodicAlgorithm):
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """Return the test's protocol with this algorithm's own ways and queries."""
-        return Protocol(self.train_ways or test.ways, test.shots, self.train_queries or test.queries)
+        protocol = super().train_protocol(test)
+        return protocol.with_queries(self.train_queries) if self.train_queries else protocol
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoNetLearner":
         """Build the learner of an embedding: the network without its head."""

@@ -129,7 +129,7 @@ class L2lProtoNet(FromLibrary, Algorithm):
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """Return the test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+        return test.with_ways(self.train_ways) if self.train_ways else test
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
         """Build the learner of an embedding: the network without its head."""
@@ -160,7 +160,7 @@ class L2lMetaOptNet(FromLibrary, Algorithm):
 
     def train_protocol(self, test: Protocol) -> Protocol:
         """Return the test's protocol with this algorithm's own ways."""
-        return Protocol(self.train_ways or test.ways, test.shots, test.queries)
+        return test.with_ways(self.train_ways) if self.train_ways else test
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
         """Build the learner of an embedding: the network without its head."""

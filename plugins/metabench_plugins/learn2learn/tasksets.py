@@ -19,7 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metabench import Batches, DataError, Dataset, Episodes, Examples, Invalid, Protocol, Source, Split
+from metabench import (
+    Batches,
+    DataError,
+    Dataset,
+    Episodes,
+    Examples,
+    Invalid,
+    Protocol,
+    Source,
+    Split,
+    UnevenProtocol,
+)
 from metabench.data import draws
 from metabench.device import Device
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
@@ -86,6 +97,8 @@ class TasksetSource(Source):
 
     def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
         """Return the tasks of these numbers; labels run 0 … ways - 1, then 0 … ways - 1 again, and so on."""
+        if isinstance(protocol, UnevenProtocol):
+            raise Invalid(f"{self.tasks.name!r} draws tasks whose classes have equally many shots alone")
         tasks = [self._draw(split, protocol, number, seed) for number in indices]
         support, query = (
             Examples(*map(torch.stack, zip(*(_part(task, places) for task in tasks), strict=True)))
