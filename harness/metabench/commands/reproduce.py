@@ -9,15 +9,18 @@ import click
 
 @click.command(
     epilog="""\b
-Example:
+Examples:
   metabench reproduce results/quick-v1/my-machine/protonet-conv4-glyphs-5w1s-cpu-s0-1a2b3c4d5e.json
+  metabench reproduce results/quick-v1/my-machine/protonet-conv4-…-1a2b3c4d5e.json --record ~/.ssh/id_ed25519
 """
 )
 @click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--results", type=click.Path(path_type=Path), default=Path("reproduced"),
               show_default=True, help="Folder that the new result is stored in.")  # fmt: skip
+@click.option("--record", "key", type=click.Path(path_type=Path), metavar="KEY",
+              help="Leave a record beside RESULT, signed with this SSH key.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(result: Path, results: Path, quiet: bool) -> int:
+def command(result: Path, results: Path, key: Path | None, quiet: bool) -> int:
     """Run the cell of RESULT (a file) again and say whether the new numbers are those of the file.
 
     First come the findings of `metabench verify`. The verdict is: reproduced to the bit, to rounding, within
@@ -25,21 +28,30 @@ def command(result: Path, results: Path, quiet: bool) -> int:
     undecided where nothing ran here or nothing can be compared. Training times on the same kind of machine
     must agree within a factor of 3.
 
+    With --record, the verdict and the new result, with machine, environment and code, go to a file beside
+    RESULT, signed with your key. Tables count the keys that the results repository knows: "reproduced on 2
+    machines".
+
     Exit status: 0 when the file is sound and its numbers are reproduced, 1 otherwise, 2 for a mistake in the
     request.
     """
-    from metabench.publishing.reproduce import reproduce
+    from metabench.publishing.reproduce import record, reproduce
+    from metabench.results.signatures import fingerprint
     from metabench.text import printable
 
     def warn(text: str) -> None:
         click.echo(f"warning: {printable(text)}", err=True)
 
+    if key:
+        fingerprint(key)  # a file that is no key is named before the cell runs
     reproduction = reproduce(result, results, quiet, warn)
     for finding in reproduction.findings:
         click.echo(printable(str(finding)))
     for line in reproduction.lines:
         click.echo(line)
     click.echo(f"{reproduction.verdict}: {reproduction.new.cell.id}")
+    if key:
+        click.echo(f"recorded: {record(result, reproduction, key)}")
     if reproduction.errors:
         click.echo(f"the file itself has {reproduction.errors} errors: it is not as a run wrote it", err=True)
     return 0 if reproduction.confirmed else 1

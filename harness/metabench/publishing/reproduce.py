@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metabench.errors import RequestError, StoreError
+from metabench.folders import file_digest
 from metabench.plugins import Registry, load
 from metabench.publishing.checks import FOLDER_NAME, connections, without_connections
 from metabench.publishing.findings import Finding
@@ -18,6 +19,9 @@ from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Protoco
 from metabench.records.files import read_result
 from metabench.records.identity import RULE
 from metabench.records.result import Result
+from metabench.report.destination import require_no_link
+from metabench.results.reproductions import RerunRecord, record_path, write_record
+from metabench.results.signatures import SUMS, SUMS_SIGNATURE, fingerprint
 from metabench.results.store import Store
 from metabench.runner import Plan, Warn, execute
 from metabench.settings import make
@@ -61,7 +65,7 @@ def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None 
     store = Store(results / suite.folder)
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
-    findings = verify([path], registry=registry).findings
+    findings = _findings_of(path, registry)
     if quiet:
         registry.silence()
     digest = str(old.environment.get("suite_digest", ""))
@@ -70,6 +74,34 @@ def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None 
     comparison = compare(old, new)
     lines = (*_versions(old.cell, new.cell), *comparison.lines)
     return Reproduction(old, new, findings, comparison.verdict, tuple(map(printable, lines)))
+
+
+def record(path: Path, reproduction: Reproduction, key: Path) -> Path:
+    """Leave a record of a rerun beside the result in `path`, signed with an SSH key; return its file."""
+    new = reproduction.new
+    document = RerunRecord(
+        result=file_digest(path),
+        verdict=reproduction.verdict.value,
+        reproduced=reproduction.verdict.confirms,
+        findings=tuple(finding.what for finding in reproduction.findings if finding.serious),
+        machine=str(new.environment.get("machine", "")),
+        date=new.started,
+        key=fingerprint(key),
+        rerun=new.to_json(),
+    )
+    target = record_path(path, document)
+    require_no_link(path.parent, target)
+    write_record(target, document, key)
+    return target
+
+
+def _findings_of(path: Path, registry: Registry) -> tuple[Finding, ...]:
+    """What verification finds in a file, and in the signature of its folder; not in the files beside it."""
+    file = path.absolute()
+    about = {
+        str(place) for place in (file, file.parent, file.with_name(SUMS), file.with_name(SUMS_SIGNATURE))
+    }
+    return tuple(finding for finding in verify([path], registry=registry).findings if finding.file in about)
 
 
 def _read(path: Path, registry: Registry) -> tuple[Result, Cell]:

@@ -46,6 +46,11 @@ class Verdict(StrEnum):
         """Whether the rerun confirms the stored result."""
         return self not in (Verdict.DIFFERENT, Verdict.UNDECIDED)
 
+    @property
+    def confirms(self) -> bool | None:
+        """Whether the rerun confirms or contradicts the stored result; None where it does neither."""
+        return None if self is Verdict.UNDECIDED else self.reproduced
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -31,6 +31,7 @@ from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, member_of
 from metabench.publishing.parameters import parameter_findings
+from metabench.publishing.rerun_checks import record_findings
 from metabench.publishing.sign import signature_findings
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.publishing.withdrawals import withdrawal_findings
@@ -96,9 +97,11 @@ def verify(
         if deep:
             findings += parameter_findings(members, cells, installation)
         findings += withdrawal_findings(paths, members)
-    findings += signature_findings([Path(member.path) for member in members], signers)
+    files = [Path(member.path) for member in members]
+    findings += signature_findings(files, signers)
+    findings += record_findings(files, signers)
     findings.sort(key=lambda finding: (not finding.serious, finding.file))
-    return Verified(tuple(Path(member.path) for member in members), tuple(findings), missing)
+    return Verified(tuple(files), tuple(findings), missing)
 
 
 def _read(

@@ -45,6 +45,8 @@ class Labels(TypedDict):
     limited_reason: str
     resumed: int  # how often cells of the configuration went on from a checkpoint
     unmeasured: int  # results of the configuration without a score
+    reproduced: int  # known keys that signed a rerun of any seed which agrees
+    not_reproduced: int  # … which does not
     warnings: list[str]  # what disturbed the times
     withdrawn: str  # why and when results of it were withdrawn; "" where none was
 

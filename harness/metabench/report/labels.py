@@ -51,7 +51,15 @@ def _flags(line: Labels) -> list[str]:
         words.append("resumed once" if line["resumed"] == 1 else f"resumed {line['resumed']} times")
     if line["unmeasured"]:
         words.append(f"{line['unmeasured']} more not measured")
+    if line["reproduced"]:
+        words.append(f"reproduced on {_machines(line['reproduced'])}")
+    if line["not_reproduced"]:
+        words.append(f"not reproduced on {_machines(line['not_reproduced'])}")
     return words
+
+
+def _machines(count: int) -> str:
+    return f"{count} machine{'s' if count > 1 else ''}"
 
 
 def _warnings(line: Labels) -> list[str]:

@@ -17,6 +17,7 @@ from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, Peaks, Row,
 from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
 from metabench.report.labels import TRANSDUCTION
 from metabench.report.references import published
+from metabench.results.reproductions import Reruns, reruns_of
 from metabench.results.table import Results
 
 
@@ -63,8 +64,11 @@ def _summarize(results: Results) -> list[Summary]:
         else:
             unmeasured[row["configuration"]] = unmeasured.get(row["configuration"], 0) + 1
     estimates = _estimates(results, list(groups.values()))
+    reruns = reruns_of(row["file"] for row in results.rows)
     summaries = [
-        _summary(results, positions, estimate, unmeasured.get(key[0], 0), several=len(codes[key[:2]]) > 1)
+        _summary(
+            results, positions, estimate, unmeasured.get(key[0], 0), reruns, several=len(codes[key[:2]]) > 1
+        )
         for (key, positions), estimate in zip(groups.items(), estimates, strict=True)
     ]
     _rank(results, summaries)
@@ -77,7 +81,13 @@ def pool(row: Shared) -> tuple[str, str, str]:
 
 
 def _summary(
-    results: Results, positions: list[int], scored: Scored, unmeasured: int, *, several: bool
+    results: Results,
+    positions: list[int],
+    scored: Scored,
+    unmeasured: int,
+    reruns: Mapping[str, Reruns],
+    *,
+    several: bool,
 ) -> Summary:
     """Return the summary of these rows; its place in a ranking is filled in by `_rank`.
 
@@ -91,7 +101,7 @@ def _summary(
         **_peaks(rows),
         **_deviations(rows),
         **scored,
-        **_labels(rows, references, unmeasured),
+        **_labels(rows, references, unmeasured, reruns),
         "code_label": _code_label(rows[0]["code"], several),
         **_seeds(rows, positions),
         "references": references,
@@ -158,11 +168,14 @@ def _deviation(values: Sequence[float]) -> float:
     return float((sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
-def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: int) -> Labels:
+def _labels(
+    rows: Sequence[Row], references: Sequence[Reference], unmeasured: int, reruns: Mapping[str, Reruns]
+) -> Labels:
     claimed = any(bool(row["transductive"]) for row in rows)
     checks = {row["transductive_found"] for row in rows} - {None}
     found = True in checks if checks else None
     reason = budget_limited_reason(rows, references)
+    own = [reruns[row["file"]] for row in rows if row["file"] in reruns]
     return {
         "code_label": "",
         "transductive": claimed or bool(found),
@@ -174,6 +187,8 @@ def _labels(rows: Sequence[Row], references: Sequence[Reference], unmeasured: in
         "unmeasured": unmeasured,
         "withdrawn": next((row["withdrawn"] for row in rows if row["withdrawn"]), ""),
         "warnings": sorted({note for row in rows for note in row["notes"]}),
+        "reproduced": len(frozenset().union(*(rerun.reproduced for rerun in own))),
+        "not_reproduced": len(frozenset().union(*(rerun.failed for rerun in own))),
     }
 
 

@@ -106,7 +106,7 @@ class TargetLine(Shared, Labels, TargetFields):
 UNSCORED: Labels = {
     "code_label": "", "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
     "limited_reason": "", "resumed": 0, "unmeasured": 0, "warnings": [],
-    "withdrawn": "",
+    "withdrawn": "", "reproduced": 0, "not_reproduced": 0,
 }  # fmt: skip
 
 
@@ -140,6 +140,8 @@ def _labels(summary: Summary) -> Labels:
         "unmeasured": 0,
         "warnings": summary["warnings"],
         "withdrawn": summary["withdrawn"],
+        "reproduced": summary["reproduced"],
+        "not_reproduced": summary["not_reproduced"],
     }
 
 
