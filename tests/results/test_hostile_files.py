@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from helpers.results import made_board, store
+from helpers.results import made_board, made_result, store
 from helpers.submissions import run
 from metabench.records.document import LONGEST_TEXT, DocumentError, read_document
+from metabench.records.files import read_result, write_json
 from metabench.results import cache as index
 
 
@@ -199,3 +200,12 @@ def test_a_folder_whose_name_is_not_utf8_is_read(folder: Path, tmp_path: Path) -
     assert "Scores" in text
     for path in (tmp_path / "out").iterdir():
         path.read_text(encoding="utf-8")
+
+
+def test_a_run_in_such_a_folder_stores_what_can_be_read(tmp_path: Path) -> None:
+    command = "metabench run quick --results " + os.fsdecode(b"r\xff\xfe")
+    result = made_result(command=command, reason="\ud800", log_tail=("\udfff",))
+
+    write_json(tmp_path / "x.json", result.to_json())
+
+    assert read_result(tmp_path / "x.json").command == "metabench run quick --results r??"

@@ -163,7 +163,9 @@ class Result:
         document["cell"] = self.cell.to_json()
         document["digest"] = self.cell.digest
         document["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
-        plain: dict[str, Any] = json.loads(json.dumps(document), parse_constant=lambda name: None)
+        # a byte of a path that is no UTF-8 becomes "?": no file could be read that holds half a character
+        text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+        plain: dict[str, Any] = json.loads(text, parse_constant=lambda name: None)
         plain["seal"] = digest_of(plain)
         return plain
 
