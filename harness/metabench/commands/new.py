@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from string import Template
 
 import click
 
-from metabench import CONTRACT_VERSION
+from metabench import CONTRACT_VERSION, __version__
 from metabench.errors import RequestError, StoreError, did_you_mean
 from metabench.plugins import KINDS, Registry, load
 from metabench.suite import installed_suites
 
 TEMPLATES = Path(__file__).parent / "templates"
+LEADERBOARD = "leaderboard"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 CHECKS = {kind: f"check_{kind}" for kind in KINDS} | {"algorithm": "check_learner"}
@@ -36,6 +37,7 @@ AFTER = {"report": "\nmetabench report results/local/$name-v1 --format $name"}
 Examples:
   metabench new algorithm cosine-means
   metabench new dataset chords --folder ~/chords
+  metabench new leaderboard letters
 """
 )
 @click.argument("kind")
@@ -46,9 +48,13 @@ def command(kind: str, name: str, folder: str | None) -> int:
 
     KIND is one of algorithm, network, dataset, metric, backend, executor, report. The package holds the
     component, its test, a suite that compares it with the built-ins, and a README with what to do next.
+
+    KIND may be leaderboard, too: a repository for results with a suite of its own, and a workflow that
+    verifies pull requests and runs one of their rows again.
     """
-    if kind not in KINDS:
-        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(kind, KINDS)}")
+    if kind not in (*KINDS, LEADERBOARD):
+        known = (*KINDS, LEADERBOARD)
+        raise RequestError(f"no kind of component is called {kind!r}; {did_you_mean(kind, known)}")
     _check_name(load(), kind, name)
     target = Path(folder or f"metabench-{name}").expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -59,9 +65,10 @@ def command(kind: str, name: str, folder: str | None) -> int:
             (target / path).write_text(text, encoding="utf-8")
         except OSError as error:
             raise StoreError(f"{target / path}: cannot be written: {error.strerror}") from error
-    click.echo(
-        f"wrote {target}; next:\n  cd {target}\n  pip install -e '.[test]'\n  pytest\n  metabench run {name}"
+    steps = (
+        ["pip install -e .", "git init"] if kind == LEADERBOARD else ["pip install -e '.[test]'", "pytest"]
     )
+    click.echo("\n  ".join([f"wrote {target}; next:", f"cd {target}", *steps, f"metabench run {name}"]))
     return 0
 
 
@@ -70,7 +77,7 @@ def _check_name(registry: Registry, kind: str, name: str) -> None:
         raise RequestError(
             f"{name!r} is no name: use small letters, digits and single dashes, e.g. my-{kind}"
         )
-    if name in registry.names(kind):
+    if kind in KINDS and name in registry.names(kind):
         owner = registry.find(kind, name).plugin
         raise RequestError(f"the {kind} {name!r} is already provided by {owner}; choose another name")
     if name in installed_suites(registry):
@@ -86,22 +93,41 @@ def files(kind: str, name: str) -> Iterator[tuple[str, str]]:
         "kind": kind, "name": name, "name_": name.replace("-", "_"), "module": module,
         "distribution": f"metabench-{name}", "title": name.replace("-", " ").capitalize(),
         "cls": "".join(part.capitalize() for part in name.split("-")), "contract": str(CONTRACT_VERSION),
-        "check": CHECKS[kind],
+        "version": __version__,
     }  # fmt: skip
-    words["sweep"] = Template(SWEEPS[kind]).substitute(words)
-    after = Template(RUN_OPTIONS.get(kind, "") + AFTER.get(kind, "")).substitute(words)
-    words["run_options"] = after
-    paths = {
+    yield f"{module}/__init__.py", f'"""The {kind} \'{name}\' for metabench."""\n'
+    if kind in KINDS:
+        words["check"] = CHECKS[kind]
+        words["sweep"] = Template(SWEEPS[kind]).substitute(words)
+        words["run_options"] = Template(RUN_OPTIONS.get(kind, "") + AFTER.get(kind, "")).substitute(words)
+    for path, template in (_templates if kind in KINDS else _leaderboard_templates)(kind, words).items():
+        yield path, Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
+
+
+def _templates(kind: str, words: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a package with a component, and their templates."""
+    return {
         "pyproject.toml": "pyproject.toml.txt",
         "README.md": "README.md.txt",
-        f"{module}/__init__.py": None,
-        f"{module}/plugin.py": "plugin.py.txt",
-        f"{module}/{kind}.py": f"{kind}.py.txt",
-        f"{module}/suites/{name}.toml": "suite.toml.txt",
+        f"{words['module']}/plugin.py": "plugin.py.txt",
+        f"{words['module']}/{kind}.py": f"{kind}.py.txt",
+        f"{words['module']}/suites/{words['name']}.toml": "suite.toml.txt",
         f"tests/test_{words['name_']}.py": "test.py.txt",
     }
-    for path, template in paths.items():
-        if template is None:
-            yield path, f'"""The {kind} \'{name}\' for metabench."""\n'
-        else:
-            yield path, Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(words)
+
+
+def _leaderboard_templates(kind: str, words: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a results repository, and their templates."""
+    templates = {
+        "pyproject.toml": "pyproject.toml.txt",
+        "README.md": "README.md.txt",
+        ".gitignore": "gitignore.txt",
+        ".github/workflows/referee.yml": "referee.yml.txt",
+        "referee/check.py": "check.py.txt",
+        "referee/post.py": "post.py.txt",
+        "referee/plugins.txt": "plugins.txt.txt",
+        "results/allowed_signers": "allowed_signers.txt",
+        f"{words['module']}/plugin.py": "plugin.py.txt",
+        f"{words['module']}/suites/{words['name']}.toml": "suite.toml.txt",
+    }
+    return {path: f"{kind}/{template}" for path, template in templates.items()}

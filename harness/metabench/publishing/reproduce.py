@@ -60,20 +60,32 @@ def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None 
     would connect this machine to another.
     """
     registry = load()
-    old, cell = _read(path, registry)
-    suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", path, (cell,))
-    store = Store(results / suite.folder)
+    old, cell = runnable_cell(path, registry)
+    store = Store(results / cell.suite_folder)
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
     findings = _findings_of(path, registry)
     if quiet:
         registry.silence()
-    digest = str(old.environment.get("suite_digest", ""))
-    outcome = execute(Plan(registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest), warn)
-    new = outcome.results[0]
+    new = run_again(registry, cell, old, store, warn)
     comparison = compare(old, new)
     lines = (*_versions(old.cell, new.cell), *comparison.lines)
     return Reproduction(old, new, findings, comparison.verdict, tuple(map(printable, lines)))
+
+
+def run_again(
+    registry: Registry,
+    cell: Cell,
+    old: Result,
+    store: Store,
+    warn: Warn | None = None,
+    timeout: float | None = None,
+) -> Result:
+    """Run a cell that was made from a stored result; the new result names the same text of the suite."""
+    suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", store.path(cell), (cell,))
+    digest = str(old.environment.get("suite_digest", ""))
+    plan = Plan(registry, suite, store, (cell,), {}, timeout=timeout, rerun=True, suite_digest=digest)
+    return execute(plan, warn).results[0]
 
 
 def record(path: Path, reproduction: Reproduction, key: Path) -> Path:
@@ -104,7 +116,7 @@ def _findings_of(path: Path, registry: Registry) -> tuple[Finding, ...]:
     return tuple(finding for finding in verify([path], registry=registry).findings if finding.file in about)
 
 
-def _read(path: Path, registry: Registry) -> tuple[Result, Cell]:
+def runnable_cell(path: Path, registry: Registry) -> tuple[Result, Cell]:
     """The result in a file, and its cell as it runs here; raises RequestError where there is none."""
     try:
         old = read_result(path)

@@ -27,9 +27,13 @@ from metabench.results.signatures import (
     can_check,
     signers_beside,
 )
+from metabench.results.withdrawn import NAME as WITHDRAWN
 
 UNSIGNED = "unsigned"
 NOT_CHECKED = "signature not checked: ssh-keygen is not installed"
+
+NOT_LISTED = (SUMS, SUMS_SIGNATURE, REPRODUCED, WITHDRAWN)
+"""What is added after signing: records of reruns, which have signatures of their own, and withdrawals."""
 
 _SUITE_FOLDER = re.compile(r".-v[0-9]+")
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -125,11 +129,11 @@ def _list_findings(folder: Path, listed: Mapping[str, str]) -> Iterator[Finding]
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Yield the files of a folder that its list covers, in order; those of reproductions have their own."""
+    """Yield the files of a folder that its list covers, in order."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         regular = path.is_file() and not path.is_symlink()
-        if regular and parts[0] not in (SUMS, SUMS_SIGNATURE, REPRODUCED) and not _hidden(parts):
+        if regular and parts[0] not in NOT_LISTED and not _hidden(parts):
             yield PurePosixPath(*parts).as_posix()
 
 

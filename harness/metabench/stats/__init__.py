@@ -1,6 +1,14 @@
 """Intervals, tests, tiers and times: arrays in, arrays out."""
 
-from metabench.stats.equivalence import EQUAL_LEVEL, EQUAL_RELATIVE, EQUAL_SHARE, equal_margin, equal_scores
+from metabench.stats.equivalence import (
+    EQUAL_LEVEL,
+    EQUAL_RELATIVE,
+    EQUAL_SHARE,
+    equal_margin,
+    equal_scores,
+    p_beyond,
+    unpaired_difference,
+)
 from metabench.stats.intervals import (
     CONFIDENCE,
     POWER,
@@ -43,9 +51,11 @@ __all__ = [
     "estimate",
     "half_width",
     "holm",
+    "p_beyond",
     "tiers",
     "time_ratio",
     "time_to_target",
+    "unpaired_difference",
     "unstable",
     "welch_ratio",
 ]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtr
 
-from metabench.stats.intervals import difference
+from metabench.stats.intervals import Estimate, difference, estimate
 
 EQUAL_SHARE = 0.02
 """Margin within which two shares (accuracies) count as equal: the tolerance between reproductions."""
@@ -36,3 +37,23 @@ def equal_margin(first: ArrayLike, second: ArrayLike, *, share: bool) -> float:
     if share:
         return EQUAL_SHARE
     return EQUAL_RELATIVE * min(abs(float(np.asarray(scores).mean())) for scores in (first, second))
+
+
+def unpaired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """The mean of `first` minus that of `second`, scores [tasks] over tasks that differ (Welch)."""
+    a, b = (estimate(np.asarray(scores, dtype=np.float64)[None]) for scores in (first, second))
+    square = np.square(a.error) + np.square(b.error)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        freedom = np.square(square) / (a.error**4 / a.freedom + b.error**4 / b.freedom)
+    unknown = np.asarray(np.nan)
+    freedom = np.where(square > 0, freedom, a.freedom)
+    return Estimate(np.asarray(a.mean - b.mean), np.sqrt(square), freedom, unknown, unknown, unknown)
+
+
+def p_beyond(difference: Estimate, margin: float) -> float:
+    """The p value of a one-sided test: small where the difference is shown to be larger than ± margin."""
+    beyond = float(np.abs(difference.mean)) - margin
+    error = float(difference.error)
+    if error == 0:
+        return 0.0 if beyond > 0 else 1.0
+    return float(stdtr(difference.freedom, -beyond / error))
