@@ -144,6 +144,10 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
             "scores without a scale",
         ),
         (
+            GLYPHS + 'evaluation = {metric = "ece"}\n',
+            "cells[1].evaluation.metric: metric 'ece' scores all test tasks together, so it selects and ranks",
+        ),
+        (
             GLYPHS + 'evaluation = {metric = "mse"}\n',
             "metric 'mse' needs a data set of regression, got one of classification",
         ),

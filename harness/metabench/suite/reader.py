@@ -347,6 +347,9 @@ class Reader:
             self._errors(f"{where}.evaluation.metric", error)
             return evaluation
         self._check_metric(f"{where}.evaluation.metric", entry.cls, parts)
+        if entry.cls.pooled:
+            rule = f"metric {name!r} scores all test tasks together, so it selects and ranks nothing"
+            self._wrong(f"{where}.evaluation.metric: {rule}: name one of single tasks")
         parts.plugins["metric"] = entry.source
         return replace(evaluation, metric=name)
 
