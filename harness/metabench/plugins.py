@@ -29,6 +29,7 @@ from metabench import contracts, hookspecs
 from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
 from metabench.interrupts import noticed_interrupts
 from metabench.records.cell import COMPONENTS, Cell, Spec
+from metabench.records.metric_scores import metric_slot
 from metabench.settings import make
 from metabench.text import printable
 
@@ -172,8 +173,13 @@ class Registry:
             return make(cls, spec.settings)
 
     def classes(self, cell: Cell) -> dict[str, str]:
-        """Return where a worker imports the class of each of a cell's components from, by kind."""
-        return {kind: self.find(kind, spec.name).path for kind, spec in cell.components().items()}
+        """Return where a worker imports the class of each of a cell's components from, by kind.
+
+        Further metrics have slots of their own, `metric:ece`.
+        """
+        classes = {kind: self.find(kind, spec.name).path for kind, spec in cell.components().items()}
+        further = {metric_slot(spec): self.find("metric", spec.name).path for spec in cell.evaluation.metrics}
+        return classes | further
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, and the plugin that provides each."""

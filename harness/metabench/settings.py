@@ -214,6 +214,22 @@ def parse_spec(text: str) -> dict[str, Any]:
     return table
 
 
+def parse_specs(text: str) -> list[dict[str, Any]]:
+    """Return `ece:bins=5,nll` from the command line as the tables that a suite would have.
+
+    Raises RequestError where a part is no setting.
+    """
+    texts: list[str] = []
+    for part in text.split(","):
+        name, colon, _ = part.partition(":")
+        begins = "=" not in part or (colon and "=" not in name)
+        if texts and not begins:
+            texts[-1] += f",{part}"
+        elif part:
+            texts.append(part)
+    return [parse_spec(spec) for spec in texts]
+
+
 def _is_toml(value: str) -> bool:
     try:
         tomllib.loads(f"value = {value}")

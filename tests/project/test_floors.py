@@ -24,7 +24,7 @@ FLOORS: Mapping[str, Mapping[str, str]] = {
     "4": {"runner": "", "report": ""},
     "3": {"suite": "", "worker": ""},
     "2": {
-        "learning": "engine", "engine": "", "data": "", "results": "",
+        "learning": "engine", "engine": "", "data": "", "results": "", "scoring": "",
         "plugins": "hookspecs", "hookspecs": "",
     },
     "1": {"contracts": ""},
@@ -37,15 +37,16 @@ FLOORS: Mapping[str, Mapping[str, str]] = {
 CLOSED: Mapping[str, str] = {
     # room: rooms of lower floors that it must not import all the same
     "testing": "publishing runner",
-    "report": "suite worker learning engine data",
-    "suite": "learning engine data results",
+    "report": "suite worker learning engine data scoring",
+    "suite": "learning engine data results scoring",
     "publishing": "worker learning engine",
-    "runner": "worker learning engine data",
+    "runner": "worker learning engine data scoring",
     "hookspecs": "stats",
 }
 
 TORCH = (
     "worker", "device.device", "device.ranks", "device.memory", "engine", "learning", "data", "testing",
+    "scoring",
 )  # fmt: skip
 """Rooms and modules that import torch at their top."""
 

@@ -39,7 +39,7 @@ def test_a_second_reading_parses_nothing_and_finds_the_same(
     second = index.read([tmp_path / "results"], cache)
 
     assert second.rows == first.rows
-    assert [list(a) for a in second.scores] == [list(b) for b in first.scores]
+    assert [a.tolist() for a in second.scores] == [b.tolist() for b in first.scores]
     assert len(second.rows) == 12
 
 
@@ -154,7 +154,7 @@ def test_whatever_a_file_holds_it_is_shown_or_named(tmp_path: Path, cache: Path,
     assert len(again.rows) == len(found.rows)
     whole = Results.of([made_result(made_cell("other", test_tasks=20))])
     for row, scores in zip(found.rows, found.scores, strict=True):
-        both = Results([row, *(dict(r) for r in whole.rows)], [scores, *whole.scores])
+        both = Results([row, *(dict(r) for r in whole.rows)], [scores[0], *whole.scores])
         assert shown(Content.of(both))
 
 

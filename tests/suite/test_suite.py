@@ -76,6 +76,39 @@ def test_defaults_merge_key_by_key_into_protocol_and_budget(suite_of: Reader) ->
     assert (cell.budget.steps, cell.budget.tasks) == (10, 7)
 
 
+METRICS = 'evaluation = {metrics = ["accuracy", {name = "ece", bins = 5}, "nll"]}\n'
+
+
+def test_first_metric_ranks_and_the_others_are_further_ones_with_settings(suite_of: Reader) -> None:
+    (cell,) = suite_of(HEAD + GLYPHS + METRICS).cells
+
+    assert cell.evaluation.metric == "accuracy"
+    assert [(spec.name, spec.settings) for spec in cell.evaluation.metrics] == [
+        ("ece", {"bins": 5}), ("nll", {}),
+    ]  # fmt: skip
+    slots = {"metric", "metric:ece:bins=5", "metric:nll"}
+    assert {cell.plugins[slot] for slot in slots} == {"metabench 0.1.0"}
+    assert Cell.from_json(cell.to_json()).digest == cell.digest
+
+
+def test_settings_of_further_metrics_are_part_of_the_digest_and_a_list_of_one_is_that_metric(
+    suite_of: Reader,
+) -> None:
+    alone = suite_of(HEAD + GLYPHS).cells[0].digest
+    listed = suite_of(HEAD + GLYPHS + 'evaluation = {metrics = ["accuracy"]}\n').cells[0].digest
+    five, fifteen = (
+        suite_of(HEAD + GLYPHS + METRICS.replace("bins = 5", bins)).cells[0].digest
+        for bins in ("bins = 5", "bins = 15")
+    )
+
+    assert listed == alone
+    assert (
+        fifteen
+        == suite_of(HEAD + GLYPHS + METRICS.replace('{name = "ece", bins = 5}', '"ece"')).cells[0].digest
+    )
+    assert len({alone, five, fifteen}) == 3
+
+
 def test_cell_reads_back_from_its_json(suite_of: Reader) -> None:
     (cell,) = suite_of(HEAD + GLYPHS).cells
     again = Cell.from_json(cell.to_json())
@@ -144,8 +177,40 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
             "scores without a scale",
         ),
         (
+            GLYPHS + "evaluation = {metrics = []}\n",
+            "cells[1].evaluation.metrics must be a list of metrics, of which the first ranks, got []",
+        ),
+        (
+            GLYPHS + 'evaluation = {metric = "nll", metrics = ["accuracy"]}\n',
+            "cells[1].evaluation must have metric or metrics, got both",
+        ),
+        (
+            GLYPHS + 'evaluation = {metrics = [{name = "accuracy", k = 1}]}\n',
+            "cells[1].evaluation.metrics[1] must be the name of a metric: the one that ranks has no settings",
+        ),
+        (
+            GLYPHS + 'evaluation = {metrics = ["accuracy", {name = "ece", bin = 5}]}\n',
+            "cells[1].evaluation.metrics[2]: 'ece' has no setting 'bin'; did you mean 'bins'?",
+        ),
+        (
+            GLYPHS + 'evaluation = {metrics = ["accuracy", "nll", "nll"]}\n',
+            "cells[1].evaluation.metrics[3]: metric 'nll' is listed twice",
+        ),
+        (
+            GLYPHS + 'evaluation = {metrics = ["accuracy", "mae"]}\n',
+            "cells[1].evaluation.metrics: metric 'mae' needs a data set of regression, got one of",
+        ),
+        (
+            GLYPHS.replace("maml", "simpleshot") + 'evaluation = {metrics = ["accuracy", "ece"]}\n',
+            "cells[1].evaluation.metrics: metric 'ece' needs probabilities; algorithm 'simpleshot' predicts",
+        ),
+        (
+            GLYPHS + 'evaluation = {metrics = ["ece", "accuracy"]}\n',
+            "cells[1].evaluation.metrics: metric 'ece' scores all test tasks together, so it selects",
+        ),
+        (
             GLYPHS + 'evaluation = {metric = "ece"}\n',
-            "cells[1].evaluation.metric: metric 'ece' scores all test tasks together, so it selects and ranks",
+            "cells[1].evaluation.metric: metric 'ece' scores all test tasks together, so it selects",
         ),
         (
             GLYPHS + 'evaluation = {metric = "mse"}\n',

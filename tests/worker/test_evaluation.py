@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from helpers.toy_runs import Follower, Shifts, run_of
-from metabench import Budget, Diverged, Evaluation, Protocol
+from metabench import Budget, Diverged, Evaluation, Protocol, Spec
+from metabench.data.order import draw_episodes
 from metabench.worker.evaluation import evaluate, manifest_digest
 from metabench.worker.training import train
+from metabench_plugins.metrics.mae import MeanAbsoluteError
 from metabench_plugins.metrics.mse import MeanSquaredError
 
 
@@ -90,3 +93,49 @@ def test_check_of_transduction_compares_infinities(everywhere: bool) -> None:
     run = run_of(Mask(everywhere), Budget())
     run.metric = EqualScore()
     assert evaluate(run).transductive_found is not everywhere
+
+
+class Absolute(MeanAbsoluteError):  # noqa: N818 - a metric
+    """Counts how often it is asked."""
+
+    asked: ClassVar[list[int]] = []
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        self.asked.append(len(target))
+        return super().score(prediction, target)
+
+
+def test_further_metrics_score_the_predictions_of_the_test_once_and_no_validation() -> None:
+    evaluation = Evaluation(12, metric="mse", batch=5, metrics=(Spec("mae"),), curve=(0,))
+    budget = Budget(steps=2, tasks=2, validate_every=1, validation_tasks=4)
+    run = run_of(Follower(offsets=[2.0, 3.0]), budget, evaluation)
+    run.further = {"mae": Absolute()}
+    Absolute.asked.clear()
+
+    train(run)
+    scores = evaluate(run)
+
+    assert Absolute.asked == [5, 5, 2]
+    mae = scores.further["mae"]
+    assert mae.per_task == pytest.approx([score**0.5 for score in scores.per_task])
+    assert (mae.metric, mae.unit, mae.higher_is_better, mae.pooled) == (Spec("mae"), "", False, None)
+
+
+def test_kept_predictions_are_those_that_were_scored_with_their_places_in_the_manifest() -> None:
+    evaluation = Evaluation(7, metric="mse", batch=3, predictions=True)
+    run = run_of(Peeker(), Budget(), evaluation)
+    scores = evaluate(run)
+
+    drawn = draw_episodes(run.source, "test", run.cell.test, range(7), evaluation.seed)
+    laid = run.source.episodes("test", run.cell.test, range(7), evaluation.seed)
+    assert len(run.predictions) == 7
+    for number, task in enumerate(run.predictions):
+        assert ((task.prediction - task.target) ** 2).mean() == scores.per_task[number]
+        assert task.target.tolist() == drawn.query.y[number].tolist()
+        assert laid.query.x[number][task.order].tolist() == drawn.query.x[number].tolist()
+
+
+def test_predictions_are_kept_where_the_suite_asks_for_them_alone() -> None:
+    run = run_of(Follower(), Budget())
+    evaluate(run)
+    assert not run.predictions

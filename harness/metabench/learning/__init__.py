@@ -40,7 +40,6 @@ from metabench.learning.networks import (
     require_equal_ways,
     with_head,
 )
-from metabench.learning.outputs import as_needed
 from metabench.learning.statistics import (
     STATISTICS,
     STATISTICS_HELP,
@@ -73,7 +72,6 @@ __all__ = [
     "TaskNetwork",
     "UntrainedLearner",
     "adam",
-    "as_needed",
     "build_network",
     "class_means",
     "class_sums",

@@ -11,11 +11,12 @@ from typing import Any
 
 from metabench.publishing.findings import Faults, Finding
 from metabench.publishing.installation import Installation
-from metabench.publishing.score_checks import DIGEST, metric_facts, score_faults
+from metabench.publishing.score_checks import DIGEST, further_faults, metric_facts, score_faults
 from metabench.publishing.seal import seal_holds
 from metabench.publishing.training_checks import beyond, times_of, training_faults
 from metabench.records.cell import COMPONENTS, Cell, Status
 from metabench.records.identity import RULE
+from metabench.records.metric_scores import metric_slot
 from metabench.records.result import SCHEMA, Result
 from metabench.records.schema_check import schema_violations
 from metabench.records.upgrade import upgrade
@@ -68,6 +69,7 @@ def _faults(path: Path, document: Mapping[str, Any], result: Result, installatio
         yield "scores", "an ok result without scores"
     else:
         yield from score_faults(document, result.cell, result.scores, metric)
+        yield from further_faults(result.cell, result.scores, installation)
     yield from _clock_faults(result)
     yield from _figure_faults(result)
 
@@ -107,8 +109,10 @@ def _time_faults(result: Result) -> Faults:
 
 def _plugin_faults(cell: Cell, installation: Installation) -> Faults:
     """Components made by another distribution than the one that provides them here."""
-    for kind, spec in cell.components().items():
-        source, installed = cell.plugins.get(kind), installation.component(kind, spec.name)
+    slots = [(kind, kind, spec) for kind, spec in cell.components().items()]
+    slots += [(metric_slot(spec), "metric", spec) for spec in cell.evaluation.metrics]
+    for slot, kind, spec in slots:
+        source, installed = cell.plugins.get(slot), installation.component(kind, spec.name)
         if source is None or installed is None:
             continue
         here = installed["source"]

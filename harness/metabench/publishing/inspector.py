@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from metabench.errors import MetabenchError
@@ -18,6 +19,7 @@ from metabench.folders import cache_folder, file_digest
 from metabench.plugins import Registry, load
 from metabench.publishing.checks import without_connections
 from metabench.publishing.parameters import count_parameters
+from metabench.publishing.rescore import deep_faults
 from metabench.publishing.task_draws import TaskSet, draw_tasks
 from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.records.code import CACHE_NAME, CodeReader
@@ -47,7 +49,12 @@ def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
 
 
 def _metric(metric: Any) -> dict[str, Any]:
-    return {"unit": metric.unit, "higher_is_better": metric.higher_is_better, "bounds": list(metric.bounds)}
+    return {
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "bounds": list(metric.bounds),
+        "pooled": metric.pooled,
+    }
 
 
 def suite(registry: Registry, folder: str) -> dict[str, Any] | None:
@@ -99,9 +106,21 @@ def _parameters(registry: Registry, cell: Cell) -> list[Any]:
         return [None, f"{type(error).__name__}: {error}"[:300]]
 
 
+def deep(registry: Registry, files: Sequence[str]) -> list[list[str]]:
+    """What of each result's scores does not follow from the predictions beside it."""
+    return [_deep(registry, Path(file)) for file in files]
+
+
+def _deep(registry: Registry, path: Path) -> list[str]:
+    try:
+        return list(deep_faults(registry, path))
+    except Exception as error:  # a foreign file, or a plugin that is not here
+        return [str(error).removeprefix(f"{path}: ")[:300]]
+
+
 QUESTIONS: Mapping[str, Callable[[Registry, Any], Any]] = {
     "components": components, "suite": suite, "completed": completed, "drawn": drawn,
-    "parameters": parameters,
+    "parameters": parameters, "deep": deep,
 }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ from metabench.records.code import Code
 from metabench.records.identity import digest_of
 
 CACHE_NAME = "installation.json"
+DEEP_AT_ONCE = 50
+"""So many results are scored anew by one request."""
 MOST_ANSWERS = 20_000
 """A cache with more answers begins anew."""
 
@@ -114,6 +116,13 @@ class Installation:
         except MetabenchError as error:
             return [(None, str(error)) for _ in cells]
         return [(count, problem) for count, problem in answers]
+
+    def deep_faults(self, files: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield each of these results' scores that do not follow from its predictions: the file, and what."""
+        for first in range(0, len(files), DEEP_AT_ONCE):
+            some = files[first : first + DEEP_AT_ONCE]
+            for file, faults in zip(some, self._request("deep", list(some)), strict=True):
+                yield from ((file, fault) for fault in faults)
 
     def _ask_each(self, question: str, items: Sequence[Any], keep: Any = lambda answer: True) -> list[Any]:
         """The answers about several things, asked in one request where they are not in the cache."""

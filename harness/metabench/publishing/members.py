@@ -42,6 +42,7 @@ class Member:
     trained: bool
     code: Code
     components: Mapping[str, str]
+    predictions: bool
 
     @property
     def seed(self) -> int:
@@ -78,7 +79,7 @@ def member_of(path: str, result: Result) -> Member:
         path=path,
         suite=sys.intern(result.cell.suite_folder),
         row=_interned(row),
-        scores=scores,
+        scores=scores[0],
         losses=np.array([loss for _, loss in losses], dtype=np.float32),
         configuration=sys.intern(configuration_of(result.cell)),
         hardware=_named(environment, HARDWARE),
@@ -88,6 +89,7 @@ def member_of(path: str, result: Result) -> Member:
         trained=bool(result.training and result.training.steps),
         code={sys.intern(kind): sys.intern(digest) for kind, digest in result.code.items()},
         components={kind: sys.intern(spec.name) for kind, spec in result.cell.components().items()},
+        predictions=bool(result.predictions),
     )
 
 

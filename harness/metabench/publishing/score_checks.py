@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metabench.publishing.findings import Faults
 from metabench.publishing.installation import Installation
 from metabench.records.cell import Cell, VariedProtocol
+from metabench.records.metric_scores import MetricScores, metric_title
 from metabench.records.result import Scores
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -30,6 +31,7 @@ class MetricFacts:
     higher_is_better: bool
     low: float = -math.inf
     high: float = math.inf
+    pooled: bool | None = None  # None: not known
 
     def inside(self, values: NDArray[np.float64]) -> bool:
         """Whether scores are finite and within the metric's bounds."""
@@ -43,16 +45,47 @@ class MetricFacts:
 def metric_facts(installation: Installation, cell: Cell, scores: Scores | None) -> MetricFacts:
     """The facts of a cell's metric."""
     name = cell.evaluation.metric or (scores.metric if scores else "")
+    stated = (scores.unit, scores.higher_is_better) if scores else ("", True)
+    return _facts(installation, name, *stated)
+
+
+def _facts(installation: Installation, name: str, unit: str, higher: bool) -> MetricFacts:
+    """The facts of a metric; unit, higher: what a result states, where its plugin is not here."""
     installed = installation.component("metric", name)
+    low, high, pooled = -math.inf, math.inf, None
     if installed is not None:
-        unit, higher = installed["unit"], installed["higher_is_better"]
+        unit, higher, pooled = installed["unit"], installed["higher_is_better"], installed["pooled"]
         low, high = installed["bounds"]
-    else:  # of a plugin that is not here
-        unit, higher = (scores.unit, scores.higher_is_better) if scores else ("", True)
-        low, high = -math.inf, math.inf
     if unit == "share":
         low, high = max(0.0, low), min(1.0, high)
-    return MetricFacts(name, unit, higher, low, high)
+    return MetricFacts(name, unit, higher, low, high, pooled)
+
+
+def further_faults(cell: Cell, scores: Scores, installation: Installation) -> Faults:
+    """What is wrong with the further metrics of an ok result."""
+    asked = {metric_title(spec) for spec in cell.evaluation.metrics}
+    given = {title for title, metric in scores.further.items() if not metric.rescored}
+    if given != asked:
+        yield "metrics", f"has the further metrics {_listed(given)}, the suite asks for {_listed(asked)}"
+    for title, metric in scores.further.items():
+        facts = _facts(installation, metric.metric.name, metric.unit, metric.higher_is_better)
+        for what in _further_metric_faults(title, metric, facts, cell):
+            yield "metrics", f"{title}: {what}"
+
+
+def _further_metric_faults(title: str, metric: MetricScores, facts: MetricFacts, cell: Cell) -> Iterator[str]:
+    if title != metric_title(metric.metric):
+        yield f"it is of {metric_title(metric.metric)}"
+    if (metric.unit, metric.higher_is_better) != (facts.unit, facts.higher_is_better):
+        yield f"unit and direction are {metric.unit!r} and {metric.higher_is_better}, not the metric's own"
+    if facts.pooled is not None and facts.pooled != (metric.pooled is not None):
+        yield f"it must {'' if facts.pooled else 'not '}have a score of all tasks together"
+    if len(metric.per_task) != cell.evaluation.tasks:
+        yield f"{len(metric.per_task)} tasks are scored, the suite asks for {cell.evaluation.tasks}"
+    values = np.asarray([*metric.per_task, *([] if metric.pooled is None else [metric.pooled])])
+    finite = values[np.isfinite(values)]  # a probability of 0 is a score of infinity, and stored as null
+    if not facts.inside(finite):
+        yield f"a score is beyond the metric's bounds, {facts.low:g} to {facts.high:g}"
 
 
 def score_faults(document: Mapping[str, Any], cell: Cell, scores: Scores, metric: MetricFacts) -> Faults:

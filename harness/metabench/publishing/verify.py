@@ -42,6 +42,7 @@ from metabench.records.row import Row
 from metabench.report.references import published
 from metabench.report.summary import budget_limited_reason
 from metabench.results import cache
+from metabench.results.predictions import predictions_beside
 from metabench.results.table import Results
 
 PARTIAL = "partial.txt"
@@ -79,8 +80,8 @@ def verify(
     to be all of their suite's, and no others; otherwise only the seeds of its cells have to be the same.
     partial: what is missing is a notice, as it is for results that were published so. same_code: results of
     other code than is installed here are errors, not notices. deep: learners are built, to count their
-    parameters. signers: the file with the keys that are known; None for `allowed_signers` of the results
-    repository.
+    parameters, and scores are made anew from the predictions beside a result, where they are here. signers:
+    the file with the keys that are known; None for `allowed_signers` of the results repository.
     """
     paths = list(paths)
     with cache.uncollected(), Installation(registry) as installation:
@@ -96,6 +97,7 @@ def verify(
         findings += _set_findings(members)
         if deep:
             findings += parameter_findings(members, cells, installation)
+            findings += _deep_findings(members, installation)
         findings += withdrawal_findings(paths, members)
     files = [Path(member.path) for member in members]
     findings += signature_findings(files, signers)
@@ -198,6 +200,21 @@ def _manifest_findings(
                 f"{tasks.dataset} ({here}) draws other test tasks here than the result says",
                 serious=member.dataset_plugin == here,
             )
+
+
+def _deep_findings(members: Sequence[Member], installation: Installation) -> Iterator[Finding]:
+    """Scores that do not follow from the stored predictions; results whose predictions are not here."""
+    here = []
+    for member in members:
+        if not member.predictions:
+            continue
+        if predictions_beside(Path(member.path)).exists():
+            here.append(member.path)
+        else:
+            what = "they are not beside it: its scores could not be made anew"
+            yield Finding(member.path, "predictions", what, serious=False)
+    for file, what in installation.deep_faults(here):
+        yield Finding(file, "predictions", what)
 
 
 def _set_findings(members: Sequence[Member]) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from metabench.records.cell import (
 from metabench.records.files import read_result, write_json, writing
 from metabench.records.identity import digest_of
 from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
+from metabench.records.metric_scores import MetricScores
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.progress import (
     EndEvent,
@@ -33,7 +34,7 @@ from metabench.records.progress import (
     event_from_json,
 )
 from metabench.records.result import SCHEMA, Block, Result, Scores, Training, Validation
-from metabench.records.row import Row, UnreadableFile
+from metabench.records.row import FurtherFields, Row, UnreadableFile
 from metabench.records.section import Column, Section
 from metabench.records.summary import Reference, Summary
 
@@ -53,9 +54,11 @@ __all__ = [
     "Evaluation",
     "Event",
     "Facts",
+    "FurtherFields",
     "Job",
     "JobFile",
     "JobFolder",
+    "MetricScores",
     "Needs",
     "Outcome",
     "Outputs",

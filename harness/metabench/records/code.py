@@ -87,9 +87,8 @@ class CodeReader:
     def harness(self) -> str:
         """Return the digest of the harness's rooms, compiled sources included."""
         home = Path(__file__).parent.parent
-        files = sorted(
-            path for room in HARNESS_ROOMS for path in (home / room).rglob("*") if path.suffix in SOURCES
-        )
+        inside = (path for room in HARNESS_ROOMS for path in (home / room).rglob("*"))
+        files = sorted(path for path in (home / "scoring.py", *inside) if path.suffix in SOURCES)
         return digest_of([[path.relative_to(home).as_posix(), self._digest(path)] for path in files])
 
     def _closure(self, module: str, file: Path, distribution: str) -> dict[str, str]:

@@ -98,6 +98,7 @@ class JobFolder:
     progress.jsonl      events, one a line, from rank 0
     result.json         the result, from rank 0
     state.safetensors   the learned state that was scored, from rank 0
+    predictions.npz     the predictions of the test tasks, from rank 0, where the cell keeps them
     failed-<rank>.json  the result as far as it goes, from each rank that failed, with "rank" and "time"
     """
 
@@ -127,6 +128,15 @@ class JobFolder:
     def state(self) -> Path:
         """The learned state that was scored."""
         return self.path / "state.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        """The predictions of the test tasks, of all ranks."""
+        return self.path / "predictions.npz"
+
+    def predictions_of(self, rank: int) -> Path:
+        """The predictions of a rank's share of the test tasks."""
+        return self.path / f"predictions-{rank}.npz"
 
     def failure(self, rank: int | str) -> Path:
         """The file of a rank that failed."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from metabench.records.cell import Cell, Status
 from metabench.records.identity import digest_of
+from metabench.records.metric_scores import MetricScores
 from metabench.records.upgrade import upgrade
 
 SCHEMA = 3
@@ -89,7 +90,8 @@ class Scores:
 
     adapt_seconds: one value per evaluated batch, of `adapt_tasks` tasks each; latency_seconds: single
     tasks; curve: adaptation steps (as text) → scores per task; transductive: what the algorithm claims;
-    transductive_found: what permuting and splitting the queries showed (None: not checked).
+    transductive_found: what permuting and splitting the queries showed (None: not checked);
+    further: what further metrics give, by their title (`ece`, `ece:bins=5`).
     """
 
     metric: str
@@ -106,6 +108,7 @@ class Scores:
     transductive: bool = False
     transductive_found: bool | None = None
     state: str = "last"  # which state was scored: "last", or "best validation, step N"
+    further: Mapping[str, MetricScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Result:
     evaluation, summed over ranks, absent where no meter exists; cost: e.g. "flops_per_step"; notes: what
     a reader must know ("clock throttled"); contract: the version of the contracts between harness and
     plugins that it was made under (0: not recorded); code: digests of the code that made it, by kind of
-    component and "harness", empty where they were not recorded.
+    component and "harness", empty where they were not recorded; predictions: SHA-256 of the stored
+    predictions, empty without any.
     """
 
     cell: Cell
@@ -142,6 +146,7 @@ class Result:
     contract: int = 0
     code: Mapping[str, str] = field(default_factory=dict)
     state: str = ""  # SHA-256 of the learned state that was scored, in safetensors; empty: it was not kept
+    predictions: str = ""  # SHA-256 of the stored predictions of the test tasks; empty: they were not kept
     schema: int = SCHEMA
 
     @property
@@ -210,6 +215,7 @@ def _scores(document: Mapping[str, Any]) -> Scores:
             **document,
             **{name: _numbers(document[name]) for name in lists},
             "curve": {steps: _numbers(scores) for steps, scores in document["curve"].items()},
+            "further": {name: MetricScores.from_json(scores) for name, scores in document["further"].items()},
         }
     )
 

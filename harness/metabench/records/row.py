@@ -165,8 +165,25 @@ class MeasureFields(TypedDict):
     cost: dict[str, float]
 
 
+class FurtherFields(TypedDict):
+    """What a further metric gives over the test tasks: its value and half of its 95 % interval.
+
+    pooled: of all tasks together; rescored: when it was added from stored predictions, "" for by the run.
+    """
+
+    value: float | None
+    half_width: float | None
+    unit: str
+    higher_is_better: bool
+    pooled: bool
+    rescored: str
+
+
 class ScoreFields(TypedDict):
-    """The scores over the test tasks; curve: mean score by number of adaptation steps."""
+    """The scores over the test tasks; curve: mean score by number of adaptation steps.
+
+    further: by the title of the metric (`ece`, `ece:bins=5`).
+    """
 
     mean: float | None
     spread: float | None  # standard deviation over tasks
@@ -175,6 +192,7 @@ class ScoreFields(TypedDict):
     transductive: bool | None
     transductive_found: bool | None
     curve: dict[str, float]
+    further: dict[str, FurtherFields]
 
 
 class Row(Shared, Averages, Peaks, SeedFields, OutcomeFields, TrainingFields, MeasureFields, ScoreFields):

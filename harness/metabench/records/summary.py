@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from metabench.records.row import Averages, Peaks, Shared
+from metabench.records.row import Averages, FurtherFields, Peaks, Shared
 
 TOLERANCE = 0.02
 """Independent reproductions of one method differ by 1 to 3 points of accuracy."""
@@ -55,7 +55,8 @@ class Scored(TypedDict):
     """The mean score over seeds and tasks, its interval, and its place among scores of the same tasks.
 
     rivals: how many summaries were ranked together; detectable: the smallest difference that would have been
-    found among them with a power of 80 %; seed_share, task_share: fractions of the variance of a score.
+    found among them with a power of 80 %; seed_share, task_share: fractions of the variance of a score;
+    further: what further metrics give that all of its results have, by title.
     """
 
     mean: float
@@ -66,6 +67,7 @@ class Scored(TypedDict):
     rivals: int
     detectable: float | None
     references: tuple[Reference, ...]
+    further: dict[str, FurtherFields]
 
 
 class Seeds(TypedDict):

@@ -41,9 +41,11 @@ def _to_3(document: dict[str, Any]) -> dict[str, Any]:
     budget = {**cell["budget"], "patience": 0, "images": 0}
     evaluation = {**cell["evaluation"], "metrics": [], "predictions": False}
     upgraded = {**cell, **specs, **added, "budget": budget, "evaluation": evaluation}
-    training = document["training"]
+    training, scores = document["training"], document["scores"]
     resumed = None if training is None else {**training, "resumed": []}
-    return {**document, "cell": upgraded, "training": resumed, "code": {}, "contract": 1, "state": ""}
+    scored = None if scores is None else {**scores, "further": {}}
+    added_here = {"code": {}, "contract": 1, "state": "", "predictions": ""}
+    return {**document, **added_here, "cell": upgraded, "training": resumed, "scores": scored}
 
 
 STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}

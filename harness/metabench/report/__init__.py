@@ -18,6 +18,7 @@ from metabench.report.columns import (
     text,
 )
 from metabench.report.content import TABLES, Content
+from metabench.report.further import further_figures, further_titles
 from metabench.report.labels import flags, labels, reference_text, verdict
 from metabench.report.output import plain, render, write_reports
 from metabench.report.pivot import MARKS, Grid, GridRow, grid, marked, marks
@@ -45,6 +46,8 @@ __all__ = [
     "Summaries",
     "best_first",
     "flags",
+    "further_figures",
+    "further_titles",
     "grid",
     "labels",
     "markdown_text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from metabench import stats
 from metabench.records.section import Column, Section
@@ -19,6 +19,7 @@ from metabench.report.columns import (
     task,
     text,
 )
+from metabench.report.further import further_columns, further_figures, further_notes
 from metabench.report.labels import flags, reference_text
 from metabench.report.summary import Summaries
 from metabench.text import significant
@@ -35,13 +36,15 @@ def scores(source: Summaries) -> Section[Summary]:
         Column("score", score, right=True, key="mean"),
         text("rank", "tier", right=True),
         text("metric", "metric", quiet=True),
+        *further_columns(ranked),
         *COUNT_COLUMNS,
         STEPS,
         text("machine", "machine", quiet=True),
         Column("published", _published, quiet=True),
         Column("notes", flags, quiet=True),
     ]
-    return Section("scores", "Scores", ranked, columns, _notes(ranked) if ranked else ())
+    records = [cast(Summary, {**summary, **further_figures(summary)}) for summary in ranked]
+    return Section("scores", "Scores", records, columns, _notes(ranked) if ranked else ())
 
 
 def _published(summary: Summary) -> str:
@@ -58,6 +61,7 @@ def _notes(summaries: Sequence[Summary]) -> list[str]:
     notes = [*standing_notes(summaries), _interval_note(summaries)]
     notes += _tier_notes(summaries)
     notes += _variance_notes(summaries)
+    notes += further_notes(summaries)
     if any(summary["references"] for summary in summaries):
         notes.append("Published: agrees within max(2 points, the interval reported) or not.")
     return notes

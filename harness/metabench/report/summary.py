@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metabench import stats
 from metabench.records.cell import Status
-from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, Peaks, Row, Shared
+from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, FurtherFields, Peaks, Row, Shared
 from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
 from metabench.report.labels import TRANSDUCTION
 from metabench.report.references import published
@@ -105,6 +105,33 @@ def _summary(
         "code_label": _code_label(rows[0]["code"], several),
         **_seeds(rows, positions),
         "references": references,
+        "further": _further(results, positions),
+    }
+
+
+def _further(results: Results, positions: Sequence[int]) -> dict[str, FurtherFields]:
+    """Return what the further metrics give that every one of these rows has."""
+    rows = [results.rows[i] for i in positions]
+    titles = [title for title in rows[0]["further"] if all(title in row["further"] for row in rows)]
+    return {title: _further_fields(results, title, positions) for title in titles}
+
+
+def _further_fields(results: Results, title: str, positions: Sequence[int]) -> FurtherFields:
+    """Return the mean over seeds of a further metric, with its interval over crossed seeds and tasks."""
+    metrics = [results.rows[i]["further"][title] for i in positions]
+    values = [metric["value"] for metric in metrics if metric["value"] is not None]
+    if len(values) < len(metrics):
+        return {**metrics[0], "value": None, "half_width": None}
+    scores = results.further_matrix(title, positions)
+    if scores is None:  # other tasks in each seed: only the seeds' values can be compared
+        scores = np.array([[value] for value in values]).T
+    half = float(stats.estimate(scores).half_width())
+    dates = {metric["rescored"] for metric in metrics} - {""}
+    return {
+        **metrics[0],
+        "value": fmean(values),
+        "half_width": _finite(half),
+        "rescored": max(dates, default=""),
     }
 
 
@@ -130,6 +157,7 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
                 "rivals": 0,
                 "detectable": None,
                 "references": (),
+                "further": {},
             }
     return [estimates[number] for number in range(len(groups))]
 

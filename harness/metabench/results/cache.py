@@ -45,7 +45,7 @@ LINK = "a link, which is not followed; name what it leads to"
 
 @dataclass
 class ReadResults:
-    """Rows, their per-task scores in the same order, and the files that gave none."""
+    """Rows, their scores [metrics, tasks] in the same order, and the files that gave none."""
 
     rows: list[Row] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
@@ -280,7 +280,8 @@ class _Cache:
         rows = [
             cast(Row, dict(zip(FIELDS, values, strict=True))) for values in json.loads(f"[{','.join(texts)}]")
         ]
-        return dict(zip(kept, zip(rows, scores, strict=True), strict=True))
+        shaped = [s.reshape(1 + len(row["further"]), -1) for row, s in zip(rows, scores, strict=True)]
+        return dict(zip(kept, zip(rows, shaped, strict=True), strict=True))
 
     def keep(self, fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]]) -> None:
         """Add what was read."""

@@ -21,10 +21,12 @@ from metabench import stats
 from metabench.records.axes import series_of
 from metabench.records.cell import Cell, Status
 from metabench.records.identity import digest_of
+from metabench.records.metric_scores import MetricScores
 from metabench.records.result import Result, Scores, Training, Validation
 from metabench.records.row import (
     Averages,
     CellFields,
+    FurtherFields,
     LearnerFields,
     MachineFields,
     MeasureFields,
@@ -57,11 +59,14 @@ TASK_SIZE = ("test.ways", "test.shots", "train.ways", "train.shots")
 
 
 def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
-    """Return the row of a result and its per-task scores (empty where it has none).
+    """Return the row of a result and its scores [1 + further metrics, tasks], without tasks if it has none.
 
-    Raises ValueError, TypeError or OverflowError where a value is of a kind that no run stores.
+    The first line of scores is of the metric that ranks, the others of `row["further"]`, in its order: the
+    tasks' own scores, or of a pooled metric the jackknife's pseudo-values. Raises ValueError, TypeError or
+    OverflowError where a value is of a kind that no run stores.
     """
     scores = _per_task_scores(result)
+    further = _further_scores(result.scores, len(scores)) if len(scores) else {}
     row: Row = {
         **_cell_fields(result.cell),
         **_machine_fields(result.environment),
@@ -72,10 +77,10 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
         **_outcome_fields(result, file),
         **_training_fields(result),
         **_measure_fields(result),
-        **_score_fields(result.scores, scores),
+        **_score_fields(result.scores, scores, further),
     }
     _require_kinds(row)
-    return row, scores
+    return row, np.stack([scores, *further.values()])
 
 
 def _per_task_scores(result: Result) -> NDArray[np.float64]:
@@ -292,9 +297,36 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _score_fields(scores: Scores | None, per_task: NDArray[np.float64]) -> ScoreFields:
+def _further_scores(scores: Scores | None, tasks: int) -> dict[str, NDArray[np.float64]]:
+    """Return a score of each task by each further metric; a pooled metric's are pseudo-values."""
+    further = {}
+    for title, metric in scores.further.items() if scores else ():
+        per_task = np.asarray(metric.per_task, dtype=np.float64)
+        if len(per_task) != tasks:
+            raise ValueError(f"{title} has {len(per_task)} scores of {tasks} tasks")
+        further[title] = per_task if metric.pooled is None else stats.pseudo_values(metric.pooled, per_task)
+    return further
+
+
+def _further_fields(metric: MetricScores, per_task: NDArray[np.float64]) -> FurtherFields:
+    finite = len(per_task) > 1 and bool(np.isfinite(per_task).all())
+    spread = float(per_task.std(ddof=1)) if finite else None
+    return {
+        "value": metric.value if math.isfinite(metric.value) else None,
+        "half_width": None if spread is None else stats.half_width(spread, len(per_task)),
+        "unit": metric.unit,
+        "higher_is_better": metric.higher_is_better,
+        "pooled": metric.pooled is not None,
+        "rescored": metric.rescored,
+    }
+
+
+def _score_fields(
+    scores: Scores | None, per_task: NDArray[np.float64], further: Mapping[str, NDArray[np.float64]]
+) -> ScoreFields:
     spread = float(per_task.std(ddof=1)) if len(per_task) > 1 else None
     curve = scores.curve if scores else {}
+    stored = scores.further if scores else {}
     return {
         "mean": float(per_task.mean()) if len(per_task) else None,
         "spread": spread,
@@ -303,6 +335,7 @@ def _score_fields(scores: Scores | None, per_task: NDArray[np.float64]) -> Score
         "transductive": scores.transductive if scores else None,
         "transductive_found": scores.transductive_found if scores else None,
         "curve": _finite({steps: sum(values) / len(values) for steps, values in curve.items() if values}),
+        "further": {title: _further_fields(stored[title], values) for title, values in further.items()},
     }
 
 
@@ -417,6 +450,10 @@ def _optional(is_kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_kind(value)
 
 
+_FURTHER: Mapping[str, Callable[[Any], bool]] = {
+    "value": _optional(_is_number), "half_width": _optional(_is_number), "unit": _is_text,
+    "higher_is_better": _is_flag, "pooled": _is_flag, "rescored": _is_text,
+}  # fmt: skip
 _CHECK_OF: Mapping[Any, Callable[[Any], bool]] = {
     int: _is_whole,
     int | None: _optional(_is_whole),
@@ -429,6 +466,10 @@ _CHECK_OF: Mapping[Any, Callable[[Any], bool]] = {
     bool | None: _optional(_is_flag),
     list[str]: lambda value: isinstance(value, list) and all(map(_is_text, value)),
     dict[str, float]: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    dict[str, FurtherFields]: lambda value: (
+        isinstance(value, dict)
+        and all(_FURTHER[name](field) for fields in value.values() for name, field in fields.items())
+    ),
     list[list[float]]: lambda value: all(_is_number(figure) for point in value for figure in point),
 }
 

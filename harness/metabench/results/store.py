@@ -1,6 +1,7 @@
 """Results on disk: one JSON file per cell, written by atomic rename, never silently overwritten.
 
 <results>/<suite>-v<version>/<cell id>.json     the result of the cell
+<results>/<suite>-v<version>/<cell id>.predictions.npz  what it predicted, where the suite keeps it
 <results>/<suite>-v<version>/aside/             files that were not ours, truncated, or superseded
 <results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed; see `metabench.records.JobFolder`
 <results>/<suite>-v<version>/states/            learned states by digest; see `metabench.results.states`
@@ -18,10 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metabench.errors import StoreError
+from metabench.folders import file_digest
 from metabench.records.cell import Cell, Status
 from metabench.records.files import read_result, write_json, writing
 from metabench.records.job import JobFolder
 from metabench.records.result import Result
+from metabench.results.predictions import predictions_beside
 from metabench.results.states import SUFFIX, read_state_bytes, require_state, state_path
 
 
@@ -53,10 +56,24 @@ class Store:
     def put(self, result: Result) -> Path:
         """Store a result; an earlier result of this cell is set aside unless nothing was measured for it."""
         path = self.path(result.cell)
-        write_json(path, result.to_json(), before=lambda: self._make_way(result.cell))
+        write_json(path, result.to_json(), before=lambda: self._make_way(result))
         return path
 
-    def _make_way(self, cell: Cell) -> None:
+    def predictions(self, cell: Cell) -> Path:
+        """Return where the predictions of this cell are stored, or would be."""
+        return predictions_beside(self.path(cell))
+
+    def with_predictions(self, result: Result) -> Result:
+        """Return a result as it can be stored: its job must have left the predictions that it states."""
+        left = self.job_folder(result.cell).predictions
+        if not result.predictions or (left.is_file() and file_digest(left) == result.predictions):
+            return result
+        note = "the predictions that its worker stated are not there, or are others"
+        return replace(result, predictions="", notes=(*result.notes, note))
+
+    def _make_way(self, result: Result) -> None:
+        """Set an earlier result aside where it was measured; put the job's predictions in their place."""
+        cell = result.cell
         try:
             old = self.get(cell)
         except StoreError:  # a file that is not ours is kept too
@@ -64,14 +81,19 @@ class Store:
         else:
             if old is not None and old.status.measured:
                 self.set_aside(self.path(cell))
+        left = self.job_folder(cell).predictions
+        if result.predictions and left.is_file():
+            os.replace(left, self.predictions(cell))
 
     def set_aside(self, path: Path) -> Path:
-        """Move a file to the folder `aside` and return its new path."""
+        """Move a result, and predictions beside it, to the folder `aside`; return its new path."""
         aside = self.folder / "aside"
         target = aside / f"{path.stem}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09d}.json"
         with writing(path):
             aside.mkdir(exist_ok=True)
             os.replace(path, target)
+            if predictions_beside(path).is_file():
+                os.replace(predictions_beside(path), predictions_beside(target))
         return target
 
     def job_folder(self, cell: Cell) -> JobFolder:

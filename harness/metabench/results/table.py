@@ -49,12 +49,14 @@ class Results:
     """Results as rows; every text of a row comes from somebody's file and is untrusted.
 
     rows: one per result; scores: the per-task scores of each, in the same order; problems: files that were
-    passed over.
+    passed over; further: of each, a line per further metric of its row, [metrics, tasks], in their order
+    (empty: no row has any).
     """
 
     rows: list[Row]
     scores: list[NDArray[np.float64]]
     problems: list[UnreadableFile] = field(default_factory=list)
+    further: list[NDArray[np.float64]] = field(default_factory=list)
 
     @classmethod
     def of(cls, results: Iterable[Result], files: Sequence[Path | str] | None = None) -> Results:
@@ -62,7 +64,8 @@ class Results:
         listed = list(results)
         where = [""] * len(listed) if files is None else [str(file) for file in files]
         pairs = [rows.row_of(result, file) for result, file in zip(listed, where, strict=True)]
-        return cls([row for row, _ in pairs], [scores for _, scores in pairs])
+        scores = [scores for _, scores in pairs]
+        return cls([row for row, _ in pairs], [s[0] for s in scores], further=[s[1:] for s in scores])
 
     @classmethod
     def read(cls, paths: Iterable[Path | str], cache: Path | None = None) -> Results:
@@ -72,7 +75,9 @@ class Results:
         """
         stored = index.read(paths, cache)
         order = sorted(range(len(stored.rows)), key=lambda i: rows.order(stored.rows[i]))
-        return cls([stored.rows[i] for i in order], [stored.scores[i] for i in order], stored.problems)
+        scores = [stored.scores[i] for i in order]
+        ordered = [stored.rows[i] for i in order]
+        return cls(ordered, [s[0] for s in scores], stored.problems, [s[1:] for s in scores])
 
     def __post_init__(self) -> None:
         _name(self.rows)
@@ -125,6 +130,15 @@ class Results:
             return None
         return stats.equal_scores(a, b, share=here["unit"] == "share")
 
+    def further_matrix(self, title: str, positions: Sequence[int]) -> NDArray[np.float64] | None:
+        """Return the scores [seeds, tasks] of a further metric, None where the tasks are not the same ones.
+
+        Every row must have the metric. Of a pooled metric they are the jackknife's pseudo-values.
+        """
+        if self.score_matrix(positions) is None:
+            return None
+        return np.stack([self.further[i][list(self.rows[i]["further"]).index(title)] for i in positions])
+
     def result(self, position: int) -> Result:
         """Return the whole result of a row, read from its file."""
         return read_result(Path(self.rows[position]["file"]))
@@ -132,8 +146,9 @@ class Results:
     def _picked(self, positions: Iterable[int]) -> Results:
         kept = list(positions)
         return Results(
-            [self.rows[i].copy() for i in kept], [self.scores[i] for i in kept], list(self.problems)
-        )
+            [self.rows[i].copy() for i in kept], [self.scores[i] for i in kept], list(self.problems),
+            [self.further[i] for i in kept] if self.further else [],
+        )  # fmt: skip
 
     def _axis(self, axis: str) -> list[str]:
         return [str(_field(row, axis)) for row in self.rows]
@@ -160,6 +175,7 @@ class Results:
                 self.problems.append(UnreadableFile(str(self.rows[older]["file"]), what))
         self.rows = [row for i, row in enumerate(self.rows) if i not in dropped]
         self.scores = [scores for i, scores in enumerate(self.scores) if i not in dropped]
+        self.further = [further for i, further in enumerate(self.further) if i not in dropped]
 
     def _same(self, first: int, second: int) -> bool:
         same_status = self.rows[first]["status"] == self.rows[second]["status"]

@@ -76,7 +76,7 @@ class _Run:
                 self._store_without_job(cell, status, reason)
         with self.jobs.watch(), closing(self._job_results(runnable)) as job_results:
             for job_result in job_results:
-                result = self._keep(job_result)
+                result = self._keep(self.plan.store.with_predictions(job_result))
                 if not result.bad:
                     self.plan.store.clear_job(result.cell)
                 self.jobs.announce(result)
@@ -139,7 +139,8 @@ class _Run:
 
 def why_skipped(registry: Registry, cell: Cell, remote: bool) -> str | None:
     """Return why this cell cannot run: a missing package, or absent hardware where it would run here."""
-    for kind, spec in cell.components().items():
+    further = [("metric", spec) for spec in cell.evaluation.metrics]
+    for kind, spec in (*cell.components().items(), *further):
         component = registry.find(kind, spec.name).cls
         with plugin_call(f"{kind} {spec.name!r}: unavailable()"):
             reason: str | None = component.unavailable()

@@ -18,6 +18,7 @@ from metabench.stats.intervals import (
     estimate,
     half_width,
 )
+from metabench.stats.jackknife import pseudo_values
 from metabench.stats.ranking import TIER_RULE, Ranking, all_pairs, holm, tiers
 from metabench.stats.times import (
     UNSTABLE_EXTREME,
@@ -52,6 +53,7 @@ __all__ = [
     "half_width",
     "holm",
     "p_beyond",
+    "pseudo_values",
     "tiers",
     "time_ratio",
     "time_to_target",

@@ -26,6 +26,7 @@ from metabench.records.cell import (
     Spec,
     Status,
 )
+from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import kind_of, mismatch
 from metabench.settings import describe_settings, make
 from metabench.suite.protocols import as_written, has_ranges_of_ways, protocol_record, range_mistakes
@@ -36,8 +37,6 @@ TABLES = ("test", "train", "budget", "evaluation")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
 SUITE_KEYS = ("name", "version", "title", "description", "minutes", "earlier_texts", "defaults", "cells")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-NOT_BUILT = frozenset({"metrics", "predictions"})
-"""Settings of an evaluation that have their place in a cell, and are refused until they have an effect."""
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
 
 
@@ -186,7 +185,7 @@ class Reader:
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
         if parts.budget is not None:
             self._check_budget(f"{where}.budget", parts.budget)
-        parts.evaluation = self._record(f"{where}.evaluation", Evaluation, table.get("evaluation", {}))
+        parts.evaluation = self._evaluation(f"{where}.evaluation", table.get("evaluation", {}), parts)
         parts.algorithm = self._instance(f"{where}.algorithm", "algorithm", parts.specs)
         parts.facts = self._facts_of(where, parts.specs)
         if parts.facts is not None and parts.facts.content:
@@ -215,8 +214,6 @@ class Reader:
             return None
         before = self.count
         table = self._table(where, given, names)
-        for key in NOT_BUILT & table.keys():
-            self._wrong(f"{where}.{key} is reserved: this version of metabench does not act on it")
         try:
             record = make(cls, {key: value for key, value in table.items() if key in names})
         except SettingError as error:
@@ -336,20 +333,65 @@ class Reader:
             rule = f"have shots + queries of at most {images}, the images of a class in split {split!r}"
             self._wrong(f"{key} must {rule}, got {protocol.shots} + {protocol.queries}")
 
+    def _evaluation(self, where: str, given: Any, parts: _Parts) -> Evaluation | None:
+        """The evaluation; its list `metrics` begins with the metric that selects and ranks, or is absent."""
+        if not isinstance(given, Mapping) or "metrics" not in given:
+            return self._record(where, Evaluation, given)
+        listed = given["metrics"]
+        if not isinstance(listed, list) or not listed:
+            self._must(f"{where}.metrics", "be a list of metrics, of which the first ranks", listed)
+            listed = [""]
+        if "metric" in given:
+            self._wrong(f"{where} must have metric or metrics, got both: the first of metrics is the metric")
+        first, *further = listed
+        if isinstance(first, Mapping) and set(first) == {"name"}:
+            first = first["name"]
+        if not isinstance(first, str):
+            self._must(
+                f"{where}.metrics[1]", "be the name of a metric: the one that ranks has no settings", first
+            )
+            first = ""
+        rest = {key: value for key, value in given.items() if key != "metrics"}
+        evaluation = self._record(where, Evaluation, {**rest, "metric": first})
+        specs = self._further_metrics(f"{where}.metrics", first, further, parts)
+        return None if evaluation is None else replace(evaluation, metrics=specs)
+
+    def _further_metrics(
+        self, where: str, first: str, given: Sequence[Any], parts: _Parts
+    ) -> tuple[Spec, ...]:
+        """The further metrics, each another one; their plugins are noted in `parts`."""
+        specs: dict[str, Spec] = {}
+        for number, metric in enumerate(given, 2):
+            read = _Parts()
+            self._component(f"{where}[{number}]", "metric", metric, read)
+            if "metric" not in read.specs:
+                continue
+            spec = read.specs["metric"]
+            title = metric_title(spec)
+            if title in (first, *specs):
+                self._wrong(f"{where}[{number}]: metric {title!r} is listed twice")
+            specs[title] = spec
+            parts.plugins[metric_slot(spec)] = read.plugins["metric"]
+        return tuple(specs.values())
+
     def _with_metric(self, where: str, evaluation: Evaluation, parts: _Parts) -> Evaluation:
         facts = parts.facts
+        for spec in evaluation.metrics:
+            cls = self.registry.find("metric", spec.name).cls
+            self._check_metric(f"{where}.evaluation.metrics", cls, parts)
         name = evaluation.metric or (DEFAULT_METRIC[facts.kind] if facts is not None else "")
         if not name:
             return evaluation
+        key = f"{where}.evaluation.{'metrics' if evaluation.metrics else 'metric'}"
         try:
             entry = self.registry.find("metric", name)
         except UnknownComponent as error:
-            self._errors(f"{where}.evaluation.metric", error)
+            self._errors(key, error)
             return evaluation
-        self._check_metric(f"{where}.evaluation.metric", entry.cls, parts)
+        self._check_metric(key, entry.cls, parts)
         if entry.cls.pooled:
             rule = f"metric {name!r} scores all test tasks together, so it selects and ranks nothing"
-            self._wrong(f"{where}.evaluation.metric: {rule}: name one of single tasks")
+            self._wrong(f"{key}: {rule}: name one of single tasks first")
         parts.plugins["metric"] = entry.source
         return replace(evaluation, metric=name)
 

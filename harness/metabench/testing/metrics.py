@@ -9,8 +9,8 @@ from torch import Tensor
 
 from metabench.contracts import Metric
 from metabench.device.device import Device
-from metabench.learning.outputs import NO_CLASS
 from metabench.records.outputs import NEEDS, kind_of
+from metabench.scoring import NO_CLASS
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.pretended_device import check_no_strays
 

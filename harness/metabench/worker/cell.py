@@ -32,6 +32,7 @@ from metabench.records.identity import digest_of
 from metabench.records.job import TAIL_LINES, JobFile, JobFolder
 from metabench.records.progress import Event
 from metabench.records.result import Result
+from metabench.results.predictions import Predictions, join, read_predictions
 from metabench.results.states import write_state
 from metabench.worker.cell_run import CellRun, build, draw, trains
 from metabench.worker.checkpoint import CheckpointFile
@@ -103,7 +104,20 @@ class Work:
             energy=run.energy.joules(),
             memory=sum_over_ranks(device, device.peak_memory()),
         )
-        self._note(cost=_cost(run))
+        self._note(predictions=self._keep_predictions(run), cost=_cost(run))
+
+    def _keep_predictions(self, run: CellRun) -> str:
+        """Write the predictions of all ranks into one file of the job's folder; return its digest, or ""."""
+        if not run.cell.evaluation.predictions:
+            return ""
+        device, digest = run.device, run.cell.digest
+        part = Predictions(digest, run.learner.outputs, run.predictions)
+        part.write(self.folder.predictions_of(device.rank))
+        device.gather([])  # returns when every rank has written its part
+        if device.rank != 0:
+            return ""
+        parts = map(self.folder.predictions_of, range(device.world_size))
+        return join(map(read_predictions, parts)).write(self.folder.predictions)
 
     def _build(self, device: Device) -> CellRun:
         run = self.cell_run = build(self.result.cell, self._make_component, device, self.emit)

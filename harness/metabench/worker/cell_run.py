@@ -17,9 +17,11 @@ from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
 from metabench.records.cell import Batches, Cell, Protocol, Spec, Workload
+from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
 from metabench.records.result import Training
+from metabench.results.predictions import TaskPredictions
 from metabench.worker.checkpoint import CheckpointFile, Guard
 from metabench.worker.clock import BlockClock, EnergyClock
 
@@ -34,8 +36,10 @@ MakeComponent = Callable[[str, Spec], Any]
 class CellRun:
     """One cell while it runs: what it is built from, and what has been measured so far.
 
-    setup: seconds of "data" (loading the data set) and of "build" (building the learner); trained: whether
-    training has ended; guard: held while the learner or these records change.
+    metric: the one that selects and ranks; further: the others, by their titles; setup: seconds of "data"
+    (loading the data set) and of "build" (building the learner); trained: whether training has ended; guard:
+    held while the learner or these records change; predictions: of this rank's test tasks, where the cell
+    keeps them.
     """
 
     cell: Cell
@@ -51,9 +55,16 @@ class CellRun:
     guard: Guard = field(default_factory=Guard)
     checkpoint: CheckpointFile | None = None
     clock: BlockClock | None = None
+    further: Mapping[str, Metric] = field(default_factory=dict)
+    predictions: Sequence[TaskPredictions] = ()
 
     def __post_init__(self) -> None:
         self.energy, self.training_energy = EnergyClock(self.device), EnergyClock(self.device)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric of the cell by its title, the one that selects and ranks first."""
+        return {self.cell.evaluation.metric: self.metric, **self.further}
 
     def finish(self) -> None:
         """Lets the learner compute what it needs before it is scored."""
@@ -80,11 +91,15 @@ def build(
     )
     torch.manual_seed(cell.seed)  # torch's initialisers draw from its global RNG
     learner = algorithm.build(workload, network, device)
-    reason = mismatch(metric.name, metric.needs, algorithm.name, learner.outputs)
-    if reason is not None:
-        raise Invalid(reason)
+    further = {
+        metric_title(spec): make_component(metric_slot(spec), spec) for spec in cell.evaluation.metrics
+    }
+    for scoring in (metric, *further.values()):
+        reason = mismatch(scoring.name, scoring.needs, algorithm.name, learner.outputs)
+        if reason is not None:
+            raise Invalid(reason)
     setup = {"data": loaded - started, "build": device.clock() - loaded}
-    return CellRun(cell, learner, source, metric, device, emit, setup)
+    return CellRun(cell, learner, source, metric, device, emit, setup, further=further)
 
 
 def share(count: int, device: Device) -> range:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from metabench.contracts import Episodes, Source
+from metabench.contracts import Episodes, Metric, Source
 from metabench.data.manifests import drawn_digest
-from metabench.data.order import draw_episodes
+from metabench.data.order import draw_episodes, orders
 from metabench.data.shapes import groups
+from metabench.device.device import Device
 from metabench.errors import Diverged
-from metabench.learning.outputs import as_needed
 from metabench.records.cell import Evaluation, Protocol, Split
+from metabench.records.metric_scores import MetricScores, metric_slot, metric_title
 from metabench.records.progress import EvaluateEvent
 from metabench.records.result import Scores
+from metabench.results.predictions import TaskPredictions
+from metabench.scoring import Rows, metric_scores, score_all
 from metabench.worker.cell_run import CellRun, share
 
 TRANSDUCTION_TASKS = 4
@@ -28,9 +33,10 @@ def evaluate(run: CellRun) -> Scores:
     cell, wanted, device = run.cell, run.cell.evaluation, run.device
     started = device.clock()
     run.finish()
-    scored = score_tasks(run, "test", wanted.tasks)
+    scored = score_tasks(run, "test", wanted.tasks, metrics=run.metrics, keep=wanted.predictions)
     if not np.isfinite(scored.per_task).all():
         raise Diverged("the score of a test task is not finite")
+    run.predictions = scored.predictions
     curve = {
         str(steps): tuple(score_tasks(run, "test", wanted.tasks, steps).per_task)
         for steps in wanted.curve
@@ -53,7 +59,20 @@ def evaluate(run: CellRun) -> Scores:
         transductive=run.learner.transductive,
         transductive_found=depends_on_queries,
         state="last" if best_step is None else f"best validation, step {best_step}",
+        further=_further(run, scored),
     )
+
+
+def _further(run: CellRun, scored: ScoredTasks) -> dict[str, MetricScores]:
+    """What the further metrics of the cell give, by their titles."""
+    cell = run.cell
+    return {
+        metric_title(spec): metric_scores(
+            run.further[metric_title(spec)], spec, cell.plugins.get(metric_slot(spec), ""),
+            scored.rows[metric_title(spec)],
+        )
+        for spec in cell.evaluation.metrics
+    }  # fmt: skip
 
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
@@ -63,51 +82,108 @@ def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation
 
 @dataclass
 class ScoredTasks:
-    """Scores in the order of the tasks; seconds per batch, and of predicting in all of them."""
+    """Scores in the order of the tasks; seconds per batch, and of predicting in all of them.
 
-    per_task: list[float] = field(default_factory=list)
+    rows: what each metric gives each task, by its title; predictions: of this rank's own tasks, if kept.
+    """
+
+    rows: dict[str, Rows] = field(default_factory=dict)
     adapt_seconds: list[float] = field(default_factory=list)
     adapt_tasks: list[float] = field(default_factory=list)
     predict_seconds: float = 0.0
+    predictions: list[TaskPredictions] = field(default_factory=list)
+
+    @property
+    def per_task(self) -> list[float]:
+        """The scores of the metric that selects and ranks, which is the first one."""
+        return [score for (score,) in next(iter(self.rows.values()))]
 
 
-def score_tasks(run: CellRun, split: Split, count: int, steps: int | None = None) -> ScoredTasks:
-    """Score tasks 0 … count-1 of a split; steps: of adaptation, None for as many as the learner takes."""
+def score_tasks(
+    run: CellRun,
+    split: Split,
+    count: int,
+    steps: int | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    keep: bool = False,
+) -> ScoredTasks:
+    """Score tasks 0 … count-1 of a split; steps: of adaptation, None for as many as the learner takes.
+
+    metrics: by title, None for the first one alone; keep: the predictions too.
+    """
     device, evaluation = run.device, run.cell.evaluation
-    mine, own = share(count, device), ScoredTasks()
+    scoring = dict(metrics or {evaluation.metric: run.metric})
+    mine, own = share(count, device), ScoredTasks({title: [] for title in scoring})
     for start in range(mine.start, mine.stop, evaluation.batch):
         numbers = range(start, min(start + evaluation.batch, mine.stop))
-        _score_batch(run, split, numbers, steps, own)
+        _score_batch(run, split, numbers, steps, scoring, keep, own)
         if split == "test":
             run.emit(EvaluateEvent(numbers.stop - mine.start, len(mine)))
     return ScoredTasks(
-        per_task=_joined(device.gather(own.per_task)),
+        rows={title: _joined_rows(device, rows, count) for title, rows in own.rows.items()},
         adapt_seconds=_joined(device.gather(own.adapt_seconds)),
         adapt_tasks=_joined(device.gather(own.adapt_tasks)),
         predict_seconds=device.slowest(own.predict_seconds),
+        predictions=own.predictions,
     )
 
 
-def _score_batch(run: CellRun, split: Split, numbers: range, steps: int | None, scored: ScoredTasks) -> None:
-    """Add the scores and times of the tasks with these numbers to `scored`."""
-    device = run.device
-    by_number: dict[int, float] = {}
+def _score_batch(
+    run: CellRun,
+    split: Split,
+    numbers: range,
+    steps: int | None,
+    metrics: Mapping[str, Metric],
+    keep: bool,
+    scored: ScoredTasks,
+) -> None:
+    """Add the scores and times of the tasks with these numbers to `scored`, and predictions to keep."""
+    tasks: dict[int, _ScoredTask] = {}
     adapt_seconds = 0.0
     for of_shape, episodes in _batches(run, split, numbers):
-        with torch.no_grad():
-            started = device.clock()
-            state = run.learner.adapt(episodes.support, steps)
-            adapted = device.clock()
-            prediction = run.learner.predict(state, episodes.query.x)
-            predicted = device.clock()
-            needed = as_needed(prediction, run.learner.outputs, run.metric.needs)
-            scores = run.metric.score(needed, episodes.query.y)
-        by_number.update(zip(of_shape, scores.tolist(), strict=True))
-        adapt_seconds += adapted - started
-        scored.predict_seconds += predicted - adapted
-    scored.per_task += [by_number[number] for number in numbers]
+        prediction, adapting, predicting = _predict(run, episodes, steps)
+        target = episodes.query.y.cpu()
+        rows = score_all(metrics, run.learner.outputs, prediction, target)
+        kept = _as_predicted(run, split, of_shape, prediction, target) if keep else [None] * len(of_shape)
+        for place, number in enumerate(of_shape):
+            tasks[number] = _ScoredTask({title: of[place] for title, of in rows.items()}, kept[place])
+        adapt_seconds += adapting
+        scored.predict_seconds += predicting
+    for number in numbers:
+        for title, row in tasks[number].rows.items():
+            scored.rows[title].append(row)
+    scored.predictions += [task.kept for _, task in sorted(tasks.items()) if task.kept is not None]
     scored.adapt_seconds.append(adapt_seconds)
     scored.adapt_tasks.append(float(len(numbers)))
+
+
+class _ScoredTask(NamedTuple):
+    """What each metric gives one task, and its predictions where they are kept."""
+
+    rows: Mapping[str, list[float]]
+    kept: TaskPredictions | None
+
+
+def _predict(run: CellRun, episodes: Episodes, steps: int | None) -> tuple[Tensor, float, float]:
+    """Return predictions on the CPU, and the seconds of adapting and of predicting."""
+    clock = run.device.clock
+    with torch.no_grad():
+        started = clock()
+        state = run.learner.adapt(episodes.support, steps)
+        adapted = clock()
+        prediction = run.learner.predict(state, episodes.query.x)
+        predicted = clock()
+    return prediction.cpu(), adapted - started, predicted - adapted
+
+
+def _as_predicted(
+    run: CellRun, split: Split, numbers: Sequence[int], prediction: Tensor, target: Tensor
+) -> list[TaskPredictions]:
+    """The predictions of these tasks as they are stored: with the place of each query in the manifest."""
+    seed = run.cell.evaluation.seed
+    places = orders(split, numbers, seed, 1, prediction.shape[1]).query  # whatever the support's size
+    exact = prediction.float() if prediction.dtype == torch.bfloat16 else prediction  # numpy has no bfloat16
+    return [TaskPredictions(*task) for task in zip(exact.numpy(), target.numpy(), places, strict=True)]
 
 
 def _batches(run: CellRun, split: Split, numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], Episodes]]:
@@ -115,6 +191,13 @@ def _batches(run: CellRun, split: Split, numbers: Sequence[int]) -> Iterator[tup
     seed = run.cell.evaluation.seed
     for shape, of_shape in groups(run.source, split, run.cell.test, numbers, seed):
         yield of_shape, draw_episodes(run.source, split, shape, of_shape, seed)
+
+
+def _joined_rows(device: Device, rows: Rows, count: int) -> Rows:
+    """The rows of all ranks, in the order of the tasks."""
+    flat = _joined(device.gather([value for row in rows for value in row]))
+    width = len(flat) // count
+    return [flat[first : first + width] for first in range(0, len(flat), width)]
 
 
 def _joined(ranks: Sequence[Sequence[float]]) -> list[float]:

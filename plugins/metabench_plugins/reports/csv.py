@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import one_line, reference_text
+from metabench.report import further_figures, one_line, reference_text
 
 LEFT_OUT = "positions"
 """A field that means nothing outside of the running program."""
@@ -41,6 +41,9 @@ def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
 def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the record with its published counterparts (value, source, verdict) in words."""
     flat = {name: value for name, value in record.items() if name != LEFT_OUT}
+    if "further" in flat:
+        flat = {**flat, **further_figures(record)}
+        del flat["further"]
     if flat.get("references"):
         flat["references"] = reference_text(record["references"], record["mean"])
     elif "references" in flat:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metabench import Metric
-from metabench.learning import as_needed
+from metabench.scoring import as_needed
 from metabench_plugins.metrics.accuracy import Accuracy
 from metabench_plugins.metrics.auroc import Auroc
 from metabench_plugins.metrics.ece import ExpectedCalibrationError

@@ -23,6 +23,7 @@ from metabench.report import (
     Section,
     best_first,
     flags,
+    further_titles,
     printable,
     ranked,
     reference_text,
@@ -153,10 +154,13 @@ def _suite(
     """Return what the page of a suite shows; writes its CSV, its plots and its raw results."""
     # series have tables of their own; a suite of nothing else shows them here
     summaries = sorted(ranked(content.summaries), key=best_first)
-    lines = [_line(summary, slug, folder, root) for summary in summaries]
+    titles = further_titles(summaries)
+    lines = [{**_line(summary, slug, folder, root), **_further(summary, titles)} for summary in summaries]
     if len({line["metric"] for line in lines}) == 1:
         lines = [line | {"metric": None} for line in lines]
-    write_csv([{k: v for k, v in line.items() if k != "raw"} for line in lines], folder / f"{slug}.csv")
+    names = {f"further{number}": title for number, title in enumerate(titles)}
+    plain_lines = [{names.get(k, k): v for k, v in line.items() if k != "raw"} for line in lines]
+    write_csv(plain_lines, folder / f"{slug}.csv")
     drawn = _plots(content, folder, plots)
     return {
         "name": printable(f"{suite} v{version}"),
@@ -173,7 +177,7 @@ def _suite(
         "cut": plots if 0 < plots <= len(drawn) else 0,
         "commands": sorted({printable(row["command"]) for row in content.rows if row["command"]})[:50],
         "citation": _citation(suite, version, content),
-        "data": {"name": slug, "rows": lines, "columns": _columns(lines)},
+        "data": {"name": slug, "rows": lines, "columns": _columns(lines, titles)},
     }
 
 
@@ -183,12 +187,37 @@ def _notes(content: ReportContent, summaries: Sequence[Summary]) -> list[str]:
     return [*scores.shown()[2], *([SEVERAL_MACHINES] if several else [])]
 
 
-def _columns(lines: Sequence[Cells]) -> list[dict[str, Any]]:
-    """Return the columns that a leaderboard has values for, as the page's script reads them."""
+def _further(summary: Summary, titles: Sequence[str]) -> dict[str, Any]:
+    """Return the further metrics of a row: a figure and its text for each title, by its number."""
+    figures: dict[str, Any] = {}
+    for number, title in enumerate(titles):
+        metric = summary["further"].get(title)
+        value = metric["value"] if metric is not None else None
+        figures[f"further{number}"] = value
+        if metric is not None and value is not None:
+            figures[f"further{number}"] = value * (100.0 if metric["unit"] == "share" else 1.0)
+            figures[f"_further{number}"] = score_text(value, metric["half_width"], metric["unit"])
+    return figures
+
+
+def _columns(lines: Sequence[Cells], further: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the columns that a leaderboard has values for, as the page's script reads them.
+
+    further: the titles of further metrics, whose columns come after that of the metric.
+    """
+    after = next(number for number, column in enumerate(COLUMNS, 1) if column[0] == "metric")
+    columns = [
+        *COLUMNS[:after],
+        *(
+            (f"further{number}", printable(title), "number", "of the same predictions; it ranks nothing")
+            for number, title in enumerate(further)
+        ),
+        *COLUMNS[after:],
+    ]
     return [
         {"field": field, "title": title, "kind": kind, "help": help or title,
          "number": kind in ("number", "hidden")}
-        for field, title, kind, help in COLUMNS
+        for field, title, kind, help in columns
         if any(line[field] is not None for line in lines)
     ]  # fmt: skip
 
