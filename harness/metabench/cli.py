@@ -25,6 +25,7 @@ COMMANDS = {
     "data": ("data", "Bring, check and find data sets."),
     "publish": ("publish", "Verify local results and copy them to where they are published."),
     "verify": ("verify", "Check a set of results before trusting it."),
+    "rescore": ("rescore", "Add metrics to results from their stored predictions."),
     "reproduce": ("reproduce", "Run the cell of a result again and compare the numbers."),
     "leaderboard": ("leaderboard", "Build a static site of leaderboards."),
     "new": ("new", "Write a small plugin package that works at once."),

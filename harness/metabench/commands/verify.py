@@ -19,7 +19,8 @@ Examples:
     "Ask for every cell and seed of each suite as it is installed, and for no other, as publish does."
 ))  # fmt: skip
 @click.option("--deep", is_flag=True, help=(
-    "Also build each learner, where its components are installed, and count its parameters."
+    "Also build each learner, where its components are installed, and count its parameters; make scores anew "
+    "from the predictions that are stored beside a result."
 ))  # fmt: skip
 @click.option("--signers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=(
     "File with the SSH keys that you know, instead of allowed_signers in the results repository."
