@@ -99,7 +99,8 @@ def task(line: CellFields) -> str:
 def protocol(line: Shared) -> tuple[object, ...]:
     """Return what lines of a table share where they can be ranked together."""
     return (
-        line["suite"], line["version"], line["dataset"], line["task"], line["metric"],
+        line["suite"], line["version"], line["dataset"], line["ways"], line["shots"], line["task"],
+        line["metric"],
     )  # fmt: skip
 
 
