@@ -190,6 +190,14 @@ def _suite_file() -> str:
             "every combination becomes a cell. Mistakes are reported all at once, before anything runs."
         )
     )
+    parts.append(
+        _prose(
+            "In `test` and `train` each of `ways`, `shots` and `queries` may be a range, `[5, 20]`, both ends "
+            "included; `sampling` then says how the shape of a task is drawn: "
+            '`"uniform"` (the default), each number by itself; `"uneven"`, shots for each class of a task; '
+            '`"meta-dataset"`, by the rule of Meta-Dataset.'
+        )
+    )
     for title, cls in (("test", records.Protocol), ("train", records.Protocol), ("budget", records.Budget),
                        ("evaluation", records.Evaluation)):  # fmt: skip
         parts.append(f"## `{title}`\n\n{doc(cls)}\n\n" + settings_table(cls))

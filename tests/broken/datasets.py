@@ -18,6 +18,7 @@ from metabench import (
     setting,
 )
 from metabench.device import Device
+from metabench.records import Protocol
 from metabench.testing import TinyClasses
 
 
@@ -62,6 +63,8 @@ class _FaultySource(Source):
         if self.fault == "hash":  # of a string: another value in each process
             moved = hash("a key of this data set")
         seed = 0 if self.fault == "no seed" else seed + moved
+        if self.fault == "even":  # as many shots for every class
+            protocol = Protocol(protocol.ways, protocol.shots, protocol.queries)
         drawn = self.sound.episodes(source_split, protocol, asked, seed)
         support, query = drawn.support, drawn.query
         if self.fault == "float32":
@@ -87,6 +90,12 @@ class _FaultySource(Source):
         place = "cpu" if self.fault == "stray index" else self.device.torch
         numbers = torch.tensor(list(indices), device=place)
         return Episodes(support, query, drawn.classes, numbers)
+
+    def shape(self, split: Any, protocol: Any, index: int, seed: int) -> Any:
+        self.calls += 1
+        if self.fault == "shapes move on":
+            return Protocol(1 + self.calls % 2, protocol.shots, 1)
+        return protocol if self.fault == "no shape" else None
 
     def batch(self, batches: Any, indices: Sequence[int], seed: int) -> Examples:
         if self.fault == "no batches":

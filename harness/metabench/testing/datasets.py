@@ -21,6 +21,7 @@ from metabench.testing.dataset_leaks import COPIES, near_copies, readable_places
 from metabench.testing.dataset_manifests import manifest_fault
 from metabench.testing.dataset_probe import digest_in_another_process, digest_of_tasks
 from metabench.testing.pretended_device import check_no_strays
+from metabench.testing.shapes import check_shape, check_uneven
 
 TASKS = 6
 SEED = 4
@@ -55,6 +56,8 @@ def check_dataset(
     splits: list[Split] = [split for split in SPLITS if split in facts.classes]  # type: ignore[misc]
     for split in splits:
         bench.check_shapes(split)
+        check_shape(subject, source, split, protocol)
+        check_uneven(subject, source, split, protocol)
         bench.check_draws(split)
         bench.check_manifest(split)
         bench.check_manifest_matches(split, tasks)

@@ -31,6 +31,7 @@ from metabench.testing.learner_predictions import (
 )
 from metabench.testing.learner_states import check_state, check_training_state
 from metabench.testing.pretended_device import check_no_strays
+from metabench.testing.shapes import check_ways
 
 
 def check_learner(
@@ -162,8 +163,8 @@ def check_errors(bench: Bench) -> None:
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_support_labels, check_outputs, check_transduction, check_state, check_training_state,
-    check_places, check_errors,
+    check_labels, check_support_labels, check_outputs, check_transduction, check_ways, check_state,
+    check_training_state, check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
 """Checks that batch norm can change; the others ran with the first network."""
