@@ -68,6 +68,9 @@ CELL_NOTES = {
     "evaluation": "a table, see below",
     "seeds": "the training seeds, one cell each; default `[0]`. Test tasks have a seed of their own, "
     "`evaluation.seed`",
+    "weights": "a file of safetensors that the learner starts from, or the file of a result whose state was "
+    "kept, relative to the suite's file; also as a key of `algorithm`. As a key of `network` it is the "
+    "network alone that starts from it",
     "group": 'the table of the report that the cell belongs to, such as `"scaling"`; default `"accuracy"`',
     "label": 'the name of this variant in tables instead of the algorithm\'s; default `""`',
     "expect": "a list of statuses, see below, that are no failure of this cell; default `[]`",

@@ -26,6 +26,7 @@ COMMANDS = {
     "publish": ("publish", "Verify local results and copy them to where they are published."),
     "verify": ("verify", "Check a set of results before trusting it."),
     "rescore": ("rescore", "Add metrics to results from their stored predictions."),
+    "evaluate": ("evaluate", "Score the learned state of a result on other tasks, without training."),
     "reproduce": ("reproduce", "Run the cell of a result again and compare the numbers."),
     "leaderboard": ("leaderboard", "Build a static site of leaderboards."),
     "new": ("new", "Write a small plugin package that works at once."),

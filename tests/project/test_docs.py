@@ -27,7 +27,8 @@ OTHERS = {
     "hardware.md",
     "learn2learn.md",
     "reports.md",
-}  # their console blocks need what a test machine lacks
+    "states.md",
+}  # their blocks need what a test machine lacks
 
 
 @pytest.fixture(scope="module")

@@ -147,17 +147,19 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     module.load_state_dict(dict(tensors))
 
 
-def require_equal_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+def require_equal_tensors(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], owner: str = "the learner"
+) -> None:
     """Raise Invalid with what differs unless both have the same names and shapes."""
     differences = [
         *(f"has no {name!r}" for name in own if name not in given),
-        *(f"has {name!r}, which the learner lacks" for name in given if name not in own),
+        *(f"has {name!r}, which {owner} lacks" for name in given if name not in own),
         *(
-            f"has {name!r} of shape {tuple(given[name].shape)}, the learner's is {tuple(tensor.shape)}"
+            f"has {name!r} of shape {tuple(given[name].shape)}, {owner} has {tuple(tensor.shape)}"
             for name, tensor in own.items()
             if name in given and given[name].shape != tensor.shape
         ),
     ]
     if differences:
         more = f" (+{len(differences) - 3} more)" if len(differences) > 3 else ""
-        raise Invalid(f"the state must fit the learner: it {'; it '.join(differences[:3])}{more}")
+        raise Invalid(f"the state must fit {owner}: it {'; it '.join(differences[:3])}{more}")

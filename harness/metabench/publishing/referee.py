@@ -23,7 +23,7 @@ from metabench.errors import MetabenchError
 from metabench.plugins import Registry, load
 from metabench.publishing.installation import Installation
 from metabench.publishing.publish import stale
-from metabench.publishing.reproduce import run_again, runnable_cell
+from metabench.publishing.reproduce import read_installed, run_again
 from metabench.publishing.submission import Submission
 from metabench.publishing.verify import verify
 from metabench.records.cell import Cell, Status
@@ -160,7 +160,7 @@ def _rerun_one(submission: Submission, registry: Registry, rules: Rules) -> _Out
     path = rules.chance.choice(candidates)
     name = path.relative_to(submission.head).as_posix()
     try:
-        old, cell = runnable_cell(path, registry)
+        old, cell = read_installed(path, registry)
         cell = unforeseen(cell, rules.chance)
         with TemporaryDirectory() as folder:
             store = Store(Path(folder) / cell.suite_folder)

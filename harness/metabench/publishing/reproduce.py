@@ -60,7 +60,7 @@ def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None 
     would connect this machine to another.
     """
     registry = load()
-    old, cell = runnable_cell(path, registry)
+    old, cell = read_installed(path, registry)
     store = Store(results / cell.suite_folder)
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
@@ -116,8 +116,8 @@ def _findings_of(path: Path, registry: Registry) -> tuple[Finding, ...]:
     return tuple(finding for finding in verify([path], registry=registry).findings if finding.file in about)
 
 
-def runnable_cell(path: Path, registry: Registry) -> tuple[Result, Cell]:
-    """The result in a file, and its cell as it runs here; raises RequestError where there is none."""
+def read_installed(path: Path, registry: Registry) -> tuple[Result, Cell]:
+    """Return the result in a file, and its cell as it runs here; raises RequestError where there is none."""
     try:
         old = read_result(path)
     except StoreError as error:

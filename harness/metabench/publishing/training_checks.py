@@ -49,7 +49,7 @@ def training_faults(result: Result, metric: MetricFacts) -> Faults:
         yield from _budget_faults(cell, training)
         yield from _loss_faults(cell, training)
     if result.scores is not None:
-        yield from _state_faults(training, result.scores.state, metric)
+        yield from _state_faults(cell, training, result.scores.state, metric)
 
 
 def _block_faults(cell: Cell, training: Training) -> Faults:
@@ -194,12 +194,14 @@ def _reaches(mean: float, target: float, metric: MetricFacts) -> bool:
     return mean >= target if metric.higher_is_better else mean <= target
 
 
-def _state_faults(training: Training, state: str, metric: MetricFacts) -> Faults:
+def _state_faults(cell: Cell, training: Training, state: str, metric: MetricFacts) -> Faults:
     """The state that was scored is that of the best validation, the first of equals."""
     best = best_step(training, metric.higher_is_better)
     if training.best_step != best:
         yield "best step", f"is {training.best_step}, the best validation is after step {best}"
     expected = "last" if best is None else f"best validation, step {best}"
+    if cell.scored:
+        expected = "kept"
     if state != expected:
         yield "best step", f"the state {state!r} was scored, the loop scores {expected!r}"
 

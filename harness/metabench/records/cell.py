@@ -19,6 +19,9 @@ SAMPLINGS = ("uniform", "uneven", "meta-dataset")
 COMPONENTS = ("algorithm", "network", "dataset", "backend")
 """The kinds of component that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
 
+NETWORK_WEIGHTS = "network:"
+"""How a cell's `weights` begin where its network alone starts from them."""
+
 BATCHES = "batches of"
 """How `Batches` begin in words."""
 
@@ -280,9 +283,10 @@ class Cell:
     """The unit of a suite that runs, fails, resumes and is stored.
 
     test_dataset: what is scored, where it is not `dataset`; weights: SHA-256 of the learned state that the
-    cell starts from; scored: digest of the cell whose kept state it scores; tuning: how its settings were
-    chosen. group, label (what the suite calls this variant) and expect (statuses that the suite declares as
-    expected) are part of no digest; digest_rule: see `metabench.records.identity`.
+    learner starts from, or after "network:" that its network alone starts from; scored: digest of the cell
+    whose kept state it scores; tuning: how its settings were chosen. group, label (what the suite calls this
+    variant) and expect (statuses that the suite declares as expected) are part of no digest; digest_rule: see
+    `metabench.records.identity`.
     """
 
     suite: str
@@ -359,7 +363,7 @@ class Cell:
     @property
     def trains(self) -> bool:
         """Whether the cell has training steps at all; one that scores a kept state has none."""
-        return self.train is not None and self.budget.steps > 0
+        return self.train is not None and self.budget.steps > 0 and not self.scored
 
     @property
     def warmup_steps(self) -> int:

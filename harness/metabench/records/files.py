@@ -25,6 +25,17 @@ def read_result(path: Path) -> Result:
         raise StoreError(f"{path}: no result: {error}") from error
 
 
+STATES = "states"
+"""The folder of the learned states that are kept, beside the results of a suite."""
+
+STATE_SUFFIX = ".safetensors"
+
+
+def state_path(folder: Path, digest: str) -> Path:
+    """Return where the learned state of this digest lies beside the results in `folder`."""
+    return folder / STATES / f"{digest}{STATE_SUFFIX}"
+
+
 def write_json(path: Path, content: Any, before: Callable[[], object] = lambda: None) -> None:
     """Write JSON to `path` by atomic rename: a reader sees the old file or the whole new one.
 

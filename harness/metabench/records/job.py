@@ -65,7 +65,7 @@ class JobFile:
     launched: when the command started, by this machine's monotonic clock, which no setting of the time
     moves (None: it may wait for another machine);
     checkpoint: the file of the cell's checkpoint (empty: none); checkpoint_seconds: between two of them;
-    keep_state: whether to leave the scored state for the runner.
+    keep_state: whether to leave the scored state for the runner; weights: the file that the cell starts from.
     """
 
     cell: Cell
@@ -77,6 +77,7 @@ class JobFile:
     checkpoint: str = ""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     keep_state: bool = False
+    weights: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values; `from_json` reads it back."""

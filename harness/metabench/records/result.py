@@ -107,7 +107,7 @@ class Scores:
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     transductive: bool = False
     transductive_found: bool | None = None
-    state: str = "last"  # which state was scored: "last", or "best validation, step N"
+    state: str = "last"  # which state was scored: "last", "best validation, step N", or "kept"
     further: Mapping[str, MetricScores] = field(default_factory=dict)
 
 

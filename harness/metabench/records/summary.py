@@ -43,6 +43,7 @@ class Labels(TypedDict):
     unstable: bool
     budget_limited: bool
     limited_reason: str
+    kept: bool  # a state that an earlier cell learned was scored
     resumed: int  # how often cells of the configuration went on from a checkpoint
     unmeasured: int  # results of the configuration without a score
     reproduced: int  # known keys that signed a rerun of any seed which agrees

@@ -47,6 +47,8 @@ def _flags(line: Labels) -> list[str]:
         words.append(f"budget-limited ({line['limited_reason']})")
     if line["unstable"]:
         words.append("unstable times")
+    if line["kept"]:
+        words.append("kept state")
     if line["resumed"]:
         words.append("resumed once" if line["resumed"] == 1 else f"resumed {line['resumed']} times")
     if line["unmeasured"]:

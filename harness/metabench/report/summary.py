@@ -211,6 +211,7 @@ def _labels(
         "unstable": any(bool(row["unstable"]) for row in rows),
         "budget_limited": bool(reason),
         "limited_reason": reason,
+        "kept": any(row["state"] == "kept" for row in rows),
         "resumed": sum(row["resumed"] for row in rows),
         "unmeasured": unmeasured,
         "withdrawn": next((row["withdrawn"] for row in rows if row["withdrawn"]), ""),

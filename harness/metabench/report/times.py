@@ -105,7 +105,7 @@ class TargetLine(Shared, Labels, TargetFields):
 
 UNSCORED: Labels = {
     "code_label": "", "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
-    "limited_reason": "", "resumed": 0, "unmeasured": 0, "warnings": [],
+    "limited_reason": "", "kept": False, "resumed": 0, "unmeasured": 0, "warnings": [],
     "withdrawn": "", "reproduced": 0, "not_reproduced": 0,
 }  # fmt: skip
 
@@ -136,6 +136,7 @@ def _labels(summary: Summary) -> Labels:
         "unstable": summary["unstable"],
         "budget_limited": summary["budget_limited"],
         "limited_reason": summary["limited_reason"],
+        "kept": summary["kept"],
         "resumed": summary["resumed"],
         "unmeasured": 0,
         "warnings": summary["warnings"],

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from statistics import fmean, median
 from typing import Any, NamedTuple, get_type_hints
@@ -166,6 +166,8 @@ class Keys(NamedTuple):
 
 def keys_of(cell: Cell) -> Keys:
     """Return the keys of a cell; those of a configuration are computed once for its seeds."""
+    if cell.scored:  # each seed scores a state of its own
+        cell = replace(cell, scored="kept", weights="")
     return _keys(_Configuration(cell.key(("seed",)), cell))
 
 

@@ -22,18 +22,8 @@ from metabench.records.files import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "states"
-"""The folder of the kept states, beside the results of a suite."""
-
-SUFFIX = ".safetensors"
-
 LARGEST_BYTES = 2**31
 """The largest state that is read: 2 GiB, half a billion weights in float32."""
-
-
-def state_path(folder: Path, digest: str) -> Path:
-    """Return where the state of this digest lies beside the results in `folder`."""
-    return folder / FOLDER / f"{digest}{SUFFIX}"
 
 
 def pack(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -21,11 +21,11 @@ from pathlib import Path
 from metabench.errors import StoreError
 from metabench.folders import file_digest
 from metabench.records.cell import Cell, Status
-from metabench.records.files import read_result, write_json, writing
+from metabench.records.files import STATE_SUFFIX, read_result, state_path, write_json, writing
 from metabench.records.job import JobFolder
 from metabench.records.result import Result
 from metabench.results.predictions import predictions_beside
-from metabench.results.states import SUFFIX, read_state_bytes, require_state, state_path
+from metabench.results.states import read_state_bytes, require_state
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Store:
 
     def checkpoint(self, cell: Cell) -> Path:
         """Return where the checkpoint of this cell lies while it runs, or after an interruption."""
-        return self.folder / "checkpoints" / f"{cell.id}{SUFFIX}"
+        return self.folder / "checkpoints" / f"{cell.id}{STATE_SUFFIX}"
 
     def clear_checkpoint(self, cell: Cell) -> None:
         """Remove the checkpoint of this cell, and what a worker that was killed left of one."""

@@ -59,7 +59,9 @@ class _Run:
         self.plan, self.warn = plan, warn
         self.provenance = host.provenance() | {"suite_digest": plan.suite_digest}
         self.remote = plan.registry.find("executor", plan.executor.name).cls.remote
-        self.jobs = Jobs(plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping)
+        self.jobs = Jobs(
+            plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping, plan.weights
+        )
         self.results: dict[str, Result] = {}
 
     def run(self) -> dict[str, Result]:

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from metabench.contracts import Backend
 from metabench.device import host
 from metabench.errors import PluginError, RequestError
 from metabench.plugins import Registry, plugin_call
-from metabench.records.cell import Cell, Status
+from metabench.records.cell import NETWORK_WEIGHTS, Cell, Status
 from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent
 from metabench.records.result import Result
@@ -54,9 +56,10 @@ class Jobs:
         provenance: Mapping[str, Any],
         remote: bool = False,
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
+        weights: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
-        self.remote, self.keeping = remote, keeping
+        self.remote, self.keeping, self.weights = remote, keeping, weights
         self.running: dict[str, _RunningJob] = {}
         self.unprepared: dict[str, str] = {}  # by digest of the cell, why there was no job of it
         self.lock = threading.Lock()
@@ -95,10 +98,15 @@ class Jobs:
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
         launched = None if self.remote else time.monotonic()
+        classes = dict(self.registry.classes(cell))
+        if cell.test_dataset is not None:
+            classes["test_dataset"] = self.registry.find("dataset", cell.test_dataset.name).path
+        weights = self.weights.get(cell.weights.removeprefix(NETWORK_WEIGHTS))
         return JobFile(
-            cell, self.registry.classes(cell), argv, self.provenance, host.command_line(), launched,
+            cell, classes, argv, self.provenance, host.command_line(), launched,
             checkpoint=str(self.store.checkpoint(cell).resolve()),
             checkpoint_seconds=self.keeping.checkpoint_seconds, keep_state=self.keeping.states,
+            weights=str(weights.resolve()) if weights else "",
         )  # fmt: skip
 
     def finish(self, outcome: Outcome) -> Result | None:

@@ -34,7 +34,8 @@ class Plan:
     finished: by the cell's digest, the stored results that no later run replaces. foreign: files in the
     places of these cells' results that hold something else; running sets them aside. warnings: what else a
     person should know before it runs; other_code: by the cell's digest, the stored results that other code
-    made, with the kinds of component whose code has changed (none where it was not recorded).
+    made, with the kinds of component whose code has changed (none where it was not recorded). weights: the
+    files that cells start from, by their SHA-256.
     """
 
     registry: Registry
@@ -50,6 +51,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     keeping: Keeping = field(default_factory=Keeping)
     other_code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def to_run(self) -> list[Cell]:
@@ -104,6 +106,7 @@ def make_plan(
         registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
         file_digest(suite_read.path), tuple(map(str, foreign.values())),
         (*renamed, *code_warnings(finished, other)), keeping(keep_states, checkpoint_seconds), other,
+        suite_read.weights,
     )  # fmt: skip
 
 

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metabench.contracts import Algorithm, Dataset, Metric
-from metabench.errors import MetabenchError, RequestError, SettingError, UnknownComponent, did_you_mean
+from metabench.errors import (
+    MetabenchError,
+    RequestError,
+    SettingError,
+    StoreError,
+    UnknownComponent,
+    did_you_mean,
+)
+from metabench.folders import file_digest
 from metabench.plugins import Registry, describe_exception
 from metabench.records.cell import (
     COMPONENTS,
+    NETWORK_WEIGHTS,
     SPLITS,
     Batches,
     Budget,
@@ -26,6 +35,7 @@ from metabench.records.cell import (
     Spec,
     Status,
 )
+from metabench.records.files import STATE_SUFFIX, read_result, state_path
 from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import kind_of, mismatch
 from metabench.settings import describe_settings, make
@@ -34,7 +44,7 @@ from metabench.suite.protocols import as_written, has_ranges_of_ways, protocol_r
 T = TypeVar("T")
 
 TABLES = ("test", "train", "budget", "evaluation")
-CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect")
+CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect", "weights")
 SUITE_KEYS = ("name", "version", "title", "description", "minutes", "earlier_texts", "defaults", "cells")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 DEFAULT_METRIC = {"classification": "accuracy", "regression": "mse"}
@@ -52,6 +62,7 @@ class _Parts:
     train: Protocol | Batches | None = None
     budget: Budget | None = None
     evaluation: Evaluation | None = None
+    weights: str = ""
 
 
 class Reader:
@@ -64,6 +75,7 @@ class Reader:
         self.count = 0  # with repetitions: the same mistake can spoil several combinations
         self._facts: dict[str, Facts | None] = {}
         self._train_used = False
+        self.weights: dict[str, Path] = {}
 
     def override(
         self, seeds: Sequence[int] | None, backend: Spec | Mapping[str, Any] | None
@@ -169,7 +181,7 @@ class Reader:
             network=parts.specs.get("network"), dataset=parts.specs["dataset"], test=parts.test,
             train=parts.train, budget=parts.budget, evaluation=parts.evaluation,
             backend=parts.specs["backend"], seed=0, plugins=parts.plugins, group=group or "accuracy",
-            label=label, expect=expect,
+            label=label, expect=expect, weights=parts.weights,
         )  # fmt: skip
 
     def _parts(self, where: str, table: Mapping[str, Any]) -> _Parts:
@@ -181,6 +193,8 @@ class Reader:
                 self._component(f"{where}.{kind}", kind, given[kind], parts)
             elif kind != "network":
                 self._missing(f"{where}.{kind}", kind)
+        if "weights" in table:
+            self._weights(f"{where}.weights", table["weights"], parts)
         parts.test = self._protocol(f"{where}.test", table.get("test", {}))
         parts.budget = self._record(f"{where}.budget", Budget, table.get("budget", {}))
         if parts.budget is not None:
@@ -200,12 +214,50 @@ class Reader:
             return
         try:
             entry = self.registry.find(kind, table["name"])
-            spec = Spec.of(entry.cls, {k: v for k, v in table.items() if k != "name"})
+            given_settings = {k: v for k, v in table.items() if k != "name"}
+            if kind in ("algorithm", "network") and "weights" not in setting_names(entry.cls):
+                weights = given_settings.pop("weights", None)
+                if weights is not None:
+                    self._weights(f"{where}.weights", weights, parts, of_network=kind == "network")
+            spec = Spec.of(entry.cls, given_settings)
         except RequestError as error:
             self._errors(where, error)
             return
         parts.specs[kind] = spec
         parts.plugins[kind] = entry.source
+
+    def _weights(self, where: str, given: Any, parts: _Parts, of_network: bool = False) -> None:
+        """Take what the cell starts from: a file of safetensors, or a result whose state was kept."""
+        if not isinstance(given, str) or not given:
+            self._must(where, "be the path of a safetensors file, or of a result with a kept state", given)
+            return
+        if parts.weights:
+            self._wrong(f"{where}: this cell starts from other weights already; name one file")
+            return
+        try:
+            path = self._state_file(where, self.path.parent / given)
+            if path is not None and not path.is_file():
+                self._wrong(f"{where}: no such file: {path}")
+            elif path is not None:
+                digest = file_digest(path)
+                self.weights[digest] = path
+                parts.weights = NETWORK_WEIGHTS + digest if of_network else digest
+        except (StoreError, OSError) as error:
+            self._wrong(f"{where}: {getattr(error, 'strerror', None) or error}: {given}")
+
+    def _state_file(self, where: str, path: Path) -> Path | None:
+        if path.suffix == STATE_SUFFIX:
+            return path
+        if path.suffix != ".json":
+            self._must(
+                where, f"end in {STATE_SUFFIX} (no pickle is read), or in .json for a result", path.name
+            )
+            return None
+        result = read_result(path)
+        if not result.state:
+            self._wrong(f"{where}: the learned state of {path.name} was not kept")
+            return None
+        return state_path(path.parent, result.state)
 
     def _record(self, where: str, cls: type[T], given: Any) -> T | None:
         names = [setting.name for setting in describe_settings(cls)]
@@ -461,6 +513,11 @@ class Reader:
         """Add a mistake, which begins with the file; an option of the command line needs none."""
         self.mistakes[text if text.startswith("--") else f"{self.path}: {text}"] = None
         self.count += 1
+
+
+def setting_names(component: type) -> set[str]:
+    """Return the names of a component's settings."""
+    return {setting.name for setting in describe_settings(component)}
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

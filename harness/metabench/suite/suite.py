@@ -18,7 +18,7 @@ dataset = "glyphs"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Suite:
     """A suite file, checked, and its cells.
 
     minutes: how long the whole suite takes by its author's estimate, None where the file has none;
-    earlier_texts: the SHA-256 of earlier files of this version which asked for the same cells.
+    earlier_texts: the SHA-256 of earlier files of this version which asked for the same cells; weights: the
+    files that cells start from, by their SHA-256.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Suite:
     description: str = ""
     minutes: float | None = None
     earlier_texts: tuple[str, ...] = ()
+    weights: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -73,7 +75,9 @@ def read(
     title, description = (str(document.get(key, "")) for key in ("title", "description"))
     name, version = document["name"], document["version"]
     earlier = tuple(document.get("earlier_texts", ()))
-    return Suite(name, version, title, path, cells, description, document.get("minutes"), earlier)
+    return Suite(
+        name, version, title, path, cells, description, document.get("minutes"), earlier, reader.weights
+    )
 
 
 def find(registry: Registry, name: str) -> Path:

@@ -120,7 +120,9 @@ class Work:
         return join(map(read_predictions, parts)).write(self.folder.predictions)
 
     def _build(self, device: Device) -> CellRun:
-        run = self.cell_run = build(self.result.cell, self._make_component, device, self.emit)
+        run = self.cell_run = build(
+            self.result.cell, self._make_component, device, self.emit, self.job.weights
+        )
         self._note(
             setup={**self.result.setup, **run.setup},
             parameters=sum(parameter.numel() for parameter in run.learner.parameters()),
@@ -151,7 +153,7 @@ class Work:
         }
 
     def _keep_state(self, run: CellRun) -> None:
-        if self.job.keep_state and run.device.rank == 0:
+        if self.job.keep_state and not run.cell.scored and run.device.rank == 0:
             self._note(state=write_state(self.folder.state, run.learner.state_dict()))
 
     def _make_component(self, kind: str, spec: Spec) -> Any:

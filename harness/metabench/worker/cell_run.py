@@ -16,7 +16,7 @@ from metabench.data.shapes import groups
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
-from metabench.records.cell import Batches, Cell, Protocol, Spec, Workload
+from metabench.records.cell import NETWORK_WEIGHTS, Batches, Cell, Protocol, Spec, Workload
 from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
@@ -24,6 +24,7 @@ from metabench.records.result import Training
 from metabench.results.predictions import TaskPredictions
 from metabench.worker.checkpoint import CheckpointFile, Guard
 from metabench.worker.clock import BlockClock, EnergyClock
+from metabench.worker.weights import PretrainedNetwork, read_weights
 
 Emit = Callable[[Event], None]
 """Writes one progress event."""
@@ -39,7 +40,7 @@ class CellRun:
     metric: the one that selects and ranks; further: the others, by their titles; setup: seconds of "data"
     (loading the data set) and of "build" (building the learner); trained: whether training has ended; guard:
     held while the learner or these records change; predictions: of this rank's test tasks, where the cell
-    keeps them.
+    keeps them; test_source: the data set of the test where it is another one.
     """
 
     cell: Cell
@@ -57,6 +58,7 @@ class CellRun:
     clock: BlockClock | None = None
     further: Mapping[str, Metric] = field(default_factory=dict)
     predictions: Sequence[TaskPredictions] = ()
+    test_source: Source | None = None
 
     def __post_init__(self) -> None:
         self.energy, self.training_energy = EnergyClock(self.device), EnergyClock(self.device)
@@ -74,23 +76,38 @@ class CellRun:
 
 
 def build(
-    cell: Cell, make_component: MakeComponent, device: Device, emit: Emit = lambda event: None
+    cell: Cell,
+    make_component: MakeComponent,
+    device: Device,
+    emit: Emit = lambda event: None,
+    weights: str = "",
 ) -> CellRun:
-    """Load the data and build the learner of a cell; the cell's seed decides the initial weights."""
+    """Load the data and build the learner of a cell; the cell's seed decides the initial weights.
+
+    weights: the file that they are loaded from, where the cell names any.
+    """
     emit(SetupEvent())
     keep_freed_memory()
     started = device.clock()
     dataset: Dataset = make_component("dataset", cell.dataset)
     source = dataset.load(device)
+    other: Dataset | None = make_component("test_dataset", cell.test_dataset) if cell.test_dataset else None
+    test_source = other.load(device) if other is not None else None
     loaded = device.clock()
     algorithm: Algorithm = make_component("algorithm", cell.algorithm)
     network: Network | None = make_component("network", cell.network) if cell.network else None
+    tensors = read_weights(cell.weights, weights) if cell.weights else {}
+    of_network = cell.weights.startswith(NETWORK_WEIGHTS)
+    if network is not None and of_network:
+        network = PretrainedNetwork(network, tensors)
     metric: Metric = make_component("metric", Spec(cell.evaluation.metric))
     workload = Workload(
         dataset.describe(), cell.train, cell.test, cell.planned_steps, cell.budget.tasks, cell.seed
     )
     torch.manual_seed(cell.seed)  # torch's initialisers draw from its global RNG
     learner = algorithm.build(workload, network, device)
+    if cell.weights and not of_network:
+        learner.load_state_dict(tensors)
     further = {
         metric_title(spec): make_component(metric_slot(spec), spec) for spec in cell.evaluation.metrics
     }
@@ -99,7 +116,9 @@ def build(
         if reason is not None:
             raise Invalid(reason)
     setup = {"data": loaded - started, "build": device.clock() - loaded}
-    return CellRun(cell, learner, source, metric, device, emit, setup, further=further)
+    return CellRun(
+        cell, learner, source, metric, device, emit, setup, further=further, test_source=test_source
+    )
 
 
 def share(count: int, device: Device) -> range:

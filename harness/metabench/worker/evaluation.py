@@ -32,7 +32,8 @@ def evaluate(run: CellRun) -> Scores:
     """Score the test tasks, with the curve, the latency and the check of the transduction claim."""
     cell, wanted, device = run.cell, run.cell.evaluation, run.device
     started = device.clock()
-    run.finish()
+    if not cell.scored:  # what it computes is part of a state that was kept
+        run.finish()
     scored = score_tasks(run, "test", wanted.tasks, metrics=run.metrics, keep=wanted.predictions)
     if not np.isfinite(scored.per_task).all():
         raise Diverged("the score of a test task is not finite")
@@ -43,13 +44,12 @@ def evaluate(run: CellRun) -> Scores:
     }  # fmt: skip
     latency_seconds = _latency_seconds(run)
     depends_on_queries = _depends_on_queries(run)
-    best_step = run.training.best_step
     return Scores(
         metric=wanted.metric,
         unit=run.metric.unit,
         higher_is_better=run.metric.higher_is_better,
         per_task=tuple(scored.per_task),
-        manifest=manifest_digest(run.source, "test", cell.test, wanted),
+        manifest=manifest_digest(run.test_source or run.source, "test", cell.test, wanted),
         seconds=device.slowest(device.clock() - started),
         adapt_seconds=tuple(scored.adapt_seconds),
         adapt_tasks=tuple(scored.adapt_tasks),
@@ -58,7 +58,7 @@ def evaluate(run: CellRun) -> Scores:
         curve=curve,
         transductive=run.learner.transductive,
         transductive_found=depends_on_queries,
-        state="last" if best_step is None else f"best validation, step {best_step}",
+        state=_scored_state(run),
         further=_further(run, scored),
     )
 
@@ -73,6 +73,13 @@ def _further(run: CellRun, scored: ScoredTasks) -> dict[str, MetricScores]:
         )
         for spec in cell.evaluation.metrics
     }  # fmt: skip
+
+
+def _scored_state(run: CellRun) -> str:
+    best_step = run.training.best_step
+    if run.cell.scored:
+        return "kept"
+    return "last" if best_step is None else f"best validation, step {best_step}"
 
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
@@ -189,8 +196,9 @@ def _as_predicted(
 def _batches(run: CellRun, split: Split, numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], Episodes]]:
     """The test tasks of these numbers in batches of one shape each, with the numbers of each batch."""
     seed = run.cell.evaluation.seed
-    for shape, of_shape in groups(run.source, split, run.cell.test, numbers, seed):
-        yield of_shape, draw_episodes(run.source, split, shape, of_shape, seed)
+    source = run.test_source if split == "test" and run.test_source else run.source
+    for shape, of_shape in groups(source, split, run.cell.test, numbers, seed):
+        yield of_shape, draw_episodes(source, split, shape, of_shape, seed)
 
 
 def _joined_rows(device: Device, rows: Rows, count: int) -> Rows:

@@ -1,0 +1,197 @@
+"""`metabench evaluate RESULT`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from metabench.plugins import Registry
+    from metabench.records.cell import Cell, Protocol
+    from metabench.records.result import Result
+    from metabench.runner import Plan
+
+TEST = re.compile(r"(?:(?P<ways>\d{1,6})w)?(?:(?P<shots>\d{1,6})s)?(?:(?P<queries>\d{1,6})q)?")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  metabench evaluate results/local/quick-v1/protonet-conv4-glyphs-5w1s-cpu-s0-1a2b3c4d5e.json
+  metabench evaluate RESULT.json --test 20w5s
+  metabench evaluate RESULT.json --dataset omniglot-small --test 5w1s15q --tasks 1000
+"""
+)
+@click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--dataset", metavar="NAME[:KEY=VALUE,…]", help="Data set of the test instead of the cell's own."
+)
+@click.option("--test", "shape", metavar="[Nw][Ns][Nq]",
+              help="Ways, shots and queries of the test where they differ, such as 20w5s.")  # fmt: skip
+@click.option("--metrics", metavar="NAME", help="Metric instead of the cell's own.")
+@click.option("--tasks", type=click.IntRange(min=2), help="Test tasks instead of the cell's own number.")
+@click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the cell's own.")
+@click.option("--results", type=click.Path(path_type=Path),
+              help="Folder of results to store it in; beside RESULT by default.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
+def command(
+    result: Path,
+    dataset: str | None,
+    shape: str | None,
+    metrics: str | None,
+    tasks: int | None,
+    backend: str | None,
+    results: Path | None,
+    quiet: bool,
+) -> int:
+    """Score the learned state of RESULT (a file) on other tasks, without training.
+
+    The state was kept beside the result (`metabench run --keep-states`, the default). What is scored becomes
+    a cell of its own, stored and shown like the others. On the tasks of RESULT itself its scores are those of
+    RESULT to the bit. A learner with a head of fixed size refuses a test with other ways.
+
+    Exit status: 0 when it was scored, 1 when that failed, 2 for a mistake in the request.
+    """
+    from metabench.plugins import load
+    from metabench.runner import execute
+
+    registry = load()
+    stored, cell = _cell(registry, result)
+    cell = _changed(registry, cell, dataset, shape, metrics, tasks, backend)
+    _require_fitting(registry, cell)
+    plan = _plan(registry, result, stored, cell, results)
+    if quiet:
+        registry.silence()
+    outcome = execute(plan, lambda text: _say(f"warning: {text}"))
+    return _show(outcome.results[0], plan, quiet)
+
+
+def _cell(registry: Registry, path: Path) -> tuple[Result, Cell]:
+    """The result, and the cell that scores its state as it is installed here."""
+    from metabench.errors import RequestError
+    from metabench.publishing.reproduce import read_installed
+
+    stored, cell = read_installed(path, registry)
+    if not stored.state:
+        raise RequestError(
+            f"{path}: its learned state was not kept (status {stored.status}); run the cell again with "
+            "--keep-states --rerun"
+        )
+    return stored, replace(cell, scored=stored.cell.digest, weights=stored.state, expect=())
+
+
+def _changed(
+    registry: Registry,
+    cell: Cell,
+    dataset: str | None,
+    shape: str | None,
+    metric: str | None,
+    tasks: int | None,
+    backend: str | None,
+) -> Cell:
+    """The cell with another test, as the options say."""
+    from metabench.records.cell import Spec
+    from metabench.settings import parse_spec
+
+    def spec(kind: str, text: str) -> tuple[Spec, str]:
+        settings = parse_spec(text)
+        entry = registry.find(kind, settings.pop("name"))
+        return Spec.of(entry.cls, settings), entry.source
+
+    plugins = dict(cell.plugins)
+    if dataset is not None:
+        other, plugins["test_dataset"] = spec("dataset", dataset)
+        cell = replace(cell, test_dataset=other)
+    if backend is not None:
+        own, plugins["backend"] = spec("backend", backend)
+        cell = replace(cell, backend=own)
+    if shape is not None:
+        cell = replace(cell, test=_shape(cell.test, shape))
+    evaluation = cell.evaluation
+    if metric is not None:
+        entry = registry.find("metric", metric)
+        evaluation, plugins["metric"] = replace(evaluation, metric=entry.name), entry.source
+    if tasks is not None:
+        evaluation = replace(evaluation, tasks=tasks)
+    return replace(cell, evaluation=evaluation, plugins=plugins)
+
+
+def _shape(test: Protocol, text: str) -> Protocol:
+    match = TEST.fullmatch(text)
+    given = {name: int(number) for name, number in match.groupdict().items() if number} if match else {}
+    if not given or not all(given.values()):
+        raise click.BadParameter(f"must be like 20w5s or 5w1s15q, got {text!r}", param_hint="--test")
+    return replace(test, **given)
+
+
+def _require_fitting(registry: Registry, cell: Cell) -> None:
+    """Raise RequestError where the data set of the test does not fit the learner or the tasks."""
+    from metabench.errors import RequestError
+
+    trained = registry.make("dataset", cell.dataset)
+    tested = registry.make("dataset", cell.test_dataset or cell.dataset)
+    missing = tested.missing()
+    if missing is not None:
+        raise RequestError(missing)
+    own, facts = trained.describe(), tested.describe()
+    for name in ("kind", "input_shape", "outputs"):
+        if getattr(own, name) != getattr(facts, name):
+            raise RequestError(
+                f"the {name} of data set {tested.name!r} must be that of {trained.name!r}, "
+                f"{getattr(own, name)}, got {getattr(facts, name)}"
+            )
+    classes, images = facts.classes.get("test", 0), facts.images.get("test", 0)
+    if classes and cell.test.ways > classes:
+        raise RequestError(
+            f"the ways of the test must be at most {classes}, the classes of split 'test' of "
+            f"{tested.name!r}, got {cell.test.ways}"
+        )
+    needed = cell.test.shots + cell.test.queries
+    if images and needed > images:
+        raise RequestError(
+            f"shots + queries of the test must be at most {images}, the images of a class in split 'test' of "
+            f"{tested.name!r}, got {needed}"
+        )
+
+
+def _plan(registry: Registry, path: Path, stored: Result, cell: Cell, results: Path | None) -> Plan:
+    from metabench.errors import RequestError
+    from metabench.records.files import state_path
+    from metabench.results.store import Store
+    from metabench.runner import Plan
+    from metabench.suite.suite import Suite
+
+    state = state_path(path.parent, stored.state)
+    if not state.exists():
+        raise RequestError(f"{path}: its learned state must lie at {state}, which is absent")
+    suite = Suite(cell.suite, cell.suite_version, f"{stored.cell.id}, scored elsewhere", path, (cell,))
+    store = Store(path.parent if results is None else results / suite.folder)
+    digest = str(stored.environment.get("suite_digest", ""))
+    return Plan(
+        registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest, weights={stored.state: state}
+    )
+
+
+def _show(result: Result, plan: Plan, quiet: bool) -> int:
+    from metabench.records.cell import Status
+    from metabench.report.content import Content
+    from metabench.report.output import render
+    from metabench.results.table import Results
+
+    if result.status is not Status.OK:
+        _say(f"{result.status}: {result.cell.id}: {result.reason}")
+        return 1
+    if not quiet:
+        click.echo(render(Content.of(Results.of([result])).sections(["scores"]), []))
+        click.echo(f"result: {plan.store.path(result.cell)}", err=True)
+    return 0
+
+
+def _say(text: str) -> None:
+    from metabench.text import printable
+
+    click.echo(printable(text), err=True)

@@ -1,0 +1,182 @@
+"""`metabench evaluate`, kept states and `weights`: what was learned is scored and started from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from helpers.shell import Shell
+from metabench.records.files import read_result, state_path
+from metabench.records.result import Result
+from metabench.results.states import read_state, write_state
+
+SUITE = """
+name = "kept"
+version = 1
+
+[defaults]
+network = {name = "conv4", width = 4}
+dataset = "glyphs"
+test = {ways = 3, shots = 1, queries = 2}
+budget = {steps = 4, tasks = 4}
+evaluation = {tasks = 8}
+backend = {name = "cpu", threads = 1}
+"""
+METHODS = {"maml": '"maml"', "simpleshot": '{name = "simpleshot", micro = 4}'}
+
+
+def text(*cells: str) -> str:
+    return SUITE + "".join(f"\n[[cells]]\n{cell}\n" for cell in cells)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The files of results with kept states, by algorithm."""
+    folder = tmp_path_factory.mktemp("kept")
+    shell = Shell(folder, {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"})
+    (folder / "kept.toml").write_text(text(*(f"algorithm = {method}" for method in METHODS.values())))
+    shell.run("run", "kept.toml", "--quiet")
+    files = (folder / "results/local/kept-v1").glob("*.json")
+    return {read_result(path).cell.algorithm.name: path for path in files}
+
+
+@pytest.fixture
+def bare(kept: Mapping[str, Path]) -> Shell:
+    return Shell(kept["maml"].parents[3], {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"})
+
+
+def the_scored(path: Path) -> Result:
+    """The result that scored the state of this one on its own tasks."""
+    original = read_result(path)
+    (result,) = (
+        other
+        for other in map(read_result, path.parent.glob("*.json"))
+        if other.cell.scored == original.cell.digest and other.cell.test == original.cell.test
+    )
+    return result
+
+
+def test_state_is_kept_with_its_digest_in_the_result(kept: Mapping[str, Path]) -> None:
+    for path in kept.values():
+        result = read_result(path)
+        assert read_state(state_path(path.parent, result.state), result.state)
+    assert not (kept["maml"].parent / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_of_a_kept_state_are_those_of_its_result_to_the_bit(
+    method: str, kept: Mapping[str, Path], bare: Shell
+) -> None:
+    bare.run("evaluate", str(kept[method]), "--quiet")
+    scored, original = the_scored(kept[method]), read_result(kept[method])
+    assert scored.scores is not None and original.scores is not None  # noqa: PT018 - for the types
+    assert scored.scores.per_task == original.scores.per_task
+    assert scored.scores.manifest == original.scores.manifest
+    assert scored.scores.state == "kept"
+    assert scored.cell.weights == original.state
+    assert scored.training is not None
+    assert scored.training.steps == 0
+
+
+def test_other_tasks_are_scored_as_a_cell_of_its_own(kept: Mapping[str, Path], bare: Shell) -> None:
+    shown = bare.run("evaluate", str(kept["simpleshot"]), "--test", "5w2s", "--tasks", "6").stdout
+    assert "5-way 2-shot" in shown
+    assert "kept state" in shown
+    assert bare.run("verify", str(kept["simpleshot"].parent), check=None).stdout.count("error") == 0
+
+
+def test_head_of_fixed_size_refuses_other_ways(kept: Mapping[str, Path], bare: Shell) -> None:
+    done = bare.run("evaluate", str(kept["maml"]), "--test", "5w", check=1)
+    assert "has a head of fixed size: training with 3 ways does not fit a test with 5" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--test", "w"), "must be like 20w5s or 5w1s15q, got 'w'"),
+        (("--test", "5000w"), "the ways of the test must be at most"),
+        (("--dataset", "sinusoid"), "the kind of data set 'sinusoid' must be that of 'glyphs'"),
+        (("--metrics", "acuracy"), "accuracy"),
+    ],
+)
+def test_request_that_makes_no_sense_is_refused(
+    options: tuple[str, ...], message: str, kept: Mapping[str, Path], bare: Shell
+) -> None:
+    assert message in bare.run("evaluate", str(kept["simpleshot"]), *options, check=2).stderr
+
+
+def test_nothing_is_kept_where_a_setting_says_so(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, {**os.environ, "METABENCH_KEEP_STATES": "0"})
+    (tmp_path / "kept.toml").write_text(text('algorithm = "maml"'))
+    shell.run("run", "kept.toml", "--quiet")
+    (path,) = (tmp_path / "results/local/kept-v1").glob("*.json")
+    assert read_result(path).state == ""
+    assert not (path.parent / "states").exists()
+    assert "its learned state was not kept" in shell.run("evaluate", str(path), check=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("METABENCH_KEEP_STATES", "yes"), ("METABENCH_CHECKPOINT_SECONDS", "nan")]
+)
+def test_variable_with_another_value_is_refused(variable: str, value: str, tmp_path: Path) -> None:
+    shell = Shell(tmp_path, {**os.environ, variable: value})
+    done = shell.run("run", "quick", "--dry-run", check=2)
+    assert f"{variable} must be" in done.stderr
+    assert value in done.stderr
+
+
+def test_cell_starts_from_weights_and_a_changed_file_is_another_cell(
+    kept: Mapping[str, Path], tmp_path: Path
+) -> None:
+    result = read_result(kept["maml"])
+    state = read_state(state_path(kept["maml"].parent, result.state))
+    shell = Shell(tmp_path, dict(os.environ))
+    untrained = "budget = {steps = 0}"
+    (tmp_path / "kept.toml").write_text(
+        text(
+            f'algorithm = "maml"\nweights = "{kept["maml"]}"\n{untrained}',
+            f'algorithm = "maml"\nweights = "other.safetensors"\n{untrained}',
+            'algorithm = {name = "protonet", weights = "other.safetensors"}',
+            f'algorithm = "protonet"\nnetwork = {{name = "conv4", width = 4, weights = "other.safetensors"}}'
+            f"\n{untrained}",
+        )
+    )
+    write_state(tmp_path / "other.safetensors", {name: 0.5 * tensor for name, tensor in state.items()})
+    first = shell.run("run", "kept.toml", check=1)
+    assert "INVALID" in first.stderr
+    assert "the state must fit the learner: it has" in first.stderr
+    by_weights = {r.cell.weights: r for r in shell.results("kept-v1")}
+    assert len(by_weights) == 3
+    scores, expected = by_weights[result.state].scores, result.scores
+    assert scores is not None and expected is not None  # noqa: PT018 - for the types
+    assert scores.per_task == expected.per_task
+    assert any(weights.startswith("network:") for weights in by_weights)
+
+    write_state(tmp_path / "other.safetensors", {name: 0.25 * tensor for name, tensor in state.items()})
+    again = shell.run("run", "kept.toml", "--dry-run").stderr
+    assert again.count("stored") == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("absent.safetensors", "no such file"),
+        ("model.pt", "must end in .safetensors (no pickle is read)"),
+        ("absent.json", "cannot be read"),
+    ],
+)
+def test_weights_that_cannot_be_read_are_a_mistake_of_the_suite(
+    weights: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "kept.toml").write_text(text(f'algorithm = "maml"\nweights = "{weights}"'))
+    done = subprocess.run(
+        [sys.executable, "-m", "metabench.cli", "run", "kept.toml", "--dry-run"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
