@@ -195,8 +195,8 @@ def _suite_file() -> str:
     )
     parts.append(
         _prose(
-            "In `test` and `train` each of `ways`, `shots` and `queries` may be a range, `[5, 20]`, both ends "
-            "included; `sampling` then says how the shape of a task is drawn: "
+            "In `test` and `train` each of `ways`, `shots` and `queries` may be a range, `[5, 20]`, both "
+            "ends included; `sampling` then says how the shape of a task is drawn: "
             '`"uniform"` (the default), each number by itself; `"uneven"`, shots for each class of a task; '
             '`"meta-dataset"`, by the rule of Meta-Dataset.'
         )
