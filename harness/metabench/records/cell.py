@@ -274,7 +274,7 @@ class Evaluation:
     metric: str = setting("", "accuracy, mse, …; by default that of the data set's kind")
     curve: tuple[int, ...] = setting((), "adaptation steps at which the scores are taken too", at_least=0)
     latency_tasks: int = setting(0, "tasks adapted one at a time, for the latency", at_least=0)
-    metrics: tuple[Spec, ...] = setting((), "further metrics, of the same predictions; they select nothing")
+    metrics: tuple[Spec, ...] = setting((), "the metric that ranks, then others of the same predictions")
     predictions: bool = setting(False, "store the prediction of each query beside the result")
 
 
