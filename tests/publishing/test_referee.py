@@ -18,16 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+import metabench
 from helpers.keys import allow, made_key, needs_ssh_keygen
 from helpers.results import store
-from helpers.shell import ROOT, Shell, install, shell_environment
+from helpers.shell import Shell, install, shell_environment
 from helpers.submissions import forged, honest, honest_result, made_cell
 from metabench import stats
 from metabench.commands.new import files
-from metabench.publishing import publish, verify, write_readme
+from metabench.folders import file_digest
+from metabench.plugins import load
+from metabench.publishing import InstalledSuite, publish, verify, write_readme
+from metabench.publishing.installation import Installation
 from metabench.publishing.referee import MORE_TASKS, Rules, compare_means, judge, unforeseen
 from metabench.publishing.submission import Submission
 from metabench.records import Result, Status
+from metabench.results.signatures import can_check
+from metabench.suite import read
 
 SUITE = """
 name = "tiny"
@@ -151,10 +157,11 @@ def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def merged(skeleton: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository with results of a made suite, published and signed."""
+    """The repository with results of a made suite, published, and signed where ssh-keygen is installed."""
     folder = tmp_path_factory.mktemp("merged")
     head = copied(skeleton, folder)
-    publish(verify(store(folder / "local", honest([0]))), head / "results", made_key(folder, "alice"))
+    key = made_key(folder, "alice") if can_check() else None
+    publish(verify(store(folder / "local", honest([0]))), head / "results", key)
     return head
 
 
@@ -162,17 +169,28 @@ def copied(repository: Path, folder: Path) -> Path:
     return Path(shutil.copytree(repository, folder / "head"))
 
 
-def test_results_that_cannot_run_here_in_time_are_left_to_a_person(skeleton: Path, tmp_path: Path) -> None:
+def test_results_that_cannot_run_here_in_time_are_left_to_a_person(
+    skeleton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        SUITE.replace('["protonet", "nearest-neighbour"]', '["nearest-neighbour"]')
+    )
+    metabench.run(str(tmp_path / "tiny.toml"), results=str(tmp_path / "local"), quiet=True)
+    suite = read(load(), str(tmp_path / "tiny.toml"))
+    installed = {"tiny-v1": InstalledSuite(suite.cells, file_digest(suite.path))}
+    monkeypatch.setattr(Installation, "suites", lambda self, folders: installed)
     head = copied(skeleton, tmp_path)
-    shutil.copytree(ROOT / "results" / "sine-v2", head / "results" / "sine-v2")
+    publish(verify([tmp_path / "local"]), head / "results")
     write_readme(head / "results")
 
-    judgement = judge(skeleton, head, Rules(["metabench"], minutes=0.001))
+    judgement = judge(skeleton, head, Rules(["metabench"], minutes=0.0))
 
     assert judgement.reasons == ()
     assert judgement.for_a_person == ("none of the new rows can be run again here",)
     assert judgement.verdict == "undecided"
-    assert any(line.startswith("sine v2, sinusoid") and ": new, tier 1" in line for line in judgement.tiers)
+    (line,) = judgement.tiers
+    assert line.startswith("tiny v1, blobs 5-way 1-shot: nearest-neighbour, no network, cpu × 1, on ")
+    assert line.endswith(": new, tier 1")
 
 
 def test_a_row_of_another_suite_or_plugin_is_rejected(skeleton: Path, merged: Path) -> None:
@@ -224,7 +242,7 @@ def test_published_results_and_their_signature_stay(merged: Path, tmp_path: Path
     "name",
     [
         "referee/plugins.txt", ".github/workflows/referee.yml", "results/allowed_signers",
-        "results/withdrawn.toml", "results/tiny-v1/run.sh", "metabench_tiny/suites/tiny.toml",
+        "results/withdrawn.toml", "results/made-v1/run.sh", "metabench_tiny/suites/tiny.toml",
     ],
 )  # fmt: skip
 def test_what_is_no_result_is_left_to_a_person(merged: Path, tmp_path: Path, name: str) -> None:
@@ -244,6 +262,7 @@ def test_links_and_what_git_keeps_are_not_followed(merged: Path, tmp_path: Path)
     assert submission(merged, tmp_path, change).added == ("all", "fifo")
 
 
+@needs_ssh_keygen
 def test_results_that_others_published_unsigned_are_signed_by_no_stranger(
     merged: Path, tmp_path: Path
 ) -> None:
