@@ -29,6 +29,7 @@ from metabench.publishing.verify import verify
 from metabench.records.cell import Cell, Status
 from metabench.records.files import read_result
 from metabench.records.result import Result
+from metabench.report.columns import task
 from metabench.report.content import Content
 from metabench.results.store import Store
 from metabench.results.table import Results
@@ -225,7 +226,7 @@ def _tiers(results: Path) -> Mapping[str, int | None]:
     if not results.is_dir():
         return {}
     return {
-        f"{s['suite']} v{s['version']}, {s['dataset']} {s['ways']}-way {s['shots']}-shot: {s['method']}, "
+        f"{s['suite']} v{s['version']}, {s['dataset']} {task(s)}: {s['method']}, "
         f"{s['network'] or 'no network'}, {s['backend']} × {s['ranks']}, on {s['machine']} "
         f"[{s['configuration'][:6]}]": s["rank"]
         for s in Content.of(Results.read([results])).ranked
