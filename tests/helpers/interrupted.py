@@ -19,6 +19,7 @@ from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.jobs import Jobs
 from metabench.runner.keeping import Keeping
+from metabench.runner.worker_files import read_worker_result
 from metabench.suite.suite import read
 
 SUITE = """
@@ -85,7 +86,7 @@ class Worker:
         """Run the worker to its end; return its result."""
         process = self.start()
         assert process.wait(LIMIT_SECONDS) == 0, self.job.log.read_text()
-        result = self.job.read_result()
+        result = read_worker_result(self.job, self.cell)
         assert result is not None
         return result
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from helpers.reports import content_in
 from helpers.results import store
@@ -14,6 +15,8 @@ from helpers.submissions import edited, honest, honest_result, made_cell, made_s
 from metabench.errors import RequestError
 from metabench.publishing import publish, readme, stale, verify, write_readme
 from metabench.publishing.installation import Installation
+from metabench.records.files import read_result, state_path, write_bytes
+from metabench.results.states import digest_of_bytes, pack, read_state
 
 
 def test_what_is_published_lies_by_suite_and_machine_and_stays(
@@ -198,3 +201,22 @@ def test_the_page_shows_no_file_of_somebody_else(
     assert "secret words" not in page
     assert "Passed over: other-v1: a link" in page
     assert "Passed over: x.json: no result" in page
+
+
+def test_learned_states_are_published_where_that_is_asked_for_and_they_are_small(tmp_path: Path) -> None:
+    source, published = tmp_path / "results", tmp_path / "published"
+    states = {"maml": torch.zeros(8), "protonet": torch.zeros(300_000)}  # the latter has 1.2 MB
+    for method, tensor in states.items():
+        (result,) = honest([0], [method])
+        content = pack({"w": tensor})
+        digest = digest_of_bytes(content)
+        (path,) = store(source, [replace(result, state=digest)])
+        write_bytes(state_path(path.parent, digest), content)
+
+    publish(verify([source]), published)
+    assert not list(published.rglob("*.safetensors"))
+
+    publish(verify([source]), published, with_weights=True)
+    (copy,) = published.rglob("*.safetensors")
+    assert torch.equal(read_state(copy, copy.stem)["w"], states["maml"])
+    assert {read_result(path).state != "" for path in published.rglob("*.json")} == {True}

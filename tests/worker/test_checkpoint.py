@@ -18,6 +18,7 @@ from helpers.toy_runs import Follower, run_of
 from metabench import Budget
 from metabench.records.progress import Event, ResumeEvent, TrainEvent
 from metabench.records.result import Result, Training
+from metabench.runner.worker_files import ProgressReader
 from metabench.worker.cell_run import CellRun
 from metabench.worker.checkpoint import Checkpoint, CheckpointFile
 from metabench.worker.evaluation import evaluate
@@ -252,7 +253,7 @@ def test_worker_that_is_asked_to_end_leaves_a_checkpoint(ranks: int, tmp_path: P
 
 def trained_steps(worker: Worker) -> list[int]:
     """The steps that the worker has named so far."""
-    return [event.step for event, _ in worker.job.read_events() if isinstance(event, TrainEvent)]
+    return [event.step for event in ProgressReader(worker.job).read() if isinstance(event, TrainEvent)]
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ Examples:
 )
 @click.option("--test", "shape", metavar="[Nw][Ns][Nq]",
               help="Ways, shots and queries of the test where they differ, such as 20w5s.")  # fmt: skip
-@click.option("--metrics", metavar="NAME", help="Metric instead of the cell's own.")
+@click.option("--metrics", metavar="NAME[,NAME]", help="Metrics instead of the cell's own; the first ranks.")
 @click.option("--tasks", type=click.IntRange(min=2), help="Test tasks instead of the cell's own number.")
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the cell's own.")
 @click.option("--results", type=click.Path(path_type=Path),
@@ -89,12 +89,13 @@ def _changed(
     cell: Cell,
     dataset: str | None,
     shape: str | None,
-    metric: str | None,
+    metrics: str | None,
     tasks: int | None,
     backend: str | None,
 ) -> Cell:
     """The cell with another test, as the options say."""
     from metabench.records.cell import Spec
+    from metabench.records.metric_scores import metric_slot
     from metabench.settings import parse_spec
 
     def spec(kind: str, text: str) -> tuple[Spec, str]:
@@ -112,9 +113,13 @@ def _changed(
     if shape is not None:
         cell = replace(cell, test=_shape(cell.test, shape))
     evaluation = cell.evaluation
-    if metric is not None:
-        entry = registry.find("metric", metric)
-        evaluation, plugins["metric"] = replace(evaluation, metric=entry.name), entry.source
+    if metrics is not None:
+        first, *further = (spec("metric", name) for name in metrics.split(","))
+        plugins = {slot: source for slot, source in plugins.items() if not slot.startswith("metric")}
+        plugins["metric"] = first[1]
+        plugins |= {metric_slot(metric): source for metric, source in further}
+        names = tuple(metric for metric, _ in further)
+        evaluation = replace(evaluation, metric=first[0].name, metrics=names)
     if tasks is not None:
         evaluation = replace(evaluation, tasks=tasks)
     return replace(cell, evaluation=evaluation, plugins=plugins)

@@ -27,8 +27,12 @@ Examples:
 )
 @click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="SSH key that signs the list of published files, SHA256SUMS.")  # fmt: skip
+@click.option("--with-weights", is_flag=True,
+              help="Copy learned states of at most 1 MB each too, not their digests alone.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Only say whether README.md there is up to date.")
-def command(results: tuple[str, ...], folder: Path, partial: bool, key: Path | None, check: bool) -> int:
+def command(
+    results: tuple[str, ...], folder: Path, partial: bool, key: Path | None, with_weights: bool, check: bool
+) -> int:
     """Verify RESULTS and copy them to where a pull request adds them, then write their README.md.
 
     They have to be whole: every cell and seed of the suite as it is installed, and no other. With --sign,
@@ -58,7 +62,7 @@ def command(results: tuple[str, ...], folder: Path, partial: bool, key: Path | N
             return 1
         if not verified.files:
             raise RequestError(f"{', '.join(results)}: no results in it")
-        for path in publish(verified, folder, key):
+        for path in publish(verified, folder, key, with_weights):
             say(path)
     folder.mkdir(parents=True, exist_ok=True)
     say(write_readme(folder))

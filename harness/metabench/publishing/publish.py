@@ -17,11 +17,12 @@ from metabench.publishing.checks import FOLDER_NAME, RESERVED_MACHINES
 from metabench.publishing.sign import require_signable, sign_folder
 from metabench.publishing.verify import PARTIAL, Verified
 from metabench.records.document import DocumentError, read_bytes
-from metabench.records.files import read_result, write_text
+from metabench.records.files import read_result, state_path, write_bytes, write_text
 from metabench.report.content import Content
 from metabench.report.destination import require_no_link
 from metabench.report.output import plain
 from metabench.results.cache import LINK, RESERVED
+from metabench.results.states import read_state_bytes, require_state
 from metabench.results.table import Results
 from metabench.text import markdown_text, one_line
 
@@ -45,11 +46,18 @@ UNPUBLISHED = (
 )
 
 
-def publish(verified: Verified, folder: Path, key: Path | None = None) -> list[Path]:
+LARGEST_PUBLISHED_STATE = 10**6
+"""Bytes of the largest learned state that is published: a repository is no place for more."""
+
+
+def publish(
+    verified: Verified, folder: Path, key: Path | None = None, with_weights: bool = False
+) -> list[Path]:
     """Copies results that were verified without an error into `folder`; returns the new files.
 
     Where a suite is not complete, `partial.txt` says what is missing. key: an SSH key that signs the list of
-    each machine's folder. Raises RequestError, before anything is copied, where a file of another content is
+    each machine's folder; with_weights: copy learned states of at most 1 MB too, not their digests alone.
+    Raises RequestError, before anything is copied, where a file of another content is
     there already, or results of another text of the suite: published results stay. So do links, folders that
     another key signed, and a README.md that metabench did not write.
     """
@@ -57,13 +65,15 @@ def publish(verified: Verified, folder: Path, key: Path | None = None) -> list[P
     targets = [(path, _target(path, folder)) for path in verified.files]
     places = sorted({target.parent for _, target in targets})
     changing = {target.parent for _, target in targets if not target.exists()}
-    require_signable(places if key else sorted(changing), key)
+    require_signable(places if key or with_weights else sorted(changing), key)
     new = []
     for path, target in targets:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, path.read_text(encoding="utf-8"))
             new.append(target)
+        if with_weights:
+            new += _publish_state(path, target)
     missing = {folder / part.suite / part.machine: part.missing for part in verified.missing if part.missing}
     for place in places:
         if place in missing:
@@ -73,6 +83,22 @@ def publish(verified: Verified, folder: Path, key: Path | None = None) -> list[P
         if key:
             new += sign_folder(place, key)
     return new
+
+
+def _publish_state(path: Path, target: Path) -> list[Path]:
+    """Copy the learned state of a result beside the published one, where it was kept and is small."""
+    digest = read_result(path).state
+    source = state_path(path.parent, digest)
+    if not digest or not source.exists() or source.stat().st_size > LARGEST_PUBLISHED_STATE:
+        return []
+    copy = state_path(target.parent, digest)
+    require_no_link(target.parent, copy)
+    if copy.exists():
+        return []
+    content = read_state_bytes(source, digest, LARGEST_PUBLISHED_STATE)
+    require_state(content, source)
+    write_bytes(copy, content)
+    return [copy]
 
 
 def _target(path: Path, folder: Path) -> Path:
