@@ -322,6 +322,13 @@ def test_a_rerun_that_measured_nothing_decides_nothing() -> None:
     assert compare_means(old, new).undecided == ("the rerun ended as skipped: no GPU here",)
 
 
+def test_the_scripts_of_the_repository_are_formatted(skeleton: Path) -> None:
+    for tool in (["check", "--select", "E,F,W,I,B,UP"], ["format", "--check"]):
+        command = [sys.executable, "-m", "ruff", *tool, "--line-length", "110", "."]
+        done = subprocess.run(command, cwd=skeleton, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout
+
+
 def test_unpaired_difference_covers_the_truth() -> None:
     rng = np.random.default_rng(3)
     inside = 0

@@ -105,7 +105,7 @@ def edited(ran: Path, folder: Path, **changed: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"suite": "../x"}, "its suite '../x' cannot be the name of a folder"),
         ({"suite": 3}, "its suite 3 cannot"),
@@ -121,20 +121,20 @@ def edited(ran: Path, folder: Path, **changed: Any) -> Path:
     ],
 )
 def test_a_cell_that_makes_no_sense_runs_and_writes_nothing(
-    ran: Path, tmp_path: Path, changed: dict[str, Any], said: str
+    ran: Path, tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(RequestError, match=re.escape(said)) as caught:
+    with pytest.raises(RequestError, match=re.escape(message)) as caught:
         reproduce(edited(ran, tmp_path, **changed), tmp_path / "deep" / "again", quiet=True)
     assert "\x1b" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["edited.json"]
 
 
 def test_a_cell_of_a_plugin_that_is_not_here_says_what_to_install(ran: Path, tmp_path: Path) -> None:
-    told = json.loads(ran.read_text())
-    told["cell"]["algorithm"]["name"] = "elsewhere"
-    told["cell"]["plugins"]["algorithm"] = "other-package 1.0"
+    document = json.loads(ran.read_text())
+    document["cell"]["algorithm"]["name"] = "elsewhere"
+    document["cell"]["plugins"]["algorithm"] = "other-package 1.0"
     foreign = tmp_path / "foreign.json"
-    foreign.write_text(json.dumps(told))
+    foreign.write_text(json.dumps(document))
 
     with pytest.raises(RequestError, match=r"made with other-package 1\.0: install it"):
         reproduce(foreign, tmp_path / "again", quiet=True)

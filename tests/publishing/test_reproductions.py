@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ import pytest
 import metabench
 from helpers.keys import allow, made_key, needs_ssh_keygen
 from helpers.results import store
+from helpers.shell import ROOT
 from helpers.submissions import honest, run
+from metabench.errors import RequestError
+from metabench.plugins import load
 from metabench.publishing import Finding, publish, verify
-from metabench.publishing.reproduce import Reproduction, record
+from metabench.publishing.reproduce import Reproduction, read_installed, record
+from metabench.publishing.rerun_checks import same_cell
 from metabench.publishing.verdict import compare
-from metabench.records import digest_of
+from metabench.records import Spec, digest_of
 from metabench.records.files import read_result
 from metabench.records.result import Result
 from metabench.report.content import Content
@@ -233,7 +238,7 @@ def test_a_record_that_contradicts_itself_is_an_error(
     assert what in verify([published]).errors[0].what
 
 
-@pytest.mark.parametrize("edit", ["record", "signature", "unsigned", "fifo"])
+@pytest.mark.parametrize("edit", ["record", "signature", "unsigned", "fifo", "link"])
 def test_a_record_that_its_author_did_not_sign_counts_nothing(
     published: Path, keys: dict[str, Path], edit: str
 ) -> None:
@@ -244,6 +249,9 @@ def test_a_record_that_its_author_did_not_sign_counts_nothing(
         signature_of(file).write_bytes(sign(file.read_bytes(), keys["bob"], "git"))
     elif edit == "unsigned":
         signature_of(file).unlink()
+    elif edit == "link":
+        file.rename(moved := published.parent.parent / "moved.json")
+        file.symlink_to(moved)
     else:
         file.unlink()
         os.mkfifo(file)
@@ -256,7 +264,7 @@ def test_a_record_is_written_through_no_link(published: Path, keys: dict[str, Pa
     (tmp_path / "elsewhere").mkdir()
     (published / "reproduced").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(metabench.errors.RequestError, match="is a link"):
+    with pytest.raises(RequestError, match="is a link"):
         recorded(file_of(published, "maml"), keys["bob"])
 
     assert not list((tmp_path / "elsewhere").iterdir())
@@ -271,6 +279,19 @@ def test_without_ssh_keygen_nothing_counts(
     assert "reproduced" not in notes(published)["maml"]
     (finding,) = findings(published)
     assert (finding.serious, "signature not checked" in finding.what) == (False, True)
+
+
+def test_cells_that_run_anew_with_later_plugins_are_the_same_cells() -> None:
+    registry = load()
+    compared = 0
+    for path in sorted((ROOT / "results").glob("*-v*/*/*-s0-*.json")):
+        with suppress(RequestError):  # a setting that no later version of its plugin has
+            old, cell = read_installed(path, registry)
+            assert same_cell(old.cell, cell), path
+            assert not same_cell(replace(old.cell, seed=1), cell)
+            assert not same_cell(replace(old.cell, dataset=Spec("other")), cell)
+            compared += 1
+    assert compared
 
 
 def test_records_are_no_results(published: Path, keys: dict[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Runs the cell of a stored result again, from nothing but its file, and compares the numbers."""
+"""Run the cell of a stored result again, from nothing but its file, and compare the numbers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Reproduction:
 
 
 def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None = None) -> Reproduction:
-    """Runs the cell of the result in `path` and stores the new result in `results`.
+    """Run the cell of the result in `path`, store the new result in `results`, and compare the two.
 
     The new result names the plugins that made it, and the suite file of the old one. Raises RequestError
     where the file holds no result, a component of its cell is not installed, the cell makes no sense, or
@@ -108,7 +108,7 @@ def record(path: Path, reproduction: Reproduction, key: Path) -> Path:
 
 
 def _findings_of(path: Path, registry: Registry) -> tuple[Finding, ...]:
-    """What verification finds in a file, and in the signature of its folder; not in the files beside it."""
+    """Return what verification finds in a file and in the signature of its folder, not in other files."""
     file = path.absolute()
     about = {
         str(place) for place in (file, file.parent, file.with_name(SUMS), file.with_name(SUMS_SIGNATURE))
@@ -129,7 +129,7 @@ def read_installed(path: Path, registry: Registry) -> tuple[Result, Cell]:
 
 
 def _checked(cell: Cell) -> Cell:
-    """The cell, if its numbers are numbers and its names can be names of files; raises RequestError."""
+    """Return the cell; raises RequestError unless numbers are numbers and names can be names of files."""
     for name, value in (("suite_version", cell.suite_version), ("seed", cell.seed)):
         if type(value) is not int or value < 0:
             raise RequestError(f"its {name} must be an integer ≥ 0, got {value!r}")
@@ -152,7 +152,7 @@ def _checked(cell: Cell) -> Cell:
 
 
 def _installed(registry: Registry, cell: Cell) -> Cell:
-    """The cell with the plugins that provide its components here; raises RequestError where one is absent."""
+    """Return the cell with the plugins that provide its components; raises RequestError without one."""
     plugins: dict[str, str] = {}
     specs: dict[str, Any] = {}
     for kind, spec in cell.components().items():
@@ -170,6 +170,7 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
 
 
 def _versions(old: Cell, new: Cell) -> Sequence[str]:
+    """Return the components whose plugin is another, or of another version, than the file says, in words."""
     return [
         f"{kind} {spec.name!r}: made with {old.plugins.get(kind, 'an unknown plugin')}, here is {source}"
         for kind, spec in new.components().items()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from metabench.errors import MetabenchError
 from metabench.folders import file_digest
 from metabench.publishing.findings import Finding
 from metabench.publishing.sign import NOT_CHECKED, signed_by
 from metabench.publishing.verdict import compare
+from metabench.records.cell import Cell
 from metabench.records.document import DocumentError, read_document
 from metabench.records.files import read_result
 from metabench.records.identity import digest_of
@@ -64,7 +66,7 @@ def _contradictions(record: RerunRecord, file: Path) -> Iterator[str]:
     if record.result != file_digest(file):
         yield f"is of another content of {file.name}"
         return
-    if rerun.cell.key(("plugins",)) != old.cell.key(("plugins",)):
+    if not same_cell(old.cell, rerun.cell):
         yield f"its rerun is of another cell than {file.name}"
         return
     if record.rerun.get("seal") != digest_of({k: v for k, v in record.rerun.items() if k != "seal"}):
@@ -75,3 +77,22 @@ def _contradictions(record: RerunRecord, file: Path) -> Iterator[str]:
     verdict = compare(old, rerun).verdict
     if (record.verdict, record.reproduced) != (verdict.value, verdict.confirms):
         yield f"says {record.verdict!r:.60}, its figures say {verdict.value!r}"
+
+
+def same_cell(first: Cell, second: Cell) -> bool:
+    """Return whether two cells ask for the same, as far as their plugins have the same settings."""
+    if any(getattr(first, name) != getattr(second, name) for name in _OWN):
+        return False
+    components, others = first.components(), second.components()
+    return components.keys() == others.keys() and all(
+        spec.name == others[kind].name and _agree(spec.settings, others[kind].settings)
+        for kind, spec in components.items()
+    )
+
+
+_OWN = ("suite", "suite_version", "seed", "test", "train", "budget", "evaluation", "weights", "scored")
+"""The fields that a rerun takes over from its result as they are."""
+
+
+def _agree(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    return all(first[name] == second[name] for name in first.keys() & second.keys())

@@ -22,7 +22,7 @@ from metabench.folders import file_digest
 from metabench.records.document import DocumentError, read_document
 from metabench.records.files import write_bytes
 from metabench.records.identity import canonical_json
-from metabench.results.cache import REPRODUCED
+from metabench.results.cache import LINK, REPRODUCED
 from metabench.results.signatures import (
     LARGEST_SUMS,
     OF_RERUNS,
@@ -121,7 +121,7 @@ def result_of(record: Path) -> Path:
 
 
 def record_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of the records in a folder of results, in the order of their names; no links."""
+    """Yield the files of the records in a folder of results, in the order of their names."""
     top = folder / REPRODUCED
     if top.is_symlink() or not top.is_dir():
         return
@@ -136,6 +136,8 @@ def read_record(path: Path, signers: Path) -> tuple[RerunRecord, Signer]:
     Raises DocumentError or ValueError where it is no record, SignatureError where nobody signed it, or
     another key than it says.
     """
+    if path.is_symlink():
+        raise DocumentError(LINK)
     document = read_document(path, LARGEST_RECORD)
     record = RerunRecord.from_json(document)
     _, signer = read_signed(path, signature_of(path), LARGEST_RECORD, OF_RERUNS, signers)

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -95,15 +96,14 @@ def check(content: bytes, signature: bytes, namespace: str, signers: Path) -> Si
         signature_file, signers_file = Path(name, "signature"), Path(name, ALLOWED_SIGNERS)
         signature_file.write_bytes(signature)
         how = ["-n", namespace, "-s", str(signature_file)]
-        done = _run(["-Y", "check-novalidate", *how], content)
-        good = _GOOD.search(done.stdout.decode(errors="replace"))
-        if done.returncode or good is None:
-            raise SignatureError(f"is no signature of this content: {_complaint(done)}")
-        try:
+        with suppress(DocumentError):  # no list, or none that can be read: no key is known
             signers_file.write_bytes(read_bytes(signers, LARGEST_SIGNERS))
-        except DocumentError:
-            return Signer(good[1])
-        return Signer(good[1], _name(signature_file, signers_file, how, content))
+            if signer := _known(signature_file, signers_file, how, content):
+                return signer
+        done = _run(["-Y", "check-novalidate", *how], content)
+        if key := _good_key(done):
+            return Signer(key)
+        raise SignatureError(f"is no signature of this content: {_complaint(done)}")
 
 
 def read_signed(
@@ -117,13 +117,19 @@ def read_signed(
     return content, check(content, read_bytes(signature, LARGEST_SIGNATURE), namespace, signers)
 
 
-def _name(signature: Path, signers: Path, how: Sequence[str], content: bytes) -> str:
-    """Return the first name that the list allows for the key of a signature; "" where it has none."""
+def _known(signature: Path, signers: Path, how: Sequence[str], content: bytes) -> Signer | None:
+    """Return who signed `content`, by the first name that the list allows for the key; None without one."""
     names = _run(["-Y", "find-principals", "-s", str(signature), "-f", str(signers)]).stdout
     for name in names.decode(errors="replace").splitlines():
-        if not _run(["-Y", "verify", "-f", str(signers), "-I", name, *how], content).returncode:
-            return name
-    return ""
+        if key := _good_key(_run(["-Y", "verify", "-f", str(signers), "-I", name, *how], content)):
+            return Signer(key, name)
+    return None
+
+
+def _good_key(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the fingerprint of the key whose signature ssh-keygen found good; "" where it did not."""
+    good = _GOOD.search(done.stdout.decode(errors="replace"))
+    return good[1] if good and not done.returncode else ""
 
 
 def _run(
