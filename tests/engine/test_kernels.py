@@ -82,7 +82,7 @@ def largest(x: Tensor) -> float:
 def test_a_convolution_and_its_first_two_derivatives_equal_torchs(
     name: str, shared: bool, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metabench.engine.kernels.binding._threads", lambda: threads)
+    monkeypatch.setattr("metabench.engine.kernels.binding.threads", lambda: threads)
     x, weight, sliding = problem(name, shared)
     results = []
     for function in (lambda x, w: convolve(kernels(), x, w, sliding), lambda x, w: by_torch(x, w, sliding)):

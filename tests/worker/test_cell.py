@@ -34,7 +34,8 @@ def test_result_names_the_engine_path_and_why_it_is_not_the_fast_one(shell: Shel
     shell.run("run", "paths.toml", "--quiet")
 
     paths = {str(result.cell.network): result.path for result in shell.results("paths-v1")}
-    assert paths == {"toy-attention": "vmap (no rule for call_function softmax)", "mlp": "batched"}
+    assert paths["toy-attention"] == "vmap (no rule for call_function softmax)"
+    assert paths["mlp"] in ("batched", "batched, kernels")
 
 
 @pytest.mark.parametrize(("steps", "drawn"), [(0, []), (1, [0]), (30, [29])])

@@ -7,11 +7,13 @@ lifted(x, adapted)                                           # each task with it
 """
 
 from metabench.engine.adapt import TaskWeights, constant_gradients, expand_weights, gradients, inner_steps
+from metabench.engine.examples_loss import ExamplesLoss
 from metabench.engine.implicit import implicit_loss
 from metabench.engine.lift import Lifted, lift
 from metabench.engine.norms import drop_running_statistics
 
 __all__ = [
+    "ExamplesLoss",
     "Lifted",
     "TaskWeights",
     "constant_gradients",

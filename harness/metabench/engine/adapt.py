@@ -7,11 +7,13 @@ tensors [T, …].
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes
+from metabench.engine.examples_loss import ExamplesLoss
 from metabench.engine.kernels import kernels_for
 from metabench.engine.kernels.differentiable import for_tasks
 from metabench.engine.lift import Lifted, Part
@@ -78,6 +80,18 @@ def inner_steps(
     differentiated with respect to `weights` and `rate` where gradients are recorded; first_order then
     takes each step's ∇L for a constant. Where gradients are not recorded, the result holds no graph.
     """
+    if isinstance(loss, ExamplesLoss):
+        plain = partial(_steps, loss, steps=steps, first_order=first_order)
+        stepped = loss.descend(weights, rate, steps, first_order, plain)
+        if stepped is not None:
+            return stepped
+    return _steps(loss, weights, rate, steps, first_order)
+
+
+def _steps(
+    loss: Callable[[TaskWeights], Tensor], weights: TaskWeights, rate: Rate, steps: int, first_order: bool
+) -> dict[str, Tensor]:
+    """Take the steps of `inner_steps` by torch's operations."""
     recording = torch.is_grad_enabled()
     for _ in range(steps if weights else 0):
         weights = _step(loss, weights, rate, recording, first_order)

@@ -26,6 +26,7 @@ from metabench.engine.function_rules import FUNCTION_RULES, METHOD_RULES
 from metabench.engine.generic import Generic
 from metabench.engine.kernels import kernels_for
 from metabench.engine.norms import drop_running_statistics, is_fixed
+from metabench.engine.perceptron import Operation, Perceptron, perceptron_of
 from metabench.engine.rules import LayerRule, layer_rule
 from metabench.engine.values import Context, NoRule, Value, Weights
 from metabench.errors import Invalid
@@ -62,6 +63,15 @@ class Lifted:
         except NoRule as missing:
             self.reason = f"no rule for {missing}"
             self._generic = Generic(module)
+
+    @property
+    def perceptron(self) -> Perceptron | None:
+        """Return the network as a perceptron whose inner steps kernels can take, where it is one."""
+        return None if self._generic is not None else self._programs["all"].perceptron
+
+    def note_kernels(self) -> None:
+        """Say in `path` that kernels have run the network."""
+        self._programs["all"].used_kernels = True
 
     @property
     def choices(self) -> dict[str, str]:
@@ -190,6 +200,9 @@ class Program:
                 self.steps.append((node, _step(node)))
         if not isinstance(self.output, fx.Node):
             raise NoRule("several outputs")
+        self.perceptron = perceptron_of(
+            [_operation(node, step) for node, step in self.steps], (self.input, self.output), self.shared
+        )
 
     def __call__(self, x: Tensor, own: Mapping[str, Tensor], statistics: int | None) -> Tensor:
         """Run the operations in order for x [T, n, …]."""
@@ -209,6 +222,14 @@ class Program:
         if not isinstance(result, Value):
             raise NoRule("an output that is no tensor")
         return result.by_task()
+
+
+def _operation(node: fx.Node, step: Layer | Step) -> Operation:
+    return (
+        Operation(node, step.module, step.parameters)
+        if isinstance(step, Layer)
+        else Operation(node, None, {})
+    )
 
 
 def _run(step: Step, slots: Mapping[fx.Node, Any]) -> Any:

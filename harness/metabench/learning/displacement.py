@@ -56,4 +56,4 @@ class DisplacementLearner(GradientLearner):
         weights = self.trained(both, step)
         for summed, weight in zip(sums, weights.values(), strict=True):
             summed += weight.sum(0)
-        return self.examples_loss(query, weights)
+        return self.loss_on(query).once(weights)

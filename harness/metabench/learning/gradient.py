@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
 from metabench.engine.adapt import TaskWeights, expand_weights, tasks_at_once
+from metabench.engine.examples_loss import ExamplesLoss
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part
 from metabench.errors import Invalid
@@ -146,7 +147,16 @@ class GradientLearner(ModuleLearner):
 
     def examples_loss(self, examples: Examples, weights: TaskWeights) -> Tensor:
         """Return the loss [T] of each task's weights on these examples, normalised by their own batch."""
-        return self.loss(self.network(examples.x, weights), examples.y)
+        return self.loss_on(examples)(weights)
+
+    def loss_on(self, examples: Examples) -> ExamplesLoss:
+        """Return the loss on these examples as a function of weights, of which `inner_steps` is quick."""
+
+        def plain(weights: TaskWeights) -> Tensor:
+            return self.loss(self.network(examples.x, weights), examples.y)
+
+        own = type(self).loss is not GradientLearner.loss
+        return ExamplesLoss(self.network, "other" if own else self.kind, examples, plain)
 
     def task_loss(self, episodes: Episodes, step: int, total: int) -> Tensor:
         """Return the meta-objective of each task, [T], differentiable in `parameters()`.
@@ -154,6 +164,9 @@ class GradientLearner(ModuleLearner):
         It is the adapted network's loss on the task's queries, unless overridden.
         """
         adapted = self.adapt(episodes.support, self.steps)
+        plain = type(self).predict is GradientLearner.predict and not self.network.batch_statistics
+        if plain:  # the same sum, without predictions between
+            return self.loss_on(episodes.query).once(adapted.weights)
         return self.loss(self.predict(adapted, episodes.query.x), episodes.query.y)
 
     def phase(self, step: int, total: int) -> Hashable:

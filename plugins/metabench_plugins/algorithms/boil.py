@@ -1,7 +1,6 @@
 """BOIL: MAML that adapts the body alone."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch import nn
@@ -41,7 +40,7 @@ class BoilLearner(GradientLearner):
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Return the body's weights after `steps` gradient steps on the support set."""
         adapted = inner_steps(
-            partial(self.examples_loss, support),
+            self.loss_on(support),
             self.start(len(support.x), part="features"),
             self.boil.inner_rate,
             self.test_steps if steps is None else steps,

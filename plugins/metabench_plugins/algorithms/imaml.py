@@ -1,7 +1,6 @@
 """Implicit MAML: the meta-gradient depends on where adaptation ends, not on its path."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -66,7 +65,7 @@ class ImamlLearner(GradientLearner):
         adapted = self.adapt(support, self.steps)
         return implicit_loss(
             lambda phi: self.loss(self.run(query.x, phi, support.x), query.y),
-            partial(self.examples_loss, support),
+            self.loss_on(support),
             adapted.weights,
             self.start(len(support.x)),
             self.imaml.proximal + self.imaml.damping,

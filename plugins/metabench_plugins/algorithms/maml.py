@@ -1,7 +1,6 @@
 """MAML: a starting point from which a few gradient steps learn a task."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch import nn
@@ -42,7 +41,7 @@ class MamlLearner(GradientLearner):
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Return all weights after `steps` gradient steps on the support set."""
         adapted = inner_steps(
-            partial(self.examples_loss, support),
+            self.loss_on(support),
             self.start(len(support.x)),
             self.maml.inner_rate,
             self.test_steps if steps is None else steps,

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -74,7 +73,7 @@ class MamlPlusPlusLearner(GradientLearner):
     def _step(self, weights: TaskWeights, support: Examples, k: int, first_order: bool) -> TaskWeights:
         """Take one inner step with the rates of step k; steps beyond those of training use the last rates."""
         rates = dict(zip(self.names, self.rates[min(k, self.steps - 1)], strict=True))
-        loss = partial(self.examples_loss, support)
+        loss = self.loss_on(support)
         return inner_steps(loss, weights, rates, steps=1, first_order=first_order)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:

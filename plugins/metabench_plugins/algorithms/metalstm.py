@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import exp, log
 from typing import ClassVar, NamedTuple
 
@@ -68,7 +67,7 @@ class MetaLstmLearner(GradientLearner):
         weights: TaskWeights = self.start(len(support.x))
         memory = None
         for _ in range(self.test_steps if steps is None else steps):
-            losses, gradients = constant_gradients(partial(self.examples_loss, support), weights)
+            losses, gradients = constant_gradients(self.loss_on(support), weights)
             flat, memory = self.updater(_flat(weights), _flat(gradients), losses, memory)
             weights = _shaped(flat, weights)
         return Adapted(weights, support.x)

@@ -1,7 +1,6 @@
 """Meta-SGD: MAML that learns a step size for each weight."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -48,7 +47,7 @@ class MetaSgdLearner(GradientLearner):
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Return all weights after `steps` steps on the support set with each weight's own rate."""
         adapted = inner_steps(
-            partial(self.examples_loss, support),
+            self.loss_on(support),
             self.start(len(support.x)),
             dict(zip(self.names, self.rates, strict=True)),
             self.test_steps if steps is None else steps,

@@ -1,7 +1,6 @@
 """Reptile: the starting point moves towards where each task's training ends."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -51,22 +50,22 @@ class ReptileLearner(DisplacementLearner):
         """Return φ̃: all weights after k steps, each on the next mini-batch."""
         x, y = examples
         weights: TaskWeights = self.start(len(x))
+        if not 0 < self.reptile.mini_batch < x.shape[1]:
+            return self._inner_steps(examples, weights, self.steps)
         for rows in self._mini_batches(x.shape[1], step):
             weights = self._inner_steps(Examples(x[:, rows], y[:, rows]), weights, 1)
         return weights
 
-    def _mini_batches(self, examples: int, step: int) -> list[slice | Tensor]:
-        """Return the rows of each inner step: all, or the next of an order drawn for this meta-step."""
-        size = self.reptile.mini_batch or examples
-        if size >= examples:
-            return [slice(None)] * self.steps
+    def _mini_batches(self, examples: int, step: int) -> list[Tensor]:
+        """Return the rows of each inner step: the next of an order drawn for this meta-step."""
+        size = self.reptile.mini_batch
         generator = torch.Generator().manual_seed(draws.key("metabench", "reptile", self.seed, step))
         passes = -(-self.steps * size // examples)
         order = torch.cat([torch.randperm(examples, generator=generator) for _ in range(passes)])
         return [order[i : i + size] for i in range(0, self.steps * size, size)]
 
     def _inner_steps(self, examples: Examples, start: TaskWeights, steps: int) -> dict[str, Tensor]:
-        loss = partial(self.examples_loss, examples)
+        loss = self.loss_on(examples)
         return inner_steps(loss, start, self.reptile.inner_rate, steps, first_order=True)
 
     def update(self, step: int, total: int) -> None:

@@ -49,6 +49,9 @@ class Kernels:
             "norm": [pointer, ctypes.c_double, *[pointer] * 6, count],
             "norm_gradient": [*[pointer] * 10, count],
             "norm_second": [*[pointer] * 13, count],
+            "descend": [*[pointer] * 5, stride, stride, pointer, count],
+            "descend_pullback": [*[pointer] * 5, stride, stride, *[pointer] * 3, count],
+            "task_loss": [*[pointer] * 6, count],
             "set_fork": [pointer],
         }
         for name, types in arguments.items():
@@ -56,7 +59,9 @@ class Kernels:
             function.argtypes, function.restype = types, None
         with suppress(AttributeError, OSError):  # the OpenMP that torch has loaded: one pool for both
             code.set_fork(ctypes.cast(ctypes.CDLL(None).GOMP_parallel, pointer))
-        self._code = code
+        self.code = code
+        code.lanes.restype = count
+        self.lanes: int = code.lanes()  # numbers in a register
 
     def convolve(self, x: Tensor, weight: Tensor, sliding: Sliding, *more: Tensor) -> Tensor:
         """Return x ∗ w, [T, n, H', W', O]; more: a second x and w, whose product is added."""
@@ -66,14 +71,14 @@ class Kernels:
         if more:
             x1, (w1, stride1) = more[0].contiguous(), _per_task(more[1])
             second = x1.data_ptr(), w1.data_ptr(), stride1
-        self._code.convolve(geometry, x.data_ptr(), w.data_ptr(), stride, *second, y.data_ptr(), _threads())
+        self.code.convolve(geometry, x.data_ptr(), w.data_ptr(), stride, *second, y.data_ptr(), threads())
         return y
 
     def input_gradient(self, gy: Tensor, weight: Tensor, x_shape: torch.Size, sliding: Sliding) -> Tensor:
         """Return the gradient of x, [T, n, H, W, C], for gy [T, n, H', W', O] of y = x ∗ w."""
         geometry, _ = _geometry(x_shape, weight.shape, sliding)
         gy, (w, stride), gx = gy.contiguous(), _per_task(weight), gy.new_empty(x_shape)
-        self._code.input_gradient(geometry, gy.data_ptr(), w.data_ptr(), stride, gx.data_ptr(), _threads())
+        self.code.input_gradient(geometry, gy.data_ptr(), w.data_ptr(), stride, gx.data_ptr(), threads())
         return gx
 
     def weight_gradient(self, gy: Tensor, x: Tensor, weight_shape: torch.Size, sliding: Sliding) -> Tensor:
@@ -81,7 +86,7 @@ class Kernels:
         geometry, _ = _geometry(x.shape, weight_shape, sliding)
         gy, x, gw = gy.contiguous(), x.contiguous(), gy.new_empty(weight_shape)
         summed = weight_shape[0] == 1
-        self._code.weight_gradient(geometry, gy.data_ptr(), x.data_ptr(), gw.data_ptr(), summed, _threads())
+        self.code.weight_gradient(geometry, gy.data_ptr(), x.data_ptr(), gw.data_ptr(), summed, threads())
         return gw
 
     def norm(
@@ -91,7 +96,7 @@ class Kernels:
         shape, (w, _), (b, _) = _norm(x, weight, bias, relu), _per_task(weight), _per_task(bias)
         y, m = torch.empty_like(x), x.new_empty(x.shape[0], x.shape[-1])
         r = torch.empty_like(m)
-        self._code.norm(
+        self.code.norm(
             shape,
             eps,
             x.data_ptr(),
@@ -100,7 +105,7 @@ class Kernels:
             y.data_ptr(),
             m.data_ptr(),
             r.data_ptr(),
-            _threads(),
+            threads(),
         )
         return y, m, r
 
@@ -110,7 +115,7 @@ class Kernels:
         """Return the gradients of x and of each task's weight and bias, [T, C]."""
         shape, (w, _), gy = _norm(x, weight, weight, relu), _per_task(weight), gy.contiguous()
         outputs = torch.empty_like(x), torch.empty_like(m), torch.empty_like(m)
-        self._code.norm_gradient(shape, *(t.data_ptr() for t in (gy, x, y, w, m, r, *outputs)), _threads())
+        self.code.norm_gradient(shape, *(t.data_ptr() for t in (gy, x, y, w, m, r, *outputs)), threads())
         return outputs
 
     def norm_second(
@@ -121,8 +126,8 @@ class Kernels:
         shape, (w, _), gy = _norm(x, weight, weight, relu), _per_task(weight), gy.contiguous()
         v, p, q = (one.contiguous() for one in incoming)
         outputs = torch.empty_like(x), torch.empty_like(x), torch.empty_like(m)
-        self._code.norm_second(
-            shape, *(t.data_ptr() for t in (v, p, q, gy, x, y, w, m, r, *outputs)), _threads()
+        self.code.norm_second(
+            shape, *(t.data_ptr() for t in (v, p, q, gy, x, y, w, m, r, *outputs)), threads()
         )
         return outputs
 
@@ -161,7 +166,8 @@ def _loaded(real: str) -> Kernels | None:
         return None
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads the kernels run on: as many as torch has."""
     return torch.get_num_threads()
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from metabench.folders import cache_folder
 
-SOURCES = ("convolution.cpp", "norm.cpp", "plan.h", "parallel.h")
+SOURCES = ("convolution.cpp", "norm.cpp", "perceptron.cpp", "plan.h", "vector.h", "parallel.h")
 FLAGS = (
     "-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden",
     "-shared", "-fPIC", "-pthread",

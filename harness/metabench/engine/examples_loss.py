@@ -1,0 +1,114 @@
+"""The loss of a task's examples as a function of its weights, by kernels where one covers the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from metabench.contracts import Examples
+from metabench.engine.convolution import product_type
+from metabench.engine.kernels import kernels_for
+from metabench.engine.kernels import perceptron as kernel
+from metabench.engine.lift import Lifted
+
+TaskWeights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ExamplesLoss:
+    """The loss [T] of each task's weights on given examples, as a function of weights.
+
+    network: what predicts; kind: "classification" for the cross entropy, "regression" for the squared error,
+    "other" for any; examples: of all tasks; plain: the same loss by torch's operations, for what no kernel
+    covers.
+    """
+
+    network: Lifted
+    kind: Literal["classification", "regression", "other"]
+    examples: Examples
+    plain: Callable[[TaskWeights], Tensor]
+
+    def __call__(self, weights: TaskWeights) -> Tensor:
+        """Return the losses, [T], by torch's operations."""
+        return self.plain(weights)
+
+    def once(self, weights: TaskWeights) -> Tensor:
+        """Return the losses, [T]; quick for a first derivative, and slow for a second one."""
+        descent, names = self._descent(weights)
+        if descent is None:
+            return self.plain(weights)
+        tensors = [weights[name] for name in names]
+        return kernel.task_losses(
+            descent, tensors, lambda values: (self.plain(dict(zip(names, values, strict=True))),)
+        )
+
+    def descend(
+        self,
+        weights: TaskWeights,
+        rate: float | Tensor | Mapping[str, Tensor],
+        steps: int,
+        first_order: bool,
+        plain: Callable[[TaskWeights, TaskWeights], TaskWeights],
+    ) -> dict[str, Tensor] | None:
+        """Return the weights after so many steps down the loss, or None where no kernel covers it.
+
+        plain: the same steps by torch's operations, from weights and rates.
+        """
+        descent, names = self._descent(weights)
+        if descent is None or steps == 0:
+            return None
+        rates = _rates(rate, weights, names)
+        if any(tensor.dtype != descent.x.dtype for tensor in rates):
+            return None
+
+        def by_operations(start: tuple[Tensor, ...], rates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            stepped = plain(dict(zip(names, start, strict=True)), dict(zip(names, rates, strict=True)))
+            return tuple(stepped[name] for name in names)
+
+        how = kernel.Steps(steps, first_order, by_operations)
+        stepped = kernel.descend(descent, how, [weights[name] for name in names], rates)
+        return dict(zip(names, stepped, strict=True))
+
+    def _descent(self, weights: TaskWeights) -> tuple[kernel.Descent | None, tuple[str, ...]]:
+        x, y = self.examples
+        perceptron = self.network.perceptron
+        if (
+            perceptron is None
+            or self.kind == "other"
+            or weights.keys() != set(perceptron.names)
+            or not _plain_type(x, y, weights)
+        ):
+            return None, ()
+        kernels = kernels_for(x)
+        if kernels is None or math.prod(x.shape[2:]) != perceptron.widths[0]:
+            return None, ()
+        if self.kind == "regression" and y.shape != (*x.shape[:2], perceptron.widths[-1]):
+            return None, ()
+        self.network.note_kernels()
+        rows = x.reshape(*x.shape[:2], -1).contiguous()
+        return kernel.Descent(kernels, perceptron.widths, rows, y.contiguous()), perceptron.names
+
+
+def _plain_type(x: Tensor, y: Tensor, weights: TaskWeights) -> bool:
+    """Return whether all is of one float type, and neither input nor target is to be differentiated."""
+    tensors = [x, *weights.values(), *([y] if y.is_floating_point() else [])]
+    return (
+        all(tensor.dtype == x.dtype for tensor in tensors)
+        and product_type(x) == x.dtype
+        and not x.requires_grad
+        and not y.requires_grad
+    )
+
+
+def _rates(
+    rate: float | Tensor | Mapping[str, Tensor], weights: TaskWeights, names: tuple[str, ...]
+) -> list[Tensor]:
+    """Return the step size of each weight, expanded to its shape."""
+    if isinstance(rate, Mapping):
+        return [rate[name].expand(weights[name].shape) for name in names]
+    number = rate if isinstance(rate, Tensor) else weights[names[0]].new_tensor(rate)
+    return [number.expand(weights[name].shape) for name in names]

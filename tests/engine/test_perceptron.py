@@ -1,0 +1,200 @@
+"""Perceptrons by kernels: steps, losses and gradients of every order are those of torch's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metabench import Examples
+from metabench.engine import ExamplesLoss, inner_steps, lift
+from metabench.engine.kernels import kernels_for
+from metabench.engine.perceptron import MOST_WEIGHTS
+
+TASKS, EXAMPLES = 5, 19  # more examples than a register has numbers, and no multiple of it
+
+pytestmark = pytest.mark.skipif(
+    kernels_for(torch.zeros(1, dtype=torch.float64)) is None,
+    reason="a C++ compiler is needed for the kernels",
+)
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+def loss_on(module: nn.Module, kind: str) -> ExamplesLoss:
+    torch.manual_seed(1)
+    lifted = lift(module)
+    inputs = next(layer.in_features for layer in module.modules() if isinstance(layer, nn.Linear))
+    x = torch.randn(TASKS, EXAMPLES, inputs, dtype=torch.float64)
+    outputs = lifted(x).shape[-1]
+    if kind == "regression":
+        y = torch.randn(TASKS, EXAMPLES, outputs, dtype=torch.float64)
+        return ExamplesLoss(
+            lifted,
+            "regression",
+            Examples(x, y),
+            lambda w: F.mse_loss(lifted(x, w), y, reduction="none").mean((1, 2)),
+        )
+    y = torch.randint(outputs, (TASKS, EXAMPLES))
+    return ExamplesLoss(
+        lifted,
+        "classification",
+        Examples(x, y),
+        lambda w: F.cross_entropy(lifted(x, w).mT, y, reduction="none").mean(1),
+    )
+
+
+def meta_gradient(
+    loss: ExamplesLoss, module: nn.Module, rates: dict[str, Tensor], first_order: bool
+) -> tuple[Tensor, ...]:
+    """The gradient of the loss after three steps, with respect to weights and rates, [T, …] each."""
+    start = {
+        name: w.detach().expand(TASKS, *w.shape).requires_grad_() for name, w in module.named_parameters()
+    }
+    adapted = inner_steps(loss, start, rates, 3, first_order=first_order)
+    return torch.autograd.grad(loss.once(adapted).sum(), [*start.values(), *rates.values()])
+
+
+@pytest.fixture
+def by_operations(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Turn the kernels off from here on."""
+    return lambda: monkeypatch.setenv("METABENCH_KERNELS", "0")
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+@pytest.mark.parametrize("widths", [(3, 5), (1, 40, 40, 2), (7, 9, 33, 17, 4)], ids=str)
+def test_meta_gradient_is_that_of_torchs_operations(
+    widths: tuple[int, ...], kind: str, first_order: bool, by_operations: Callable[[], None]
+) -> None:
+    module = perceptron(*widths)
+    loss = loss_on(module, kind)
+    rates = {n: torch.full_like(w, 0.1).requires_grad_() for n, w in module.named_parameters()}
+
+    quick = meta_gradient(loss, module, rates, first_order)
+    assert loss.network.path == "batched, kernels"
+    by_operations()
+    plain = meta_gradient(loss, module, rates, first_order)
+
+    for ours, theirs in zip(quick, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_third_derivative_is_that_of_torchs_operations(by_operations: Callable[[], None]) -> None:
+    module = perceptron(2, 6, 3)
+    loss = loss_on(module, "classification")
+
+    def third(weight: Tensor) -> Tensor:
+        rest = {n: w.expand(TASKS, *w.shape) for n, w in module.named_parameters()}
+        adapted = inner_steps(loss, rest | {"0.weight": weight}, 0.3, 2)
+        (first,) = torch.autograd.grad(loss.once(adapted).sum(), weight, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), weight)
+        return second
+
+    weight = module[0].weight.detach().expand(TASKS, 6, 2).requires_grad_()
+    quick = third(weight)
+    by_operations()
+
+    torch.testing.assert_close(quick, third(weight), rtol=1e-11, atol=1e-13)
+
+
+def test_steps_without_a_graph_are_the_steps_with_one() -> None:
+    module = perceptron(3, 8, 2)
+    loss = loss_on(module, "regression")
+    start = {name: w.expand(TASKS, *w.shape) for name, w in module.named_parameters()}
+
+    recorded = inner_steps(loss, start, 0.1, 4)
+    with torch.no_grad():
+        forgotten = inner_steps(loss, start, 0.1, 4)
+
+    assert all(torch.equal(recorded[name], forgotten[name]) for name in start)
+    assert all(recorded[name].requires_grad and not forgotten[name].requires_grad for name in start)
+
+
+def test_result_is_the_same_on_any_number_of_threads() -> None:
+    module = perceptron(3, 40, 2)
+    loss = loss_on(module, "regression")
+    rates = {n: torch.full_like(w, 0.1).requires_grad_() for n, w in module.named_parameters()}
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(meta_gradient(loss, module, rates, False))
+    finally:
+        torch.set_num_threads(before)
+
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+class Twice(nn.Module):
+    """One layer used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(torch.relu(self.layer(x)))
+        return y
+
+
+class Skip(nn.Module):
+    """A sum of two layers' outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        y: Tensor = self.second(x) + x
+        return y
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Twice(),
+        Skip(),
+        nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)),
+        nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)),
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
+        nn.Sequential(nn.Linear(3, 3, bias=False)),
+        nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 3)),
+        nn.Sequential(nn.Linear(MOST_WEIGHTS, 1)),
+    ],
+    ids=["twice", "skip", "tanh", "no ReLU", "ends in ReLU", "no bias", "norm", "large"],
+)
+def test_other_networks_are_no_perceptrons(module: nn.Module) -> None:
+    assert lift(module).perceptron is None
+
+
+def test_functions_and_layers_make_the_same_perceptron() -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(F.relu(self.first(x)))
+            return y
+
+    network = lift(Functions()).perceptron
+
+    assert network is not None
+    assert network.names == ("first.weight", "first.bias", "last.weight", "last.bias")
+    assert network.widths == (4, 6, 2)
+    flat = lift(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).perceptron
+    assert flat is not None
+    assert flat.widths == (4, 2)
