@@ -59,6 +59,8 @@ CELL_NOTES = {
     "algorithm": "required",
     "network": "required by algorithms that have one, ignored by others",
     "dataset": "required",
+    "test_dataset": "what is scored, where that is another data set than `dataset`, which is trained and "
+    "validated on; both must be of one kind and input shape, and share no group",
     "backend": 'default `"cpu"`',
     "test": "the protocol of meta-test and validation, a table, see below; required",
     "train": "the protocol of meta-training where it differs: its keys replace those that the algorithm "

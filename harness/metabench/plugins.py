@@ -28,7 +28,7 @@ import pluggy
 from metabench import contracts, hookspecs
 from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
 from metabench.interrupts import noticed_interrupts
-from metabench.records.cell import COMPONENTS, Cell, Spec
+from metabench.records.cell import COMPONENTS, Cell, Spec, component_kind
 from metabench.records.metric_scores import metric_slot
 from metabench.settings import make
 from metabench.text import printable
@@ -173,11 +173,12 @@ class Registry:
             return make(cls, spec.settings)
 
     def classes(self, cell: Cell) -> dict[str, str]:
-        """Return where a worker imports the class of each of a cell's components from, by kind.
+        """Return where a worker imports the class of each of a cell's components from, by part of the cell.
 
         Further metrics have slots of their own, `metric:ece`.
         """
-        classes = {kind: self.find(kind, spec.name).path for kind, spec in cell.components().items()}
+        parts = cell.components().items()
+        classes = {part: self.find(component_kind(part), spec.name).path for part, spec in parts}
         further = {metric_slot(spec): self.find("metric", spec.name).path for spec in cell.evaluation.metrics}
         return classes | further
 

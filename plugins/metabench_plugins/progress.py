@@ -44,7 +44,7 @@ def _console() -> Any:
 def title(cell: Cell) -> str:
     """Return a cell in a few words: `maml conv4 glyphs 5w1s cpu seed 0`."""
     ranks = f"×{cell.ranks}" if cell.ranks > 1 else ""
-    head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.dataset.name, cell.test.short]
+    head = [cell.label or cell.algorithm.name, str(cell.network or ""), cell.data_text, cell.test.short]
     return " ".join(part for part in [*head, cell.backend.name, ranks, f"seed {cell.seed}"] if part)
 
 

@@ -80,7 +80,7 @@ def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:
 DIGESTS = """
 from metabench import Evaluation, Protocol
 from metabench.device import Device
-from metabench.worker.evaluation import manifest_digest
+from metabench.worker.cell_run import manifest_digest
 from metabench_plugins.datasets.blobs import Blobs
 from metabench_plugins.datasets.glyphs import Glyphs
 from metabench_plugins.datasets.harmonics import Harmonics

@@ -9,6 +9,7 @@ import pytest
 from helpers.results import made_cell
 from metabench import Component, setting
 from metabench.records import Batches, Budget, Cell, Protocol, Result, Spec, Status
+from metabench.records.cell import VariedProtocol
 from metabench.settings import at_default
 
 
@@ -76,6 +77,13 @@ def test_a_field_that_is_added_with_a_default_leaves_the_digest() -> None:
 
     assert replace(cell, budget=later(**budget)).digest == cell.digest
     assert replace(cell, budget=later(**budget, words=1)).digest != cell.digest
+
+
+def test_ranges_from_one_are_no_plain_protocol() -> None:
+    ranges = replace(made_cell(), test=VariedProtocol(5, 1, 15))
+
+    assert ranges.digest != made_cell().digest
+    assert Cell.from_json(ranges.to_json()).digest == ranges.digest
 
 
 def test_no_default_is_one_that_merely_compares_equal() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 from helpers.toy_runs import Follower, Shifts, run_of
 from metabench import Budget, Diverged, Evaluation, Protocol, Spec
 from metabench.data.order import draw_episodes
-from metabench.worker.evaluation import evaluate, manifest_digest
+from metabench.worker.cell_run import manifest_digest
+from metabench.worker.evaluation import evaluate
 from metabench.worker.training import train
 from metabench_plugins.metrics.mae import MeanAbsoluteError
 from metabench_plugins.metrics.mse import MeanSquaredError

@@ -46,7 +46,7 @@ def command(name: str) -> int:
 
 def _suite(suite: Suite) -> str:
     rows: list[list[Any]] = [
-        [c.group, c.algorithm, c.network or "", c.dataset, c.test.short,
+        [c.group, c.algorithm, c.network or "", c.data_text, c.test.short,
          f"{c.backend} {c.ranks if c.ranks > 1 else ''}".strip(), c.budget.steps, c.budget.tasks, c.seed]
         for c in suite.cells
     ]  # fmt: skip

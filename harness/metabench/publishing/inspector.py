@@ -21,7 +21,7 @@ from metabench.publishing.checks import without_connections
 from metabench.publishing.parameters import count_parameters
 from metabench.publishing.rescore import deep_faults
 from metabench.publishing.task_draws import TaskSet, draw_tasks
-from metabench.records.cell import COMPONENTS, Cell, Spec
+from metabench.records.cell import COMPONENTS, Cell, Spec, component_kind
 from metabench.records.code import CACHE_NAME, CodeReader
 from metabench.suite.suite import installed_suites, read
 
@@ -41,7 +41,7 @@ def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
             }
             for name, entry in registry.entries(kind).items()
         }
-        for kind in (*COMPONENTS, "metric")
+        for kind in sorted({*map(component_kind, COMPONENTS), "metric"})
     }
     listed["harness"] = {"metabench": {"code": reader.harness}}
     reader.write()
@@ -83,7 +83,7 @@ def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[list[A
 def _completed(registry: Registry, kind: str, name: str, settings: Mapping[str, Any]) -> list[Any]:
     try:
         own = without_connections(settings) if kind == "backend" else settings
-        spec = Spec.of(registry.find(kind, name).cls, own)
+        spec = Spec.of(registry.find(component_kind(kind), name).cls, own)
     except MetabenchError:  # not installed here, or a setting is gone: compared as it is stored
         return [settings, None]
     return [spec.settings, list(spec.defaults)]

@@ -22,7 +22,7 @@ from metabench.errors import MetabenchError
 from metabench.folders import cache_folder
 from metabench.plugins import Registry, load
 from metabench.publishing.task_draws import Drawn, TaskSet
-from metabench.records.cell import Cell, Spec
+from metabench.records.cell import Cell, Spec, component_kind
 from metabench.records.code import Code
 from metabench.records.identity import digest_of
 
@@ -67,7 +67,7 @@ class Installation:
         """What is known of a component: "source", and of a metric "unit", "higher_is_better", "bounds"."""
         if self._components is None:
             self._components = self._ask("components", None)
-        return self._components.get(kind, {}).get(name)
+        return self._components.get(component_kind(kind), {}).get(name)
 
     def code_of(self, names: Mapping[str, str]) -> Code:
         """Return the digests of the code that is installed here, of components by kind and of the harness."""

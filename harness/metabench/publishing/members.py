@@ -85,12 +85,17 @@ def member_of(path: str, result: Result) -> Member:
         hardware=_named(environment, HARDWARE),
         software=_named(environment, SOFTWARE),
         suite_digest=sys.intern(str(environment.get("suite_digest"))),
-        dataset_plugin=sys.intern(str(result.cell.plugins.get("dataset"))),
+        dataset_plugin=sys.intern(str(_test_plugin(result.cell))),
         trained=bool(result.training and result.training.steps),
         code={sys.intern(kind): sys.intern(digest) for kind, digest in result.code.items()},
         components={kind: sys.intern(spec.name) for kind, spec in result.cell.components().items()},
         predictions=bool(result.predictions),
     )
+
+
+def _test_plugin(cell: Cell) -> str | None:
+    """The plugin of the data set that is tested."""
+    return cell.plugins.get("test_dataset" if cell.test_dataset is not None else "dataset")
 
 
 def _interned(row: Row) -> Row:

@@ -15,7 +15,7 @@ from metabench.publishing.checks import FOLDER_NAME, connections, without_connec
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
-from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Protocol, Spec
+from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Protocol, Spec, component_kind
 from metabench.records.files import read_result
 from metabench.records.identity import RULE
 from metabench.records.result import Result
@@ -157,7 +157,7 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
     specs: dict[str, Any] = {}
     for kind, spec in cell.components().items():
         try:
-            entry = registry.find(kind, spec.name)
+            entry = registry.find(component_kind(kind), spec.name)
         except RequestError as error:
             source = cell.plugins.get(kind, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error

@@ -25,8 +25,8 @@ class TaskSet:
     @classmethod
     def of(cls, cell: Cell) -> TaskSet:
         """The test tasks that a cell asks for."""
-        settings = json.dumps(dict(cell.dataset.settings), sort_keys=True)
-        return cls(cell.dataset.name, settings, cell.test, cell.evaluation.tasks, cell.evaluation.seed)
+        settings = json.dumps(dict(cell.tested.settings), sort_keys=True)
+        return cls(cell.tested.name, settings, cell.test, cell.evaluation.tasks, cell.evaluation.seed)
 
     def to_json(self) -> dict[str, Any]:
         """The task set as plain JSON values; `from_json` reads it back."""

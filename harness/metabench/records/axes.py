@@ -125,6 +125,7 @@ def _axes(cell: Cell) -> dict[str, str]:
         "algorithm": cell.algorithm.name,
         "network": cell.network.name if cell.network else "none",
         "dataset": cell.dataset.name,
+        "test_dataset": cell.tested.name,
         "backend": cell.backend.name,
         "ranks": str(cell.ranks),
         "threads": str(cell.backend.settings.get("threads", "none")),

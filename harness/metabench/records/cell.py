@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
-from metabench.records.identity import RULE, canonical_json, counted_parts, digest_of_parts
+from metabench.records.identity import RULE, canonical_json, counted_fields, counted_parts, digest_of_parts
 from metabench.settings import REQUIRED, at_default, complete, setting
 
 SPLITS = ("train", "validation", "test")
@@ -16,8 +16,14 @@ Split = Literal["train", "validation", "test"]
 SAMPLINGS = ("uniform", "uneven", "meta-dataset")
 """How the shape of a task is drawn, where a protocol has ranges."""
 
-COMPONENTS = ("algorithm", "network", "dataset", "backend")
-"""The kinds of component that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
+COMPONENTS = ("algorithm", "network", "dataset", "test_dataset", "backend")
+"""The components that are fields of a cell and keys of a suite file; a metric is in `evaluation`."""
+
+
+def component_kind(part: str) -> str:
+    """Return the kind of component that a part of a cell is: a test_dataset is a dataset."""
+    return "dataset" if part == "test_dataset" else part
+
 
 NETWORK_WEIGHTS = "network:"
 """How a cell's `weights` begin where its network alone starts from them."""
@@ -128,6 +134,10 @@ class VariedProtocol(Protocol):
         choices=SAMPLINGS,
     )
 
+    def counted(self) -> dict[str, Any]:
+        """Return what a cell's digest counts: ranges that begin at their defaults are no plain protocol."""
+        return {"varied": True, **counted_fields(self)}
+
     @property
     def spans(self) -> dict[str, str]:
         """Ways, shots and queries by name: "5–20"."""
@@ -182,6 +192,9 @@ class Facts:
     classes (0: endless); images: per split, the fewest examples that any class has (0: endless);
     content: a digest, in hexadecimal digits, of data that name and settings do not fix, such as the user's
     own files. Where the data set has a setting `content`, it becomes part of every cell.
+    groups: per split, what its classes come from, as "vocabulary:name", e.g. "script:Greek"; a cell that is
+    trained on one data set and tested on another must have none in both. tasks: per split with an official
+    list of tasks, their number; these do not depend on the seed, and numbers beyond them raise `Invalid`.
     """
 
     kind: Literal["classification", "regression"]
@@ -190,6 +203,8 @@ class Facts:
     classes: Mapping[str, int] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     content: str = ""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -348,6 +363,21 @@ class Cell:
         return ranks if type(ranks) is int and ranks > 0 else 1
 
     @property
+    def tested(self) -> Spec:
+        """The data set that is scored."""
+        return self.test_dataset or self.dataset
+
+    @property
+    def data_text(self) -> str:
+        """The data set in words, "omniglot-small → glyphs" where another is tested than trained on."""
+        return f"{self.dataset} → {self.test_dataset}" if self.test_dataset else self.dataset.name
+
+    @property
+    def learned_splits(self) -> tuple[str, ...]:
+        """The splits of its data set that training and selection take tasks from."""
+        return ("train", "validation") if self.trains and self.budget.validate_every else ("train",)
+
+    @property
     def step_images(self) -> int:
         """How many images a training step sees, support and queries, over all ranks."""
         if isinstance(self.train, Protocol):
@@ -379,6 +409,7 @@ class Cell:
     def id(self) -> str:
         """A readable and unique name, fit for a file: `maml-conv4-glyphs-5w1s-cpu-s0-1a2b3c4d5e`."""
         parts = [self.algorithm.name, self.network.name if self.network else "", self.dataset.name]
+        parts += ["to", self.test_dataset.name] if self.test_dataset is not None else []
         ranks = self.backend.settings.get("ranks") or ""  # cpu has none, cpu-ranks shows even a single one
         parts += [self.test.short, f"{self.backend.name}{ranks}", f"s{self.seed}", self.digest[:10]]
         return "-".join(p for p in parts if p).replace("+", "p")

@@ -90,8 +90,9 @@ class Scores:
 
     adapt_seconds: one value per evaluated batch, of `adapt_tasks` tasks each; latency_seconds: single
     tasks; curve: adaptation steps (as text) → scores per task; transductive: what the algorithm claims;
-    transductive_found: what permuting and splitting the queries showed (None: not checked);
-    further: what further metrics give, by their title (`ece`, `ece:bins=5`).
+    transductive_found: what permuting and splitting the queries showed (None: not checked); overlap: of
+    groups in training and test, where another data set is tested, "none" or "unknown"; further: what
+    further metrics give, by their title (`ece`, `ece:bins=5`).
     """
 
     metric: str
@@ -107,6 +108,7 @@ class Scores:
     curve: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     transductive: bool = False
     transductive_found: bool | None = None
+    overlap: str = ""
     state: str = "last"  # which state was scored: "last", "best validation, step N", or "kept"
     further: Mapping[str, MetricScores] = field(default_factory=dict)
 

@@ -191,6 +191,7 @@ class ScoreFields(TypedDict):
     count: int
     transductive: bool | None
     transductive_found: bool | None
+    overlap: str
     curve: dict[str, float]
     further: dict[str, FurtherFields]
 

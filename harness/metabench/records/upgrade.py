@@ -43,7 +43,7 @@ def _to_3(document: dict[str, Any]) -> dict[str, Any]:
     upgraded = {**cell, **specs, **added, "budget": budget, "evaluation": evaluation}
     training, scores = document["training"], document["scores"]
     resumed = None if training is None else {**training, "resumed": []}
-    scored = None if scores is None else {**scores, "further": {}}
+    scored = None if scores is None else {**scores, "further": {}, "overlap": ""}
     added_here = {"code": {}, "contract": 1, "state": "", "predictions": ""}
     return {**document, **added_here, "cell": upgraded, "training": resumed, "scores": scored}
 

@@ -43,6 +43,8 @@ def verdict(reference: Reference, mean: float) -> str:
 def _flags(line: Labels) -> list[str]:
     words = [f"withdrawn: {line['withdrawn']}"] if line["withdrawn"] else []
     words += [word for word in (line["code_label"], line["transduction"]) if word]
+    if line["overlap_unknown"]:
+        words.append("overlap unknown")
     if line["budget_limited"]:
         words.append(f"budget-limited ({line['limited_reason']})")
     if line["unstable"]:

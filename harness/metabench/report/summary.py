@@ -205,6 +205,7 @@ def _labels(
     reason = budget_limited_reason(rows, references)
     own = [reruns[row["file"]] for row in rows if row["file"] in reruns]
     return {
+        "overlap_unknown": any(row["overlap"] == "unknown" for row in rows),
         "code_label": "",
         "transductive": claimed or bool(found),
         "transduction": TRANSDUCTION[claimed, found],

@@ -104,9 +104,9 @@ class TargetLine(Shared, Labels, TargetFields):
 
 
 UNSCORED: Labels = {
-    "code_label": "", "transductive": False, "transduction": "", "unstable": False, "budget_limited": False,
-    "limited_reason": "", "kept": False, "resumed": 0, "unmeasured": 0, "warnings": [],
-    "withdrawn": "", "reproduced": 0, "not_reproduced": 0,
+    "overlap_unknown": False, "code_label": "", "transductive": False, "transduction": "",
+    "unstable": False, "budget_limited": False, "limited_reason": "", "kept": False, "resumed": 0,
+    "unmeasured": 0, "warnings": [], "withdrawn": "", "reproduced": 0, "not_reproduced": 0,
 }  # fmt: skip
 
 
@@ -130,6 +130,7 @@ def _target_line(rows: Sequence[Row], summary: Summary | None) -> TargetLine:
 def _labels(summary: Summary) -> Labels:
     """Return the labels of the scored runs; the table counts unmeasured ones itself."""
     return {
+        "overlap_unknown": summary["overlap_unknown"],
         "code_label": summary["code_label"],
         "transductive": summary["transductive"],
         "transduction": summary["transduction"],

@@ -39,7 +39,7 @@ from metabench.records.row import (
     TrainingFields,
 )
 
-ROW_VERSION = 9
+ROW_VERSION = 11
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 CODE_DIGITS = 12
@@ -127,9 +127,9 @@ def _cell_fields(cell: Cell) -> CellFields:
         "network": network,
         "network_name": network,
         "network_settings": _compact(cell.network.settings) if cell.network else "{}",
-        "dataset": cell.dataset.name,
-        "dataset_name": cell.dataset.name,
-        "dataset_settings": _compact(cell.dataset.settings),
+        "dataset": cell.data_text,
+        "dataset_name": cell.data_text,
+        "dataset_settings": _compact(_data_settings(cell)),
         "ways": cell.test.ways,
         "shots": cell.test.shots,
         "queries": cell.test.queries,
@@ -162,6 +162,14 @@ class Keys(NamedTuple):
     work: str
     weak_work: str
     size_work: str
+
+
+def _data_settings(cell: Cell) -> Any:
+    """Return the settings of the data set, and those of the one that is tested, where it is another."""
+    if cell.test_dataset is None:
+        return cell.dataset.settings
+    tested = {f"test {name}": value for name, value in cell.test_dataset.settings.items()}
+    return {**cell.dataset.settings, **tested}
 
 
 def keys_of(cell: Cell) -> Keys:
@@ -336,6 +344,7 @@ def _score_fields(
         "count": len(per_task),
         "transductive": scores.transductive if scores else None,
         "transductive_found": scores.transductive_found if scores else None,
+        "overlap": scores.overlap if scores else "",
         "curve": _finite({steps: sum(values) / len(values) for steps, values in curve.items() if values}),
         "further": {title: _further_fields(stored[title], values) for title, values in further.items()},
     }

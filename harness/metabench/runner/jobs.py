@@ -98,9 +98,7 @@ class Jobs:
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
         launched = None if self.remote else time.monotonic()
-        classes = dict(self.registry.classes(cell))
-        if cell.test_dataset is not None:
-            classes["test_dataset"] = self.registry.find("dataset", cell.test_dataset.name).path
+        classes = self.registry.classes(cell)
         weights = self.weights.get(cell.weights.removeprefix(NETWORK_WEIGHTS))
         return JobFile(
             cell, classes, argv, self.provenance, host.command_line(), launched,

@@ -156,10 +156,11 @@ def _checked_machine_name() -> tuple[str, ...]:
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:
     reasons: dict[str, None] = {}  # each once, in order
     for cell in cells:
-        with plugin_call(f"dataset {cell.dataset.name!r}: missing()"):
-            dataset: Dataset = registry.make("dataset", cell.dataset)
-            reason = dataset.missing() if dataset.unavailable() is None else None
-        if reason is not None:
-            reasons[reason] = None
+        for spec in (cell.dataset, cell.tested):
+            with plugin_call(f"dataset {spec.name!r}: missing()"):
+                dataset: Dataset = registry.make("dataset", spec)
+                reason = dataset.missing() if dataset.unavailable() is None else None
+            if reason is not None:
+                reasons[reason] = None
     if reasons:
         raise RequestError("\n".join(reasons))

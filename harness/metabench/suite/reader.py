@@ -34,7 +34,10 @@ from metabench.records.cell import (
     Protocol,
     Spec,
     Status,
+    VariedProtocol,
+    component_kind,
 )
+from metabench.records.crossing import crossing_problem
 from metabench.records.files import STATE_SUFFIX, read_result, state_path
 from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import kind_of, mismatch
@@ -58,6 +61,7 @@ class _Parts:
     plugins: dict[str, str] = field(default_factory=dict)
     algorithm: Algorithm | None = None
     facts: Facts | None = None
+    test_facts: Facts | None = None
     test: Protocol | None = None
     train: Protocol | Batches | None = None
     budget: Budget | None = None
@@ -171,6 +175,8 @@ class Reader:
                 parts.specs.pop("network", None)
                 parts.plugins.pop("network", None)
         if parts.facts is not None:
+            self._check_crossing(f"{where}.test_dataset", parts, parts.facts)
+            self._check_task_lists(where, parts, parts.facts)
             self._check_protocols(where, parts, parts.facts)
         if parts.evaluation is not None:
             parts.evaluation = self._with_metric(where, parts.evaluation, parts)
@@ -182,6 +188,7 @@ class Reader:
             train=parts.train, budget=parts.budget, evaluation=parts.evaluation,
             backend=parts.specs["backend"], seed=0, plugins=parts.plugins, group=group or "accuracy",
             label=label, expect=expect, weights=parts.weights,
+            test_dataset=parts.specs.get("test_dataset"),
         )  # fmt: skip
 
     def _parts(self, where: str, table: Mapping[str, Any]) -> _Parts:
@@ -191,7 +198,7 @@ class Reader:
         for kind in COMPONENTS:
             if kind in given:
                 self._component(f"{where}.{kind}", kind, given[kind], parts)
-            elif kind != "network":
+            elif kind not in ("network", "test_dataset"):
                 self._missing(f"{where}.{kind}", kind)
         if "weights" in table:
             self._weights(f"{where}.weights", table["weights"], parts)
@@ -201,9 +208,13 @@ class Reader:
             self._check_budget(f"{where}.budget", parts.budget)
         parts.evaluation = self._evaluation(f"{where}.evaluation", table.get("evaluation", {}), parts)
         parts.algorithm = self._instance(f"{where}.algorithm", "algorithm", parts.specs)
-        parts.facts = self._facts_of(where, parts.specs)
-        if parts.facts is not None and parts.facts.content:
-            self._pin(f"{where}.dataset", parts.specs, parts.facts.content)
+        if parts.specs.get("test_dataset") == parts.specs.get("dataset"):
+            parts.specs.pop("test_dataset", None)  # what is tested by default
+            parts.plugins.pop("test_dataset", None)
+        parts.facts = self._facts_of(where, "dataset", parts.specs)
+        parts.test_facts = parts.facts
+        if "test_dataset" in parts.specs:
+            parts.test_facts = self._facts_of(where, "test_dataset", parts.specs)
         parts.train = self._train(f"{where}.train", parts, table.get("train", {}))
         return parts
 
@@ -213,7 +224,7 @@ class Reader:
             self._must(where, 'be a name, or {name = "…", setting = …}', given)
             return
         try:
-            entry = self.registry.find(kind, table["name"])
+            entry = self.registry.find(component_kind(kind), table["name"])
             given_settings = {k: v for k, v in table.items() if k != "name"}
             if kind in ("algorithm", "network") and "weights" not in setting_names(entry.cls):
                 weights = given_settings.pop("weights", None)
@@ -302,22 +313,26 @@ class Reader:
         if kind not in specs:
             return None
         try:
-            return self.registry.make(kind, specs[kind])
+            return self.registry.make(component_kind(kind), specs[kind])
         except MetabenchError as error:  # of a class that checks several settings together
             self._errors(where, error)
             return None
 
-    def _facts_of(self, where: str, specs: Mapping[str, Spec]) -> Facts | None:
-        if "dataset" not in specs:
+    def _facts_of(self, where: str, part: str, specs: dict[str, Spec]) -> Facts | None:
+        """The facts of a data set, whose own files' digest becomes one of its settings."""
+        if part not in specs:
             return None
-        spec = specs["dataset"]
+        spec = specs[part]
         key = f"{spec.name}:{sorted(spec.settings.items(), key=str)}"
         if key not in self._facts:
             self._facts[key] = None
-            dataset: Dataset | None = self._instance(f"{where}.dataset", "dataset", specs)
+            dataset: Dataset | None = self._instance(f"{where}.{part}", part, specs)
             if dataset is not None:
-                self._facts[key] = self._described(f"{where}.dataset", dataset)
-        return self._facts[key]
+                self._facts[key] = self._described(f"{where}.{part}", dataset)
+        facts = self._facts[key]
+        if facts is not None and facts.content:
+            self._pin(f"{where}.{part}", part, specs, facts.content)
+        return facts
 
     def _described(self, where: str, dataset: Dataset) -> Facts | None:
         try:
@@ -329,13 +344,13 @@ class Reader:
             self._wrong(f"{where}: describe() of {dataset.name!r} raised {describe_exception(error)}")
         return None
 
-    def _pin(self, where: str, specs: dict[str, Spec], content: str) -> None:
+    def _pin(self, where: str, part: str, specs: dict[str, Spec], content: str) -> None:
         """Makes the content of the user's own data a part of the cell: other data gives another cell."""
-        spec = specs["dataset"]
+        spec = specs[part]
         wanted = spec.settings.get("content")
         if wanted == "":
             defaults = tuple(name for name in spec.defaults if name != "content")
-            specs["dataset"] = Spec(spec.name, {**spec.settings, "content": content}, defaults)
+            specs[part] = Spec(spec.name, {**spec.settings, "content": content}, defaults)
         elif wanted is not None and wanted != content:
             self._must(f"{where}.content", f"be the digest of the data here, {content}", wanted)
 
@@ -358,6 +373,36 @@ class Reader:
         if budget.images and not budget.steps:
             self._must(f"{where}.steps", "be ≥ 1", 0, "budget.images ends training before that many steps")
 
+    def _check_crossing(self, where: str, parts: _Parts, facts: Facts) -> None:
+        """Check that what is learned from the data set can be scored on the one that is tested."""
+        if parts.test_facts is None or parts.test_facts is facts:
+            return
+        validates = parts.budget is not None and parts.budget.steps and parts.budget.validate_every
+        problem = crossing_problem(facts, parts.test_facts, ("train", *(["validation"] if validates else [])))
+        if problem is not None:
+            self._wrong(f"{where} {problem}")
+
+    def _check_task_lists(self, where: str, parts: _Parts, facts: Facts) -> None:
+        """Check that no more tasks are asked for than an official list has."""
+        budget, evaluation = parts.budget, parts.evaluation
+        if budget is None or evaluation is None:
+            return
+        if budget.images and isinstance(parts.train, VariedProtocol):
+            self._wrong(f"{where}.budget.images needs training tasks of one shape, got ranges in 'train'")
+        asked = [(facts, "train", "budget.steps × budget.tasks", budget.steps * budget.tasks)]
+        if not isinstance(parts.train, Protocol):
+            asked = []
+        if budget.steps and budget.validate_every:
+            asked.append((facts, "validation", "budget.validation_tasks", budget.validation_tasks))
+        for key in ("tasks", "latency_tasks"):
+            asked.append((parts.test_facts or facts, "test", f"evaluation.{key}", getattr(evaluation, key)))
+        for known, split, key, count in asked:
+            most = known.tasks.get(split)
+            if most is not None and count > most:
+                self._must(
+                    f"{where}.{key}", f"be at most {most}, the official tasks of split {split!r}", count
+                )
+
     def _check_protocols(self, where: str, parts: _Parts, facts: Facts) -> None:
         if facts.kind == "regression":
             if parts.test is not None and parts.test.ways != 1:
@@ -369,9 +414,9 @@ class Reader:
         if parts.budget is not None and parts.budget.steps and parts.budget.validate_every:
             wanted["validation"] = parts.test
         for split in SPLITS:
-            protocol = wanted.get(split)
-            if protocol is not None and facts.classes:  # there are none where the data is absent
-                self._check_split(where, split, protocol, facts)
+            protocol, own = wanted.get(split), parts.test_facts if split == "test" else facts
+            if protocol is not None and own is not None and own.classes:  # none where the data is absent
+                self._check_split(where, split, protocol, own)
 
     def _check_split(self, where: str, split: str, protocol: Protocol, facts: Facts) -> None:
         classes, images = facts.classes.get(split), facts.images.get(split, 0)

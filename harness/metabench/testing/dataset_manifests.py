@@ -16,13 +16,24 @@ from metabench.records.cell import Protocol, Split
 
 
 def manifest_fault(
-    source: Source, drawn: Episodes, split: Split, protocol: Protocol, numbers: range, seed: int
+    source: Source,
+    drawn: Episodes,
+    split: Split,
+    protocol: Protocol,
+    numbers: range,
+    seed: int,
+    *,
+    official: bool = False,
 ) -> str | None:
-    """Return how the manifest of these tasks differs from the tasks themselves, or None."""
+    """Return how the manifest of these tasks differs from the tasks themselves, or None.
+
+    official: whether the tasks are a list that does not depend on the seed.
+    """
     manifest = source.manifest(split, protocol, numbers, seed)
     other = source.manifest(split, protocol, numbers, seed + 1)
-    if all(name in other and np.array_equal(values, other[name]) for name, values in manifest.items()):
-        return "it is the same for another seed"
+    same = all(name in other and np.array_equal(values, other[name]) for name, values in manifest.items())
+    if same != official:
+        return f"it is {'the same' if same else 'another one'} for another seed"
     for name, tensor in (("index", drawn.index), ("classes", drawn.classes)):
         values = manifest.get(name)
         if values is None or values.shape != tuple(tensor.shape):

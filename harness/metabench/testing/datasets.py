@@ -137,6 +137,17 @@ def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Fact
         f"describe() has the splits {list(facts.classes)} with images of {list(facts.images)}; both name "
         f"'test' and any of {', '.join(SPLITS)} (0 where classes or images are endless)",
     )
+    for split, count in facts.tasks.items():
+        subject.require(
+            split in facts.classes and type(count) is int and count >= TASKS,
+            f"describe().tasks must give splits their number of official tasks, {TASKS} at least, got "
+            f"{split!r}: {count!r}",
+        )
+    named = all(isinstance(names, tuple) for names in facts.groups.values())
+    subject.require(
+        named and set(facts.groups) <= set(facts.classes),
+        f"describe().groups must give splits their groups in a tuple, got {facts.groups!r}",
+    )
     return facts
 
 
@@ -152,6 +163,10 @@ class _Bench:
     def draw(self, split: Split, numbers: Sequence[int] = range(TASKS), seed: int = SEED) -> Episodes:
         with self.subject.doing(f"episodes({split!r}, …)"):
             return self.source.episodes(split, self.protocol, numbers, seed)
+
+    def numbers(self, split: Split, count: int) -> range:
+        """The numbers of so many tasks, or of all that an official list has."""
+        return range(min(count, self.facts.tasks.get(split, count)))
 
     def check_shapes(self, split: Split) -> None:
         """Check shapes, types, devices and labels."""
@@ -234,10 +249,22 @@ class _Bench:
             not torch.equal(first.support.x[0], first.support.x[1]),
             f"tasks 0 and 1 of split {split!r} have the same support set",
         )
-        require(
-            not torch.equal(first.support.x, self.draw(split, seed=SEED + 1).support.x),
-            f"split {split!r} draws the same tasks for another seed",
-        )
+        self._check_seed(split, first)
+
+    def _check_seed(self, split: Split, drawn: Episodes) -> None:
+        """Check that another seed gives other tasks, or those of an official list and no more."""
+        count = self.facts.tasks.get(split)
+        same = torch.equal(drawn.support.x, self.draw(split, seed=SEED + 1).support.x)
+        if count is None:
+            why = f"split {split!r} draws the same tasks for another seed"
+            self.subject.require(
+                not same, f"{why}: where its tasks are an official list, say so in Facts.tasks"
+            )
+            return
+        why = f"describe().tasks says that split {split!r} has {count} official tasks"
+        self.subject.require(same, f"{why}, but another seed draws others")
+        with self.subject.refusing(f"episodes of task number {count}", Invalid, why):
+            self.source.episodes(split, self.protocol, [count], SEED)
 
     def check_manifest(self, split: Split) -> None:
         """Check that the manifest distinguishes tasks, row by row, in plain arrays."""
@@ -266,9 +293,17 @@ class _Bench:
 
     def check_manifest_matches(self, split: Split, tasks: int) -> None:
         """Check that the manifest describes the tasks that are drawn."""
-        drawn = self.draw(split, range(tasks))
+        drawn = self.draw(split, self.numbers(split, tasks))
         with self.subject.doing(f"manifest({split!r}, …)"):
-            fault = manifest_fault(self.source, drawn, split, self.protocol, range(tasks), SEED)
+            fault = manifest_fault(
+                self.source,
+                drawn,
+                split,
+                self.protocol,
+                self.numbers(split, tasks),
+                SEED,
+                official=split in self.facts.tasks,
+            )
         self.subject.require(
             fault is None,
             f"the manifest of split {split!r} describes other tasks than episodes draws: {fault}",
@@ -278,7 +313,7 @@ class _Bench:
         """Check that no place of an image gives its label away."""
         if self.facts.outputs is not None or len(self.facts.input_shape) not in (2, 3):
             return
-        places = readable_places(self.draw(split, range(tasks)), self.protocol.ways)
+        places = readable_places(self.draw(split, self.numbers(split, tasks)), self.protocol.ways)
         self.subject.require(
             not places,
             f"labels of split {split!r} can be read from {len(places)} places of the image alone, such as "
@@ -292,7 +327,7 @@ class _Bench:
         images = []
         parts: tuple[Split, Split] = ("train", "test")
         for split in parts:
-            drawn = self.draw(split, range(2 * tasks))
+            drawn = self.draw(split, self.numbers(split, 2 * tasks))
             x = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(0, 1)
             images.append(x if x.dim() == 4 else x.unsqueeze(1))
         copies = near_copies(*images)
@@ -369,7 +404,7 @@ class _Bench:
         """Check that splits share no example."""
         seen: dict[bytes, Split] = {}
         for split in splits:
-            drawn = self.draw(split, range(tasks))
+            drawn = self.draw(split, self.numbers(split, tasks))
             both = torch.cat([drawn.support.x, drawn.query.x], 1).flatten(0, 1).cpu().contiguous()
             if self.facts.kind == "regression":  # a number may appear twice, but not with its target
                 target = torch.cat([drawn.support.y, drawn.query.y], 1).flatten(0, 1).cpu()

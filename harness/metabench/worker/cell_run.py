@@ -10,13 +10,24 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Algorithm, Dataset, Episodes, Examples, Learner, Metric, Network, Source
+from metabench.data.manifests import drawn_digest
 from metabench.data.micro_batches import micro_batches
 from metabench.data.order import draw_episodes
 from metabench.data.shapes import groups
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
-from metabench.records.cell import NETWORK_WEIGHTS, Batches, Cell, Protocol, Spec, Workload
+from metabench.records.cell import (
+    NETWORK_WEIGHTS,
+    Batches,
+    Cell,
+    Evaluation,
+    Protocol,
+    Spec,
+    Split,
+    Workload,
+)
+from metabench.records.crossing import crossing_problem, overlap_is_known
 from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
@@ -40,7 +51,8 @@ class CellRun:
     metric: the one that selects and ranks; further: the others, by their titles; setup: seconds of "data"
     (loading the data set) and of "build" (building the learner); trained: whether training has ended; guard:
     held while the learner or these records change; predictions: of this rank's test tasks, where the cell
-    keeps them; test_source: the data set of the test where it is another one.
+    keeps them; test_source: the data set that is tested, where it is another one; overlap, manifest: see
+    `Scores`.
     """
 
     cell: Cell
@@ -52,13 +64,15 @@ class CellRun:
     setup: Mapping[str, float] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     best_state: Mapping[str, Tensor] | None = None
+    test_source: Source | None = None
+    overlap: str = ""
+    manifest: str = ""
     trained: bool = False
     guard: Guard = field(default_factory=Guard)
     checkpoint: CheckpointFile | None = None
     clock: BlockClock | None = None
     further: Mapping[str, Metric] = field(default_factory=dict)
     predictions: Sequence[TaskPredictions] = ()
-    test_source: Source | None = None
 
     def __post_init__(self) -> None:
         self.energy, self.training_energy = EnergyClock(self.device), EnergyClock(self.device)
@@ -67,6 +81,11 @@ class CellRun:
     def metrics(self) -> dict[str, Metric]:
         """Every metric of the cell by its title, the one that selects and ranks first."""
         return {self.cell.evaluation.metric: self.metric, **self.further}
+
+    def source_of(self, split: Split) -> Source:
+        """The data set that tasks of a split come from."""
+        other = self.test_source if split == "test" else None
+        return self.source if other is None else other
 
     def finish(self) -> None:
         """Lets the learner compute what it needs before it is scored."""
@@ -90,9 +109,12 @@ def build(
     keep_freed_memory()
     started = device.clock()
     dataset: Dataset = make_component("dataset", cell.dataset)
+    overlap, test_source = "", None
     source = dataset.load(device)
-    other: Dataset | None = make_component("test_dataset", cell.test_dataset) if cell.test_dataset else None
-    test_source = other.load(device) if other is not None else None
+    if cell.test_dataset is not None:
+        tested: Dataset = make_component("test_dataset", cell.test_dataset)
+        overlap, test_source = _overlap(cell, dataset, tested), tested.load(device)
+    manifest = _draw_evaluation(cell, source, test_source or source)
     loaded = device.clock()
     algorithm: Algorithm = make_component("algorithm", cell.algorithm)
     network: Network | None = make_component("network", cell.network) if cell.network else None
@@ -117,8 +139,31 @@ def build(
             raise Invalid(reason)
     setup = {"data": loaded - started, "build": device.clock() - loaded}
     return CellRun(
-        cell, learner, source, metric, device, emit, setup, further=further, test_source=test_source
-    )
+        cell, learner, source, metric, device, emit, setup, further=further, test_source=test_source,
+        overlap=overlap, manifest=manifest,
+    )  # fmt: skip
+
+
+def _draw_evaluation(cell: Cell, source: Source, test_source: Source) -> str:
+    """Return the digest of the test tasks; where there are too few, the cell ends before training."""
+    budget, evaluation = cell.budget, cell.evaluation
+    if cell.trains and budget.validate_every:
+        drawn_digest(source, "validation", cell.test, budget.validation_tasks, evaluation.seed)
+    return manifest_digest(test_source, "test", cell.test, evaluation)
+
+
+def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
+    """SHA-256 over what the tasks are made of: the same for every algorithm, seed, backend and rank."""
+    return drawn_digest(source, split, protocol, evaluation.tasks, evaluation.seed)
+
+
+def _overlap(cell: Cell, dataset: Dataset, tested: Dataset) -> str:
+    """What is known of groups in training and test: "none" or "unknown"; raises Invalid where there are."""
+    train, test = dataset.describe(), tested.describe()
+    problem = crossing_problem(train, test, cell.learned_splits)
+    if problem is not None:
+        raise Invalid(f"test_dataset {tested.name!r} {problem}")
+    return "none" if overlap_is_known(train, test, cell.learned_splits) else "unknown"
 
 
 def share(count: int, device: Device) -> range:

@@ -10,19 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metabench.contracts import Episodes, Metric, Source
-from metabench.data.manifests import drawn_digest
+from metabench.contracts import Episodes, Metric
 from metabench.data.order import draw_episodes, orders
 from metabench.data.shapes import groups
 from metabench.device.device import Device
 from metabench.errors import Diverged
-from metabench.records.cell import Evaluation, Protocol, Split
+from metabench.records.cell import Split
 from metabench.records.metric_scores import MetricScores, metric_slot, metric_title
 from metabench.records.progress import EvaluateEvent
 from metabench.records.result import Scores
 from metabench.results.predictions import TaskPredictions
 from metabench.scoring import Rows, metric_scores, score_all
-from metabench.worker.cell_run import CellRun, share
+from metabench.worker.cell_run import CellRun, manifest_digest, share
 
 TRANSDUCTION_TASKS = 4
 """Test tasks on which the claim of transduction is checked."""
@@ -49,7 +48,7 @@ def evaluate(run: CellRun) -> Scores:
         unit=run.metric.unit,
         higher_is_better=run.metric.higher_is_better,
         per_task=tuple(scored.per_task),
-        manifest=manifest_digest(run.test_source or run.source, "test", cell.test, wanted),
+        manifest=run.manifest or manifest_digest(run.source_of("test"), "test", cell.test, wanted),
         seconds=device.slowest(device.clock() - started),
         adapt_seconds=tuple(scored.adapt_seconds),
         adapt_tasks=tuple(scored.adapt_tasks),
@@ -58,6 +57,7 @@ def evaluate(run: CellRun) -> Scores:
         curve=curve,
         transductive=run.learner.transductive,
         transductive_found=depends_on_queries,
+        overlap=run.overlap,
         state=_scored_state(run),
         further=_further(run, scored),
     )
@@ -80,11 +80,6 @@ def _scored_state(run: CellRun) -> str:
     if run.cell.scored:
         return "kept"
     return "last" if best_step is None else f"best validation, step {best_step}"
-
-
-def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:
-    """SHA-256 over what the tasks are made of: the same for every algorithm, seed, backend and rank."""
-    return drawn_digest(source, split, protocol, evaluation.tasks, evaluation.seed)
 
 
 @dataclass
@@ -196,7 +191,7 @@ def _as_predicted(
 def _batches(run: CellRun, split: Split, numbers: Sequence[int]) -> Iterator[tuple[Sequence[int], Episodes]]:
     """The test tasks of these numbers in batches of one shape each, with the numbers of each batch."""
     seed = run.cell.evaluation.seed
-    source = run.test_source if split == "test" and run.test_source else run.source
+    source = run.source_of(split)
     for shape, of_shape in groups(source, split, run.cell.test, numbers, seed):
         yield of_shape, draw_episodes(source, split, shape, of_shape, seed)
 

@@ -63,7 +63,12 @@ class Glyphs(Dataset):
     def describe(self) -> Facts:
         """Return constants of the package: 386, 319 and 118 letters."""
         classes: dict[str, int] = {split: len(names) for split, names in letters().items()}
-        return Facts("classification", (1, SIZE, SIZE), None, classes, dict.fromkeys(classes, self.images))
+        groups: dict[str, tuple[str, ...]] = {
+            split: tuple(f"script:{script.title()}" for script in scripts)
+            for split, scripts in SCRIPTS.items()
+        }
+        images = dict.fromkeys(classes, self.images)
+        return Facts("classification", (1, SIZE, SIZE), None, classes, images, groups=groups)
 
     def load(self, device: Device) -> Source:
         """Render the letters or read them from the cache; raises DataError if the fonts are others."""

@@ -32,6 +32,8 @@ DRAWERS = 20
 SIDE = 105  # pixels of a drawing
 UPSTREAM = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 MIRROR = "https://github.com/brendenlake/omniglot/raw/master/python"
+SEVERAL_ALPHABETS = ("Georgian", "Cyrillic", "Canadian_Aboriginal_Syllabics")
+"""Scripts that alphabets name in parentheses."""
 HELD_OUT = ("Braille", "Futurama", "Gujarati", "Japanese_(hiragana)", "Syriac_(Estrangelo)")
 """Background alphabets that are validation in Lake's split, which itself has no validation part."""
 
@@ -98,10 +100,7 @@ class Omniglot(ImageDataset):
     def describe(self) -> Facts:
         """Return constants of the package's split lists."""
         turns = 4 if self.rotations else 1
-        classes: dict[str, int] = {split: turns * len(names) for split, names in self.characters().items()}
-        return Facts(
-            "classification", (1, self.size, self.size), None, classes, dict.fromkeys(classes, DRAWERS)
-        )
+        return character_facts(self.characters(), self.size, turns)
 
     def characters(self) -> Mapping[Split, Sequence[str]]:
         """Return the characters of each split, as "alphabet/characterNN"."""
@@ -110,6 +109,23 @@ class Omniglot(ImageDataset):
     def load(self, device: Device) -> Source:
         """Read the archives, or the cache of an earlier reading; raises DataError if a class is absent."""
         return load_characters(self, self.characters(), f"omniglot-{self.split}", device)
+
+
+def character_facts(characters: Mapping[Split, Sequence[str]], size: int, turns: int) -> Facts:
+    """Return the facts of a split of characters; turns: classes of each. Scripts are its groups."""
+    classes: dict[str, int] = {split: turns * len(names) for split, names in characters.items()}
+    groups: dict[str, tuple[str, ...]] = {
+        split: tuple(sorted({f"script:{_script(name.partition('/')[0])}" for name in names}))
+        for split, names in characters.items()
+    }
+    images = dict.fromkeys(classes, DRAWERS)
+    return Facts("classification", (1, size, size), None, classes, images, groups=groups)
+
+
+def _script(alphabet: str) -> str:
+    """Return the script of an alphabet: "Georgian" of "Asomtavruli_(Georgian)"."""
+    script = alphabet.partition("(")[2].rstrip(")")
+    return script if script in SEVERAL_ALPHABETS else alphabet
 
 
 def load_characters(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench import Facts, Source, Split, setting
 from metabench.data import ImageDataset, RemoteFile
-from metabench_plugins.datasets.omniglot import DRAWERS, archive, load_characters, vinyals
+from metabench_plugins.datasets.omniglot import archive, character_facts, load_characters, vinyals
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -51,10 +51,7 @@ class OmniglotSmall(ImageDataset):
     def describe(self) -> Facts:
         """Return constants of the package."""
         turns = 4 if self.rotations else 1
-        classes: dict[str, int] = {split: turns * len(names) for split, names in characters().items()}
-        return Facts(
-            "classification", (1, self.size, self.size), None, classes, dict.fromkeys(classes, DRAWERS)
-        )
+        return character_facts(characters(), self.size, turns)
 
     def load(self, device: Device) -> Source:
         """Read the archives, or the cache of an earlier reading; raises DataError if a class is absent."""

@@ -23,7 +23,7 @@ from metabench.errors import SuiteError
 from metabench.plugins import load as load_plugins
 from metabench.records import Cell, Evaluation, Spec
 from metabench.suite import read
-from metabench.worker.evaluation import manifest_digest
+from metabench.worker.cell_run import manifest_digest
 from metabench_plugins.datasets.imagefolder import ImageFolder
 
 SUITE = """
