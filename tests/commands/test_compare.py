@@ -214,7 +214,8 @@ def test_the_command_is_a_gate_with_a_markdown_comment(folders: tuple[str, str],
 def sine_cell(steps: int) -> Cell:
     """A real cell whose training step grows with the adaptation steps."""
     cell = made_cell(settings={"steps": steps, "inner_rate": 0.001}, ways=1, shots=10)
-    return replace(cell, network=Spec("mlp", {}), dataset=Spec("sinusoid", {}))
+    evaluation = replace(cell.evaluation, metric="mse")
+    return replace(cell, network=Spec("mlp", {}), dataset=Spec("sinusoid", {}), evaluation=evaluation)
 
 
 def test_alternating_two_results_is_a_gate_whose_ratio_stands_in_the_comment(
