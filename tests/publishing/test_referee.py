@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -250,6 +251,30 @@ def test_what_is_no_result_is_left_to_a_person(merged: Path, tmp_path: Path, nam
 
     assert list(edited.for_a_person()) == [f"{name} is changed: a maintainer has to read it"]
     assert list(edited.violations()) == []
+
+
+@needs_ssh_keygen
+def test_a_learned_state_has_the_name_of_its_content(merged: Path, tmp_path: Path) -> None:
+    def change(head: Path, path: Path) -> None:
+        (path.parent / "states").mkdir()
+        for name in (hashlib.sha256(b"a").hexdigest(), "b" * 64):
+            (path.parent / "states" / f"{name}.safetensors").write_bytes(b"a")
+
+    added = submission(merged, tmp_path, change)
+
+    (violation,) = added.violations()
+    assert violation.endswith(f"{'b' * 64}.safetensors is not the state that its name says")
+    assert list(added.for_a_person()) == []
+
+
+def test_without_ssh_keygen_a_person_looks_at_signatures(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    edited = submission(merged, tmp_path, lambda head, path: path.with_name("SHA256SUMS").write_text("x"))
+
+    assert list(edited.violations()) == []
+    assert list(edited.for_a_person()) == ["signatures could not be checked: ssh-keygen is not installed"]
 
 
 def test_links_and_what_git_keeps_are_not_followed(merged: Path, tmp_path: Path) -> None:

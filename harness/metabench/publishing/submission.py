@@ -12,7 +12,7 @@ from metabench.folders import file_digest
 from metabench.publishing.sign import signed_by
 from metabench.publishing.verify import PARTIAL
 from metabench.results.cache import REPRODUCED
-from metabench.results.signatures import ALLOWED_SIGNERS, SUMS, SUMS_SIGNATURE
+from metabench.results.signatures import ALLOWED_SIGNERS, SUMS, SUMS_SIGNATURE, can_check
 from metabench.results.withdrawn import NAME as WITHDRAWN
 
 RESULTS = "results"
@@ -79,8 +79,19 @@ class Submission:
                 if before and before != after:
                     yield f"{folder.as_posix()} was signed by {before}, now by {after or 'nobody'}"
 
+        for name in self.added:
+            state = _STATE.fullmatch(name)
+            if state and self._digest(name) != state[1]:
+                yield f"{name} is not the state that its name says"
+
+    def _digest(self, name: str) -> str:
+        path = self.head / name
+        return file_digest(path) if path.is_file() and not path.is_symlink() else ""
+
     def for_a_person(self) -> Iterator[str]:
         """Yield the changes that only a person can judge: all but results and what follows from them."""
+        if not can_check():
+            yield "signatures could not be checked: ssh-keygen is not installed"
         for name in (*self.added, *self.changed, *self.removed):
             if not _OF_RESULTS.fullmatch(name):
                 yield f"{name} is changed: a maintainer has to read it"
@@ -88,8 +99,10 @@ class Submission:
                 yield f"{name} signs results that were published unsigned"
 
 
+_STATE = re.compile(r".+/states/([0-9a-f]{64})\.safetensors")
 _OF_RESULTS = re.compile(
-    rf"{RESULTS}/(README\.md|[^/]+/[^/]+/([^/]+\.json|{PARTIAL}|{SUMS}(\.sig)?|{REPRODUCED}/[^/]+/[^/]+\.json(\.sig)?))"
+    rf"{RESULTS}/(README\.md|[^/]+/[^/]+/({PARTIAL}|{SUMS}(\.sig)?|[^/]+\.json"
+    rf"|states/[0-9a-f]{{64}}\.safetensors|{REPRODUCED}/[^/]+/[^/]+\.json(\.sig)?))"
 )
 """The files that a submission of results consists of."""
 

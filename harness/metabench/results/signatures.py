@@ -140,6 +140,8 @@ def _run(
             ["ssh-keygen", *arguments], input=content, capture_output=True, timeout=timeout,
             env={**os.environ, "LC_ALL": "C"},
         )  # fmt: skip
+    except FileNotFoundError as error:
+        raise SignatureError("ssh-keygen is not installed") from error
     except subprocess.TimeoutExpired as error:
         raise SignatureError(f"ssh-keygen gave no answer within {LONGEST_SECONDS} s") from error
 
