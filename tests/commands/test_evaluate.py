@@ -100,7 +100,7 @@ def test_head_of_fixed_size_refuses_other_ways(kept: Mapping[str, Path], bare: S
     [
         (("--test", "w"), "must be like 20w5s or 5w1s15q, got 'w'"),
         (("--test", "5000w"), "the ways of the test must be at most"),
-        (("--dataset", "sinusoid"), "the kind of data set 'sinusoid' must be that of 'glyphs'"),
+        (("--dataset", "sinusoid"), "data set 'sinusoid' must have the same kind"),
         (("--metrics", "acuracy"), "accuracy"),
     ],
 )

@@ -105,8 +105,10 @@ def _changed(
 
     plugins = dict(cell.plugins)
     if dataset is not None:
-        other, plugins["test_dataset"] = spec("dataset", dataset)
-        cell = replace(cell, test_dataset=other)
+        other, source = spec("dataset", dataset)
+        if other != cell.dataset:  # which is tested by default
+            plugins["test_dataset"] = source
+            cell = replace(cell, test_dataset=other)
     if backend is not None:
         own, plugins["backend"] = spec("backend", backend)
         cell = replace(cell, backend=own)
@@ -136,6 +138,7 @@ def _shape(test: Protocol, text: str) -> Protocol:
 def _require_fitting(registry: Registry, cell: Cell) -> None:
     """Raise RequestError where the data set of the test does not fit the learner or the tasks."""
     from metabench.errors import RequestError
+    from metabench.records.crossing import crossing_problem
 
     trained = registry.make("dataset", cell.dataset)
     tested = registry.make("dataset", cell.test_dataset or cell.dataset)
@@ -143,12 +146,9 @@ def _require_fitting(registry: Registry, cell: Cell) -> None:
     if missing is not None:
         raise RequestError(missing)
     own, facts = trained.describe(), tested.describe()
-    for name in ("kind", "input_shape", "outputs"):
-        if getattr(own, name) != getattr(facts, name):
-            raise RequestError(
-                f"the {name} of data set {tested.name!r} must be that of {trained.name!r}, "
-                f"{getattr(own, name)}, got {getattr(facts, name)}"
-            )
+    problem = crossing_problem(own, facts, cell.learned_splits) if cell.test_dataset is not None else None
+    if problem is not None:
+        raise RequestError(f"data set {tested.name!r} {problem}")
     classes, images = facts.classes.get("test", 0), facts.images.get("test", 0)
     if classes and cell.test.ways > classes:
         raise RequestError(

@@ -374,8 +374,9 @@ class Cell:
 
     @property
     def learned_splits(self) -> tuple[str, ...]:
-        """The splits of its data set that training and selection take tasks from."""
-        return ("train", "validation") if self.trains and self.budget.validate_every else ("train",)
+        """The splits of its data set that training and selection took tasks from."""
+        selects = self.train is not None and self.budget.steps and self.budget.validate_every
+        return ("train", "validation") if selects else ("train",)
 
     @property
     def step_images(self) -> int:
