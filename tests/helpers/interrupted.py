@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.jobs import Jobs
 from metabench.runner.keeping import Keeping
-from metabench.runner.worker_files import read_worker_result
+from metabench.runner.worker_files import ProgressReader, read_worker_result
 from metabench.suite.suite import read
 
 SUITE = """
@@ -90,17 +90,22 @@ class Worker:
         assert result is not None
         return result
 
-    def cut(self, moments: Iterable[float], by: signal.Signals = signal.SIGKILL) -> int:
-        """Start the worker and end it after each of these seconds; return how often it was still running."""
-        cuts = 0
-        for seconds in moments:
-            process = self.start()
-            with suppress(psutil.TimeoutExpired):
-                process.wait(seconds)
-                continue
-            cuts += 1
-            end(process, by)
-        return cuts
+    def cut(self, phase: str, delay: float, by: signal.Signals = signal.SIGKILL) -> bool:
+        """Start the worker and end it `delay` seconds after its first event of this kind.
+
+        Returns whether it was still running; it is through where such an event never comes.
+        """
+        process, progress = self.start(), ProgressReader(self.job)
+        wait_until(lambda: _ended(process) or any(event.kind == phase for event in progress.read()))
+        with suppress(psutil.TimeoutExpired):
+            process.wait(delay)
+            return False
+        end(process, by)
+        return True
+
+
+def _ended(process: psutil.Popen) -> bool:
+    return process.poll() is not None
 
 
 def end(process: psutil.Process, by: signal.Signals, patience: float = 20.0) -> None:

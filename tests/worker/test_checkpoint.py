@@ -17,7 +17,7 @@ from helpers.interrupted import Worker, cells, end, wait_until
 from helpers.toy_runs import Follower, run_of
 from metabench import Budget
 from metabench.records.progress import Event, ResumeEvent, TrainEvent
-from metabench.records.result import Result, Training
+from metabench.records.result import Training
 from metabench.runner.worker_files import ProgressReader
 from metabench.worker.cell_run import CellRun
 from metabench.worker.checkpoint import Checkpoint, CheckpointFile
@@ -27,6 +27,7 @@ from metabench.worker.training import train
 
 MADE_BY = {"cell": "c", "code": "d"}
 METHODS = ("maml", "protonet", "reptile", "simpleshot")
+PHASES = ("setup", "train", "validation", "evaluate")
 SCORED = ("per_task", "manifest", "state", "curve")
 
 
@@ -205,21 +206,6 @@ def test_next_checkpoint_waits_for_a_hundred_times_what_the_last_one_took(tmp_pa
     assert CheckpointFile(tmp_path / "cut", MADE_BY, 0.0).due()
 
 
-def check_cuts(method: str, ranks: int, folder: Path, moments: list[float]) -> tuple[Result, int]:
-    """Kill the worker at these moments; its scores must be those of one that was left alone."""
-    cell = cells(folder, method, ranks=ranks)[method]
-    expected = Worker(cell, folder / "whole").run()
-    worker = Worker(cell, folder / "cut")
-    cuts = worker.cut(moments)
-    result = worker.run()
-    assert expected.scores is not None
-    assert result.scores is not None
-    for name in SCORED:
-        assert getattr(result.scores, name) == getattr(expected.scores, name), name
-    assert result.state == expected.state
-    return result, cuts
-
-
 @pytest.mark.parametrize(("method", "ranks"), [("maml", 1), ("simpleshot", 2)])
 def test_killed_worker_goes_on(method: str, ranks: int, tmp_path: Path) -> None:
     cell = cells(tmp_path, method, ranks=ranks, steps=30)[method]
@@ -264,7 +250,19 @@ def test_worker_killed_at_random_moments_ends_with_the_same_scores(
     method: str, ranks: int, tmp_path: Path
 ) -> None:
     chance = random.Random(f"{method} {ranks}")
-    moments = [chance.uniform(0.5, 9.0) for _ in range(20)]
-    result, cuts = check_cuts(method, ranks, tmp_path, moments)
-    print(method, ranks, "cuts", cuts, "resumed", result.training and result.training.resumed)
-    assert cuts > 0
+    cell = cells(tmp_path, method, ranks=ranks, steps=200, tasks=200)[method]
+    expected = Worker(cell, tmp_path / "whole").run()
+    worker = Worker(cell, tmp_path / "cut")
+    phases = [phase for phase in PHASES for _ in range(20 // len(PHASES))]
+    cuts = [phase for phase in phases if worker.cut(phase, chance.uniform(0.0, 0.5))]
+
+    result = worker.run()
+
+    assert set(cuts) == set(PHASES), cuts
+    assert result.scores is not None and expected.scores is not None  # noqa: PT018 - for the types
+    for name in SCORED:
+        assert getattr(result.scores, name) == getattr(expected.scores, name), name
+    assert result.state == expected.state
+    assert result.training is not None
+    assert len(set(result.training.resumed)) >= 3
+    print(method, ranks, len(cuts), "cuts, resumed after", result.training.resumed)
