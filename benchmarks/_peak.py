@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -43,13 +42,18 @@ extern "C" double multiply_add(long rounds) {
 FUSED_FLOPS = 2 * 24 * 16 * ROUNDS
 
 
-def peak() -> dict[str, float]:
-    """Return the FLOP/s of each way on torch's threads at this moment, the best of some runs of each."""
+def peak(clock: Callable[[], float]) -> dict[str, float]:
+    """Return the FLOP/s of each way on torch's threads at this moment, the best of some runs of each.
+
+    clock: seconds.
+    """
     ways = {"matrix product": _product(), "convolution": _convolution()}
     fused = _fused()
     if fused is not None:
         ways["multiply-add loop"] = fused
-    return {name: flops / min(_seconds(work) for _ in range(3)) for name, (work, flops) in ways.items()}
+    return {
+        name: flops / min(_seconds(work, clock) for _ in range(3)) for name, (work, flops) in ways.items()
+    }
 
 
 def _product() -> tuple[Callable[[], object], float]:
@@ -93,7 +97,7 @@ def _fused_loop() -> Callable[[int], float] | None:
     return loop
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started

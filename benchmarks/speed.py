@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import _jax_programs
@@ -73,12 +73,14 @@ def main() -> int:
             parser.error(f"no {what} {unknown[0]!r}; there are: {', '.join(known)}")
     versions = {"torch": torch.__version__, **installed(rivals)}
     print(
-        f"{processor()}, {options.threads} threads, loops: "
+        f"{processor()}, {options.threads} threads, {'CPU' if options.cpu_time else 'wall'} time, "
+        + "loops: "
         + ("learn2learn" if has_learn2learn() else "plain ones of the same operations")
         + "".join(f", {package} {version}" for package, version in versions.items())
     )
     rows = [name for name in names if _has_loop(name)]
-    figures = [measure(name, rivals, options.quick, options.execution) for name in rows]
+    clock = time.process_time if options.cpu_time else Device().clock
+    figures = [measure(name, rivals, clock, options.quick, options.execution) for name in rows]
     if options.memory:
         figures.append(measure_memory(options.threads))
     if options.json:
@@ -96,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         "--rivals", default=",".join(RIVALS), help=f"besides the loop, of {', '.join(RIVALS)}"
     )
     parser.add_argument("--quick", action="store_true", help="a few short blocks")
+    parser.add_argument(
+        "--cpu-time", action="store_true",
+        help="time by the seconds that this process computes: for one thread on a shared machine",
+    )  # fmt: skip
     parser.add_argument("--execution", default="eager", help="of our meta-step: eager or compiled")
     parser.add_argument("--memory", action="store_true", help="check the peak memory as well")
     parser.add_argument("--json", action="store_true", help="end with all figures as one JSON line")
@@ -111,15 +117,19 @@ def _has_loop(name: str) -> bool:
 
 
 def measure(
-    name: str, rivals: Sequence[str], quick: bool = False, execution: str = "eager"
+    name: str,
+    rivals: Sequence[str],
+    clock: Callable[[], float],
+    quick: bool = False,
+    execution: str = "eager",
 ) -> dict[str, Any]:
-    """Time a row in blocks that take turns; print and return its figures."""
+    """Time a row in blocks that take turns; print and return its figures. clock: seconds."""
     row = ROWS[name]
     rounds, block_seconds = (3, 0.1) if quick else (21, 0.3)
     apart = {LOOP: difference(row, execution=execution)} | differences(row, rivals)
     sides, first_seconds = first_steps(row, rivals, execution)
     peaks: list[dict[str, float]] = []
-    times = take_turns(sides, Device().clock, rounds, block_seconds, lambda: peaks.append(peak()))
+    times = take_turns(sides, clock, rounds, block_seconds, lambda: peaks.append(peak(clock)))
     figures = {
         "row": name, "execution": execution, "rounds": rounds,
         "flops": flops_per_step(learner_of(row), episodes_of(row)) or 0.0,

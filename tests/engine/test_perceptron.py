@@ -55,14 +55,15 @@ def loss_on(module: nn.Module, kind: str) -> ExamplesLoss:
 
 
 def meta_gradient(
-    loss: ExamplesLoss, module: nn.Module, rates: dict[str, Tensor], first_order: bool
+    loss: ExamplesLoss, module: nn.Module, rates: dict[str, Tensor] | float, first_order: bool
 ) -> tuple[Tensor, ...]:
     """The gradient of the loss after three steps, with respect to weights and rates, [T, …] each."""
+    learned = rates.values() if isinstance(rates, dict) else ()
     start = {
         name: w.detach().expand(TASKS, *w.shape).requires_grad_() for name, w in module.named_parameters()
     }
     adapted = inner_steps(loss, start, rates, 3, first_order=first_order)
-    return torch.autograd.grad(loss.once(adapted).sum(), [*start.values(), *rates.values()])
+    return torch.autograd.grad(loss.once(adapted).sum(), [*start.values(), *learned])
 
 
 @pytest.fixture
@@ -71,15 +72,21 @@ def by_operations(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setenv("METABENCH_KERNELS", "0")
 
 
+@pytest.mark.parametrize("learned_rates", [False, True])
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 @pytest.mark.parametrize("widths", [(3, 5), (1, 40, 40, 2), (7, 9, 33, 17, 4)], ids=str)
 def test_meta_gradient_is_that_of_torchs_operations(
-    widths: tuple[int, ...], kind: str, first_order: bool, by_operations: Callable[[], None]
+    widths: tuple[int, ...],
+    kind: str,
+    first_order: bool,
+    learned_rates: bool,
+    by_operations: Callable[[], None],
 ) -> None:
     module = perceptron(*widths)
     loss = loss_on(module, kind)
-    rates = {n: torch.full_like(w, 0.1).requires_grad_() for n, w in module.named_parameters()}
+    by_name = {n: torch.full_like(w, 0.1).requires_grad_() for n, w in module.named_parameters()}
+    rates = by_name if learned_rates else 0.1
 
     quick = meta_gradient(loss, module, rates, first_order)
     assert loss.network.path == "batched, kernels"

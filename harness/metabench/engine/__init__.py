@@ -6,8 +6,8 @@ adapted = inner_steps(loss, start, rate, steps)              # loss: weights →
 lifted(x, adapted)                                           # each task with its own weights
 """
 
-from metabench.engine.adapt import TaskWeights, constant_gradients, expand_weights, gradients, inner_steps
-from metabench.engine.examples_loss import ExamplesLoss
+from metabench.engine.adapt import constant_gradients, expand_weights, gradients, inner_steps
+from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
 from metabench.engine.implicit import implicit_loss
 from metabench.engine.lift import Lifted, lift
 from metabench.engine.norms import drop_running_statistics

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes
-from metabench.engine.examples_loss import ExamplesLoss
+from metabench.engine.examples_loss import ExamplesLoss, Rate, TaskWeights
 from metabench.engine.kernels import kernels_for
 from metabench.engine.kernels.differentiable import for_tasks
 from metabench.engine.lift import Lifted, Part
 
-TaskWeights = Mapping[str, Tensor]
-Rate = float | Tensor | Mapping[str, Tensor]
 IMAGES_AT_ONCE = 50
 """Images of 28 × 28 in a chunk that torch's operations run on a CPU: more of them leave the cache."""
 

@@ -16,6 +16,7 @@ from metabench.engine.kernels import perceptron as kernel
 from metabench.engine.lift import Lifted
 
 TaskWeights = Mapping[str, Tensor]
+Rate = float | Tensor | Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class ExamplesLoss:
     def descend(
         self,
         weights: TaskWeights,
-        rate: float | Tensor | Mapping[str, Tensor],
+        rate: Rate,
         steps: int,
         first_order: bool,
-        plain: Callable[[TaskWeights, TaskWeights], TaskWeights],
+        plain: Callable[[TaskWeights, Rate], TaskWeights],
     ) -> dict[str, Tensor] | None:
         """Return the weights after so many steps down the loss, or None where no kernel covers it.
 
@@ -61,15 +62,17 @@ class ExamplesLoss:
         descent, names = self._descent(weights)
         if descent is None or steps == 0:
             return None
-        rates = _rates(rate, weights, names)
+        rates = [] if isinstance(rate, float) else _rates(rate, weights, names)
         if any(tensor.dtype != descent.x.dtype for tensor in rates):
             return None
 
         def by_operations(start: tuple[Tensor, ...], rates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            stepped = plain(dict(zip(names, start, strict=True)), dict(zip(names, rates, strict=True)))
+            by_name = dict(zip(names, rates, strict=True)) if rates else rate
+            stepped = plain(dict(zip(names, start, strict=True)), by_name)
             return tuple(stepped[name] for name in names)
 
-        how = kernel.Steps(steps, first_order, by_operations)
+        number = rate if isinstance(rate, float) else 0.0
+        how = kernel.Steps(steps, number, first_order, by_operations)
         stepped = kernel.descend(descent, how, [weights[name] for name in names], rates)
         return dict(zip(names, stepped, strict=True))
 
@@ -104,11 +107,7 @@ def _plain_type(x: Tensor, y: Tensor, weights: TaskWeights) -> bool:
     )
 
 
-def _rates(
-    rate: float | Tensor | Mapping[str, Tensor], weights: TaskWeights, names: tuple[str, ...]
-) -> list[Tensor]:
+def _rates(rate: Tensor | Mapping[str, Tensor], weights: TaskWeights, names: tuple[str, ...]) -> list[Tensor]:
     """Return the step size of each weight, expanded to its shape."""
-    if isinstance(rate, Mapping):
-        return [rate[name].expand(weights[name].shape) for name in names]
-    number = rate if isinstance(rate, Tensor) else weights[names[0]].new_tensor(rate)
-    return [number.expand(weights[name].shape) for name in names]
+    by_name = rate if isinstance(rate, Mapping) else dict.fromkeys(names, rate)
+    return [by_name[name].expand(weights[name].shape) for name in names]

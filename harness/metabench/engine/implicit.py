@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metabench.engine.adapt import TaskWeights, gradients
+from metabench.engine.adapt import gradients
+from metabench.engine.examples_loss import TaskWeights
 
 Loss = Callable[[TaskWeights], Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes, Examples
-from metabench.engine.adapt import TaskWeights
+from metabench.engine.examples_loss import TaskWeights
 from metabench.errors import Invalid
 from metabench.learning.gradient import GradientAlgorithm, GradientLearner
 from metabench.records.cell import Workload

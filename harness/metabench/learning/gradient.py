@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.engine.adapt import TaskWeights, expand_weights, tasks_at_once
-from metabench.engine.examples_loss import ExamplesLoss
+from metabench.engine.adapt import expand_weights, tasks_at_once
+from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part
 from metabench.errors import Invalid

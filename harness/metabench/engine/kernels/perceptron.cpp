@@ -30,31 +30,34 @@ struct Shape {
 // A tensor's numbers: [task][row][column], a bias [task][row].
 struct Strided { const Real* data; int64_t task, row, column; };
 
-struct Left { const Real* data; long row, column; };  // distances between rows and columns
+// One term of a sum of products: left [rows][depth], with its distances between rows and columns, times right
+// [depth][columns].
+struct Term { const Real* left; long row, column, depth; const Real* right; };
 
-// target[r][c] (+)= Σ k left[r][k] right[k][c] for R rows and N vectors of columns.
+// target[r][c] = Σ terms Σ k left[r][k] right[k][c] for R rows and N vectors of columns.
 template <int R, int N>
-void product_tile(Left left, long depth, const Real* right, long right_pitch, Real* target, long pitch, bool add) {
-    Vector sums[R][N];
-    for (int r = 0; r < R; r++)
-        for (int j = 0; j < N; j++) sums[r][j] = add ? load(target + r * pitch + j * LANES) : Vector{};
-    for (long k = 0; k < depth; k++, right += right_pitch) {
-        Vector b[N];
-        for (int j = 0; j < N; j++) b[j] = load(right + j * LANES);
-        for (int r = 0; r < R; r++)
-            for (int j = 0; j < N; j++) sums[r][j] += left.data[r * left.row + k * left.column] * b[j];
+__attribute__((noinline)) void product_tile(const Term* terms, long count, long row, long column, long pitch, Real* target) {
+    Vector sums[R][N] = {};
+    for (long t = 0; t < count; t++) {
+        const Term term = terms[t];
+        const Real *left = term.left + row * term.row, *right = term.right + column;
+        for (long k = 0; k < term.depth; k++, left += term.column, right += pitch) {
+            Vector b[N];
+            for (int j = 0; j < N; j++) b[j] = load(right + j * LANES);
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < N; j++) sums[r][j] += left[r * term.row] * b[j];
+        }
     }
     for (int r = 0; r < R; r++)
-        for (int j = 0; j < N; j++) store(target + r * pitch + j * LANES, sums[r][j], LANES);
+        for (int j = 0; j < N; j++) store(target + (row + r) * pitch + column + j * LANES, sums[r][j], LANES);
 }
 
-// target [rows][columns] (+)= left [rows][depth] · right [depth][columns]; columns in whole vectors.
-void product(long rows, long depth, Left left, const Real* right, long columns, Real* target, bool add) {
+// target [rows][columns] = the sum of the terms; columns in whole vectors.
+template <class... Terms> void product(Real* target, long rows, long columns, const Terms&... sum) {
+    const Term terms[] = {sum...};
     in_columns(columns, [&](auto n, long column) {
         in_runs(rows, [&](auto r, long row) {
-            product_tile<decltype(r)::value, decltype(n)::value>(
-                {left.data + row * left.row, left.row, left.column}, depth, right + column, columns,
-                target + row * columns + column, columns, add);
+            product_tile<decltype(r)::value, decltype(n)::value>(terms, sizeof...(sum), row, column, columns, target);
         });
     });
 }
@@ -116,9 +119,20 @@ struct Pass {
         for (long i = 0; i < s.widths[layer] * lanes; i++) to[i] = a[layer][i] <= 0 ? Real(0) : to[i];
     }
 
+    // Terms of sums: matrix · input, matrixᵀ · gradient, gradient · inputᵀ.
+    Term onward(const Real* weights, long l, const Real* right, long depth) const {
+        return {weights + s.offset(l), s.pitch(l), 1, depth, right};
+    }
+    Term back(const Real* weights, long l, const Real* right) const {
+        return {weights + s.offset(l), 1, s.pitch(l), s.outputs(l), right};
+    }
+    Term outer(const Real* gradient, const Real* turned_input) const {
+        return {gradient, lanes, 1, s.examples, turned_input};
+    }
+
     void forward(const Real* weights) {
         for (long l = 0; l < layers; l++) {
-            product(s.outputs(l), s.inputs(l), {weights + s.offset(l), s.pitch(l), 1}, a[l], lanes, a[l + 1], false);
+            product(a[l + 1], s.outputs(l), lanes, onward(weights, l, a[l], s.inputs(l)));
             if (l + 1 == layers) break;
             for (long i = 0; i < s.outputs(l) * lanes; i++) a[l + 1][i] = a[l + 1][i] < 0 ? Real(0) : a[l + 1][i];
             turn(a[l + 1], turned[l + 1], l + 1);
@@ -163,37 +177,33 @@ struct Pass {
 
     void backward(const Real* weights) {
         for (long l = layers - 1; l > 0; l--) {
-            product(s.widths[l], s.outputs(l), {weights + s.offset(l), 1, s.pitch(l)}, d[l], lanes, d[l - 1], false);
+            product(d[l - 1], s.widths[l], lanes, back(weights, l, d[l]));
             mask(d[l - 1], l);
         }
     }
 
     void gradient(Real* to) const {
         for (long l = 0; l < layers; l++)
-            product(s.outputs(l), s.examples, {d[l], lanes, 1}, turned[l], s.pitch(l), to + s.offset(l), false);
+            product(to + s.offset(l), s.outputs(l), s.pitch(l), outer(d[l], turned[l]));
     }
 
     // H v, the derivative of the gradient along v (Pearlmutter 1994), after `forward`, `loss` and `backward`.
     void second(const Real* weights, const Real* v, Real* to) {
-        for (long l = 0; l < layers; l++) {
-            product(s.outputs(l), s.inputs(l), {v + s.offset(l), s.pitch(l), 1}, a[l], lanes, da[l + 1], false);
-            if (l > 0)
-                product(s.outputs(l), s.widths[l], {weights + s.offset(l), s.pitch(l), 1}, da[l], lanes, da[l + 1], true);
-            if (l + 1 == layers) break;
-            mask(da[l + 1], l + 1);
-            turn(da[l + 1], turned_da[l + 1], l + 1);
+        product(da[1], s.outputs(0), lanes, onward(v, 0, a[0], s.inputs(0)));  // the input has no tangent
+        for (long l = 1; l < layers; l++) {
+            mask(da[l], l);
+            turn(da[l], turned_da[l], l);
+            product(da[l + 1], s.outputs(l), lanes, onward(v, l, a[l], s.inputs(l)),
+                    onward(weights, l, da[l], s.widths[l]));
         }
         second_of_loss();
         for (long l = layers - 1; l > 0; l--) {
-            product(s.widths[l], s.outputs(l), {weights + s.offset(l), 1, s.pitch(l)}, dd[l], lanes, dd[l - 1], false);
-            product(s.widths[l], s.outputs(l), {v + s.offset(l), 1, s.pitch(l)}, d[l], lanes, dd[l - 1], true);
+            product(dd[l - 1], s.widths[l], lanes, back(weights, l, dd[l]), back(v, l, d[l]));
             mask(dd[l - 1], l);
         }
-        for (long l = 0; l < layers; l++) {
-            Real* matrix = to + s.offset(l);
-            product(s.outputs(l), s.examples, {dd[l], lanes, 1}, turned[l], s.pitch(l), matrix, false);
-            if (l > 0) product(s.outputs(l), s.examples, {d[l], lanes, 1}, turned_da[l], s.pitch(l), matrix, true);
-        }
+        product(to, s.outputs(0), s.pitch(0), outer(dd[0], turned[0]));
+        for (long l = 1; l < layers; l++)
+            product(to + s.offset(l), s.outputs(l), s.pitch(l), outer(dd[l], turned[l]), outer(d[l], turned_da[l]));
     }
 
     // The tangent of the last layer's gradient: of 2 (a − y) / N, or of (softmax a − y) / N.

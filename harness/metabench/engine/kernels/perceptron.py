@@ -35,12 +35,13 @@ class Descent(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How many steps, and whether each gradient is taken for a constant.
+    """How many steps, how large where no rates are given, and whether each gradient is taken for a constant.
 
     plain: the same steps by torch's operations, from weights and rates; differentiated for higher orders.
     """
 
     number: int
+    rate: float
     first_order: bool
     plain: Callable[[Tensors, Tensors], Tensors]
 
@@ -48,7 +49,7 @@ class Steps(NamedTuple):
 def descend(descent: Descent, steps: Steps, weights: Sequence[Tensor], rates: Sequence[Tensor]) -> Tensors:
     """Return the weights after gradient steps, w ← w − rate ∘ ∇L(w), differentiable in weights and rates.
 
-    rates: of each weight's shape, expanded or not.
+    rates: of each weight's shape, expanded or not; none: `steps.rate` for all.
     """
     tensors = (*weights, *rates)
     if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
@@ -68,7 +69,7 @@ class _Descent(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, descent: Descent, steps: Steps, *tensors: Tensor) -> Tensors:
-        weights, rates = _halves(tensors)
+        weights, rates = _parts(descent, tensors)
         of_rates = any(ctx.needs_input_grad[2 + len(weights) :])
         path = _path(descent, steps, weights, rates, keep=not steps.first_order or of_rates)
         ctx.save_for_backward(*tensors)
@@ -80,25 +81,27 @@ class _Descent(torch.autograd.Function):
     def backward(ctx: Any, *incoming: Tensor | None) -> Any:
         descent, steps, path, of_rates = ctx.how
         if torch.is_grad_enabled():
-            plain = lambda tensors: steps.plain(*_halves(tensors))  # noqa: E731  # two arguments from one
+            plain = lambda tensors: steps.plain(*_parts(descent, tensors))  # noqa: E731  # two arguments from one
             return None, None, *_differentiable(plain, ctx.saved_tensors, incoming)
         if steps.first_order and not of_rates:
-            return None, None, *incoming, *[None] * len(incoming)
-        _, rates = _halves(ctx.saved_tensors)
+            return None, None, *incoming, *[None] * (len(ctx.saved_tensors) - len(incoming))
+        _, rates = _parts(descent, ctx.saved_tensors)
         x, y = descent.x, descent.y
         gradient = x.new_empty(path[:, 0].shape)
         rates_gradient = torch.empty_like(gradient) if of_rates else None
         descent.kernels.code.descend_pullback(
-            _shape(descent), _strided(incoming), _strided(rates), x.data_ptr(), y.data_ptr(), steps.number,
-            not steps.first_order, path.data_ptr(), gradient.data_ptr(), _pointer(rates_gradient), threads(),
+            _shape(descent), _strided(incoming), _rates(descent, steps, rates), x.data_ptr(), y.data_ptr(),
+            steps.number, not steps.first_order, path.data_ptr(), gradient.data_ptr(),
+            _pointer(rates_gradient), threads(),
         )  # fmt: skip
         to_rates = [None] * len(rates) if rates_gradient is None else _views(descent, rates_gradient)
         return None, None, *_views(descent, gradient), *to_rates
 
 
-def _halves(tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors]:
-    half = len(tensors) // 2
-    return tuple(tensors[:half]), tuple(tensors[half:])
+def _parts(descent: Descent, tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors]:
+    """Return weights and rates."""
+    count = 2 * (len(descent.widths) - 1)
+    return tuple(tensors[:count]), tuple(tensors[count:])
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
@@ -142,7 +145,8 @@ def _path(
     x, y = descent.x, descent.y
     path = x.new_empty(len(x), steps.number + 1 if keep else 1, _size(descent))
     descent.kernels.code.descend(
-        _shape(descent), _strided(weights), _strided(rates), x.data_ptr(), y.data_ptr(), steps.number, keep,
+        _shape(descent), _strided(weights), _rates(descent, steps, rates), x.data_ptr(), y.data_ptr(),
+        steps.number, keep,
         path.data_ptr(), threads(),
     )  # fmt: skip
     return path
@@ -166,6 +170,20 @@ def _strided(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_int64]:
         else:
             numbers += (tensor.data_ptr(), *tensor.stride(), *[0] * (3 - tensor.dim()))
     return (ctypes.c_int64 * len(numbers))(*numbers)
+
+
+def _rates(descent: Descent, steps: Steps, rates: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
+    """Return where the kernels find the rates: `Strided`, with strides of zero for a single number."""
+    if rates:
+        return _strided(rates)
+    pointer = _number(steps.rate, descent.x.dtype).data_ptr()
+    tensors = 2 * (len(descent.widths) - 1)
+    return (ctypes.c_int64 * (4 * tensors))(*[pointer, 0, 0, 0] * tensors)
+
+
+@lru_cache(maxsize=64)
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(value, dtype=dtype)
 
 
 def _shape(descent: Descent) -> ctypes.Array[ctypes.c_int64]:

@@ -64,6 +64,7 @@ template <class F> void in_runs(long size, F f) {
 template <class F> void in_columns(long width, F f) {
     long vectors = (width + LANES - 1) / LANES, v = 0;
     for (; vectors - v >= WIDE; v += WIDE) f(Count<WIDE>(), v * LANES);
+    if (vectors - v == 3 && WIDE > 3) return f(Count<3>(), v * LANES);
     for (; vectors - v >= 2; v += 2) f(Count<2>(), v * LANES);
     if (v < vectors) f(Count<1>(), v * LANES);
 }
