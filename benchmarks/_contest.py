@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from metabench import Dataset, Episodes, Learner, Network, Workload
 from metabench import Protocol as TaskProtocol
 from metabench.device import Device
+from metabench.learning import with_head
 from metabench.plugins import Registry, load
 from metabench.settings import make
 from metabench_plugins.networks.conv4 import Conv4
@@ -125,7 +126,7 @@ class SkipNetwork(Network):
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:
         """The module for images of so many channels."""
         assert outputs is not None
-        return Skips(input_shape[0], outputs)
+        return with_head(Skips(input_shape[0], outputs), "head", outputs)
 
 
 NETWORKS: dict[str, Network] = {

@@ -45,7 +45,7 @@ def command(folders: tuple[Path, ...], margin: float) -> None:
     Where none is named, it is the folder that `metabench run head-to-head` writes.
     """
     try:
-        results = [read_result(path) for path in files(folders or [USUAL])]
+        results = [read_result(path) for path in files(folders or [USUAL])[0]]
     except MetabenchError as error:
         raise click.ClickException(str(error)) from error
     algorithms = sides(

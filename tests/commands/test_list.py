@@ -133,7 +133,7 @@ def test_doctor_goes_on_past_plugins_that_raise(odd: Shell) -> None:
 def test_data_commands_go_on_past_data_sets_that_raise(odd: Shell) -> None:
     done = odd.run("data", "list")
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line}
-    assert rows["torn"].endswith("unusable: KeyError: 'torn'")
+    assert rows["torn"].endswith("unusable: its description raised KeyError: 'torn'")
     assert rows["away"].endswith("away: ask its author")
     assert rows["glyphs"].endswith("ready")
     assert odd.run("data", "path", "torn").stderr.strip() == "torn needs no files"
