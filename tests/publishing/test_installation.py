@@ -51,15 +51,15 @@ import sys
 from metabench.publishing.installation import Installation
 with Installation() as installation:
     metric = installation.component("metric", "mse")
-    suite = installation.suites(["sine-v2", "sine-v1", "of-nobody-v1"])
-print(metric["higher_is_better"], metric["bounds"], sorted(suite), len(suite["sine-v2"].cells))
+    suite = installation.suites(["sine-v3", "sine-v1", "of-nobody-v1"])
+print(metric["higher_is_better"], metric["bounds"], sorted(suite), len(suite["sine-v3"].cells))
 print("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     facts, torch = done.stdout.splitlines()
     published = len(list((ROOT / "results" / "sine-v2").glob("*/*.json")))
-    assert facts == f"False [0.0, inf] ['sine-v2'] {published}"
+    assert facts == f"False [0.0, inf] ['sine-v3'] {published}"
     assert torch == "False"
 
 
