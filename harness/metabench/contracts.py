@@ -160,11 +160,14 @@ class Algorithm(Component, ABC):
     kinds: the kinds of data set it can learn from; needs_network: False for learners without one; any_ways:
     whether its learner takes the ways of each batch from the batch, so that tasks may have different ones. A
     learner with a head of fixed size cannot, and suites with a range of ways are refused for it.
+    deterministic: whether every seed gives the same, as where nothing is trained or drawn: suites then run it
+    with their first seed alone.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
     needs_network: ClassVar[bool] = True
     any_ways: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = False
 
     def train_protocol(self, test: Protocol) -> Protocol | Batches | None:
         """The protocol of meta-training for this test protocol; None where there is nothing to train.

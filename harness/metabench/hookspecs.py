@@ -83,7 +83,8 @@ def metabench_progress(cell: Cell, event: Event) -> None:
     """Observes a running cell: when it starts and ends, and in between about twice a second.
 
     event: one of these classes of `metabench.records`, in the order in which a cell meets them:
-    StartEvent: number, of (which cell of how many), remote (it is sent to wait for another machine);
+    StartEvent: number, of (which cell of how many), remote (it is sent to wait for another machine), apart
+        (the settings that tell it from cells of the same name);
     SetupEvent; ResumeEvent: step, reason; TrainEvent: step, steps, loss, tasks_per_second, seconds_left;
     ValidationEvent: step, mean, half_width; EvaluateEvent: done, tasks (of rank 0);
     EndEvent: status, reason, seconds, and where tasks were scored mean and metric; also for a cell whose run

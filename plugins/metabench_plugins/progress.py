@@ -53,7 +53,8 @@ class _Plain:
 
     def __init__(self, cell: Cell, start: StartEvent) -> None:
         self.console = _console()
-        self.title = f"[{start.number}/{start.of}] {title(cell)}"
+        apart = f" ({start.apart})" if start.apart else ""
+        self.title = f"[{start.number}/{start.of}] {title(cell)}{apart}"
         self.remote = start.remote
         self.validation = ""
         self.last_line = time.monotonic()

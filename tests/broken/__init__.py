@@ -3,7 +3,7 @@
 from broken.backends import FaultyBackend, FaultyDevice
 from broken.datasets import FaultyDataset
 from broken.executors import FaultyExecutor
-from broken.learners import FaultyAlgorithm
+from broken.learners import FaultyAlgorithm, SeededAlgorithm, SeededProjection
 from broken.metrics import FaultyMetric, FaultyPooledMetric, NeverPools, OddNeed
 from broken.networks import FaultyNetwork
 from broken.reports import FaultyReport
@@ -20,4 +20,6 @@ __all__ = [
     "FaultyReport",
     "NeverPools",
     "OddNeed",
+    "SeededAlgorithm",
+    "SeededProjection",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from metabench import (
 )
 from metabench.device import Device
 from metabench.engine import lift
-from metabench.learning import Headed, ModuleLearner, mean_gradient, task_losses
+from metabench.learning import Headed, ModuleLearner, UntrainedLearner, mean_gradient, task_losses
 from metabench.records import DataKind, Outputs
 
 
@@ -350,3 +351,46 @@ class FaultyAlgorithm(Algorithm):
         module = module.to(device.torch, device.dtype)
         learner = LEARNERS.get(self.fault, Means)
         return learner(self.fault, module, workload.test.ways, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededAlgorithm(FaultyAlgorithm):
+    """Says that every seed gives the same, though the seed draws its weights and its tasks."""
+
+    name: ClassVar[str] = "seeded"
+    deterministic: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeededProjection(Algorithm):
+    """Says that every seed gives the same, though the seed draws its projection; it trains nothing."""
+
+    name: ClassVar[str] = "seeded-projection"
+    needs_network: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = True
+
+    def train_protocol(self, test: Any) -> None:
+        return None
+
+    def build(self, workload: Any, network: Network | None, device: Device) -> Projected:
+        return Projected(workload, device)
+
+
+class Projected(UntrainedLearner):
+    """The nearest class mean of randomly projected inputs."""
+
+    outputs: Outputs = "scores"
+
+    def __init__(self, workload: Any, device: Device) -> None:
+        generator = torch.Generator().manual_seed(workload.seed)
+        drawn = torch.randn(math.prod(workload.facts.input_shape), 4, generator=generator)
+        self.projection = drawn.to(device.torch, device.dtype)
+        self.ways = workload.test.ways
+
+    def adapt(self, support: Examples, steps: int | None = None) -> Tensor:
+        one_hot = nn.functional.one_hot(support.y, self.ways).to(support.x.dtype)
+        return one_hot.mT @ (support.x.flatten(2) @ self.projection) / one_hot.sum(1)[..., None]
+
+    def predict(self, state: Any, query_x: Tensor) -> Tensor:
+        projected = query_x.flatten(2) @ self.projection
+        return -(projected[:, :, None] - state[:, None]).square().sum(3)

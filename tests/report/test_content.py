@@ -25,6 +25,32 @@ def cell_of(content: Content, method: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("steps", "ended_by", "text"),
+    [
+        ((400, 400), "steps", "400"),
+        ((150, 150), "seconds", "150 of 400, ended by time"),
+        ((150, 300), "patience", "150–300 of 400, ended by patience"),
+        ((400, 300), "target", "300–400 of 400, ended by target"),
+        ((200, 200), "images", "200 of 400, ended by images"),
+    ],
+)
+def test_tables_show_the_steps_that_were_taken_and_what_ended_them(
+    steps: tuple[int, int], ended_by: str, text: str
+) -> None:
+    results = []
+    for seed, taken in enumerate(steps):
+        result = made_result(made_cell("maml", seed, steps=400))
+        assert result.training is not None
+        training = replace(result.training, steps=taken, ended_by=ended_by)
+        results.append(replace(result, training=training))
+
+    (section,) = content_of(results).sections(["scores"])
+
+    shown = {column.header: column.show(section.records[0]) for column in section.columns}
+    assert shown["steps"] == text
+
+
 def test_one_row_per_result_with_its_axes_and_figures() -> None:
     frame = content_of(made_board()).frame
 

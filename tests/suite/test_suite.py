@@ -367,6 +367,14 @@ def test_suite_that_two_plugins_bring_is_reported(tmp_path: Path, monkeypatch: p
     assert "suite 'twice' is already provided by plugin 'one'" in "\n".join(problems)
 
 
+def test_a_deterministic_algorithm_runs_with_its_first_seed_alone(suite_of: Reader) -> None:
+    text = HEAD + "seeds = [3, 4]" + GLYPHS + GLYPHS.replace("maml", "nearest-neighbour")
+
+    assert [(cell.algorithm.name, cell.seed) for cell in suite_of(text).cells] == [
+        ("maml", 3), ("maml", 4), ("nearest-neighbour", 3),
+    ]  # fmt: skip
+
+
 def test_a_data_set_to_test_on_is_part_of_the_cell(suite_of: Reader) -> None:
     small = GLYPHS.replace('"glyphs"', '"omniglot-small"')
 

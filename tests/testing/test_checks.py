@@ -112,6 +112,13 @@ def test_fault_of_a_learner_is_named(fault: str, message: str) -> None:
     assert str(caught.value).startswith("algorithm 'faulty'")
 
 
+def test_what_is_drawn_from_the_seed_is_not_deterministic() -> None:
+    with fails("it is said to be deterministic, but trains on tasks that the seed draws"):
+        check_learner(broken.SeededAlgorithm())
+    with fails("it is said to be deterministic, but another seed gives other predictions"):
+        check_learner(broken.SeededProjection())
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

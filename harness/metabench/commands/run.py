@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from metabench.api import write_run_reports
+from metabench.records.apart import settings_apart
 from metabench.records.cell import Cell
 from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
 
@@ -109,8 +110,12 @@ def _seeds(text: str | None) -> list[int] | None:
 def _show_plan(plan: Plan) -> None:
     suite, to_run = plan.suite, plan.to_run
     click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
-    for cell in plan.cells:
-        click.echo(f"  {_mark(plan, cell):>6}  {cell.id}", err=True)
+    marks = [_mark(plan, cell) for cell in plan.cells]
+    apart = settings_apart(plan.cells)
+    width = max(6, *map(len, marks))
+    for mark, cell in zip(marks, plan.cells, strict=True):
+        more = f"  ({apart[cell.digest]})" if apart[cell.digest] else ""
+        _say(f"  {mark:>{width}}  {cell.id}{more}")
     seconds = plan.expected_seconds
     expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
     click.echo(

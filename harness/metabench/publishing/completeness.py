@@ -75,14 +75,17 @@ def members_by_machine(members: Iterable[Member]) -> dict[tuple[str, str], list[
 
 
 def missing_results(
-    members: Iterable[Member], suites: Mapping[str, InstalledSuite], keys: Mapping[str, CellKeys]
+    members: Iterable[Member],
+    suites: Mapping[str, InstalledSuite],
+    keys: Mapping[str, CellKeys],
+    installation: Installation,
 ) -> Iterator[MissingResults]:
     """What each suite and machine lacks, if anything; other suites than these are judged by seeds."""
     for (suite, machine), group in members_by_machine(members).items():
         if suite in suites:
-            missing, foreign = _compare(Matching(suites[suite], group, keys), group)
+            missing, foreign = _compare(Matching(suites[suite], group, keys), group, installation)
         else:
-            missing, foreign = list(_uneven_seeds(group)), []
+            missing, foreign = list(_uneven_seeds(group, installation)), []
         if missing or foreign:
             folder = group[0].path.rpartition("/")[0]
             yield MissingResults(suite, machine, folder, tuple(missing), tuple(foreign))
@@ -138,17 +141,22 @@ def annotation_findings(members: Sequence[Member], matching: Matching) -> Iterat
                 yield Finding(member.path, "suite", what)
 
 
-def _compare(matching: Matching, members: Sequence[Member]) -> tuple[list[str], list[str]]:
+def _compare(
+    matching: Matching, members: Sequence[Member], installation: Installation
+) -> tuple[list[str], list[str]]:
     """What the suite's cells lack, in words, and the files whose cell is none of the suite."""
     wanted = {(key, cell.seed): cell for key, cells in matching.cells.items() for cell in cells}
     present = {(matching.key(member), member.seed) for member in members}
     known = set(matching.cells)
     missing = list(_listed([cell.id for at, cell in wanted.items() if at not in present], len(wanted)))
-    for seed in sorted({seed for key, seed in present - set(wanted) if key in known}):
-        count = sum((key, seed) in present for key in known)
-        if count < len(known):
+    seeded = {
+        key for key, cells in matching.cells.items() if not installation.runs_once(cells[0].algorithm.name)
+    }
+    for seed in sorted({seed for key, seed in present - set(wanted) if key in seeded}):
+        count = sum((key, seed) in present for key in seeded)
+        if count < len(seeded):
             missing.append(
-                f"{count} of {len(known)} cells have seed {seed} beyond the suite's: all or none do"
+                f"{count} of {len(seeded)} cells have seed {seed} beyond the suite's: all or none do"
             )
     return missing, [member.path for member in members if matching.key(member) not in known]
 
@@ -159,12 +167,14 @@ def _listed(lacking: Sequence[str], of: int) -> Iterator[str]:
         yield f"{len(lacking)} of {of} cells lack a result: {', '.join(lacking[:LISTED])}{more}"
 
 
-def _uneven_seeds(members: Sequence[Member]) -> Iterator[str]:
-    """The cells that lack a seed which others of their group have."""
+def _uneven_seeds(members: Sequence[Member], installation: Installation) -> Iterator[str]:
+    """The cells that lack a seed which others of their group have; some algorithms need no more than one."""
     seeds: dict[tuple[str, str], set[int]] = {}
     of_group: dict[str, set[int]] = {}
     cells: dict[str, str] = {}
     for member in members:
+        if installation.runs_once(member.components["algorithm"]):
+            continue
         group, configuration = member.annotations[0], member.row["configuration"]
         seeds.setdefault((group, configuration), set()).add(member.seed)
         of_group.setdefault(group, set()).add(member.seed)

@@ -38,6 +38,7 @@ def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
                 "source": entry.source,
                 "code": reader.component(entry.cls.__module__, entry.plugin.distribution),
                 **(_metric(entry.cls) if kind == "metric" else {}),
+                **({"deterministic": entry.cls.deterministic} if kind == "algorithm" else {}),
             }
             for name, entry in registry.entries(kind).items()
         }

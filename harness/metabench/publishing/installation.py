@@ -69,6 +69,10 @@ class Installation:
             self._components = self._ask("components", None)
         return self._components.get(component_kind(kind), {}).get(name)
 
+    def runs_once(self, algorithm: str) -> bool:
+        """Whether an algorithm gives the same for every seed, so that a suite runs it with its first one."""
+        return bool((self.component("algorithm", algorithm) or {}).get("deterministic"))
+
     def code_of(self, names: Mapping[str, str]) -> Code:
         """Return the digests of the code that is installed here, of components by kind and of the harness."""
         known = {kind: self.component(kind, name) for kind, name in {**names, "harness": "metabench"}.items()}

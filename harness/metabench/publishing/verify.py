@@ -90,7 +90,7 @@ def verify(
             suites = installation.suites({member.suite for member in members})
         known = [cell for cell in cells.values() if cell.suite_folder in suites]
         keys = cell_keys((*known, *(cell for suite in suites.values() for cell in suite.cells)), installation)
-        missing = tuple(missing_results(members, suites if complete else {}, keys))
+        missing = tuple(missing_results(members, suites if complete else {}, keys, installation))
         findings += _missing_findings(missing, partial)
         findings += _suite_findings(members, suites, keys, installation, complete)
         findings += code_findings(members, installation, same_code=same_code)

@@ -22,12 +22,16 @@ class Event:
 
 @dataclass(frozen=True)
 class StartEvent(Event):
-    """The cell starts, as the `number`th `of` this run; remote: it is sent to wait for another machine."""
+    """The cell starts, as the `number`th `of` this run; remote: it is sent to wait for another machine.
+
+    apart: the settings that tell it from cells of the same name.
+    """
 
     kind: ClassVar[str] = "start"
     number: int
     of: int
     remote: bool = False
+    apart: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,15 @@ class Scored(TypedDict):
 
 
 class Seeds(TypedDict):
-    """The results that a summary is made of; positions: of their rows among all rows."""
+    """The results that a summary is made of; positions: of their rows among all rows.
+
+    steps_taken: the fewest and the most training steps of a seed; ended_by: what ended training, of any seed.
+    """
 
     seeds: int
     seed_list: list[int]
+    steps_taken: list[int]
+    ended_by: list[str]
     tasks: int
     date: str
     positions: list[int]

@@ -115,8 +115,19 @@ def _suite(line: SuiteFields) -> str:
     return f"{line['suite']} v{line['version']}"
 
 
-def _steps(line: CellFields) -> str:
-    return str(line["steps"]) if line["train"] else ABSENT
+ENDS = {"seconds": "time", "target": "target", "patience": "patience", "images": "images"}
+"""What ended training before its steps were taken, in words."""
+
+
+def _steps(line: Summary) -> str:
+    """Return the steps that training took, and where they are fewer than the budget, what ended it."""
+    if not line["train"]:
+        return ABSENT
+    taken = list(dict.fromkeys(line["steps_taken"]))
+    if not taken or taken == [line["steps"]]:
+        return str(line["steps"])
+    ends = ", ".join(ENDS[end] for end in line["ended_by"] if end in ENDS)
+    return f"{'–'.join(map(str, taken))} of {line['steps']}" + (f", ended by {ends}" if ends else "")
 
 
 def _backend(line: CellFields) -> str:
@@ -127,7 +138,7 @@ SUITE: Column[SuiteFields] = Column("suite", _suite, quiet=True)
 DATASET = text("dataset", "data set", quiet=True)
 METHOD = (text("method", "method"), text("network", "network", quiet=True))
 SPEED = Column("tasks/s", speed, right=True, key="tasks_per_second")
-STEPS = Column("steps", _steps, right=True, quiet=True, key="steps")
+STEPS: Column[Summary] = Column("steps", _steps, right=True, quiet=True, key="steps")
 METHOD_COLUMNS: Sequence[Column[CellFields]] = (
     SUITE,
     DATASET,

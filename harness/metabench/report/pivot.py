@@ -81,9 +81,10 @@ def _apart(
         key = (down(summary), across(summary), *(column.show(summary) for column in always))
         places.setdefault(key, []).append(summary)
     colliding = [members for members in places.values() if len(members) > 1]
+    axis_columns: Sequence[Column[Summary]] = AXIS_COLUMNS[1:]
     return always + [
         column
-        for column in (*AXIS_COLUMNS[1:], STEPS)
+        for column in (*axis_columns, STEPS)
         if any(len({column.show(summary) for summary in members}) > 1 for members in colliding)
     ]
 

@@ -226,11 +226,17 @@ def _seeds(rows: Sequence[Row], positions: list[int]) -> Seeds:
     return {
         "seeds": len(rows),
         "seed_list": sorted(row["seed"] for row in rows),
+        "steps_taken": _extremes([row["trained_steps"] for row in rows if row["trained_steps"]]),
+        "ended_by": sorted({row["ended_by"] for row in rows if row["ended_by"]}),
         "tasks": min(row["count"] for row in rows),
         "date": max(row["date"] for row in rows),
         "positions": positions,
         "files": [row["file"] for row in rows],
     }
+
+
+def _extremes(values: Sequence[int]) -> list[int]:
+    return [min(values), max(values)] if values else []
 
 
 def _finite(value: float) -> float | None:

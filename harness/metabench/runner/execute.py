@@ -15,6 +15,7 @@ from metabench.contracts import CONTRACT_VERSION, Backend, Executor
 from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, StoreError
 from metabench.plugins import Registry, describe_exception, plugin_call
+from metabench.records.apart import settings_apart
 from metabench.records.cell import Cell, Status, component_kind
 from metabench.records.job import Outcome
 from metabench.records.result import Result
@@ -60,8 +61,9 @@ class _Run:
         self.provenance = host.provenance() | {"suite_digest": plan.suite_digest}
         self.remote = plan.registry.find("executor", plan.executor.name).cls.remote
         self.jobs = Jobs(
-            plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping, plan.weights
-        )
+            plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping, plan.weights,
+            settings_apart(plan.cells),
+        )  # fmt: skip
         self.results: dict[str, Result] = {}
 
     def run(self) -> dict[str, Result]:

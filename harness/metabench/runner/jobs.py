@@ -45,7 +45,7 @@ class Jobs:
     """The jobs of one run.
 
     provenance: the environment of whoever asked for the run, for their results; remote: whether jobs may
-    wait, and run on other machines.
+    wait, and run on other machines; apart: by the cell's digest, what tells it from cells of the same name.
     """
 
     def __init__(
@@ -57,9 +57,11 @@ class Jobs:
         remote: bool = False,
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
         weights: Mapping[str, Path] = MappingProxyType({}),
+        apart: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
         self.remote, self.keeping, self.weights = remote, keeping, weights
+        self.apart = apart
         self.running: dict[str, _RunningJob] = {}
         self.unprepared: dict[str, str] = {}  # by digest of the cell, why there was no job of it
         self.lock = threading.Lock()
@@ -84,7 +86,7 @@ class Jobs:
                 job = replace(job, argv=preflight)
             with self.lock:
                 self.running[cell.id] = _RunningJob(cell, ProgressReader(folder), now())
-            self._observe(cell, StartEvent(number, len(cells), self.remote))
+            self._observe(cell, StartEvent(number, len(cells), self.remote, self.apart.get(cell.digest, "")))
             yield job
 
     def _job(self, cell: Cell, folder: JobFolder) -> Job:

@@ -145,10 +145,15 @@ class Reader:
             good = self._seeds(f"{where}.seeds", seeds)
             cell = self._cell(where, table, head)
             if cell is not None and good:
-                yield from (replace(cell, seed=seed) for seed in seeds)
+                yield from (replace(cell, seed=seed) for seed in self._seeds_of(cell, seeds))
         asked = {key.split(".")[0] for key in (*own, *sweep)}
         if "train" in asked and not self._train_used and self.count == before:
             self._wrong(f"{where}.train has no effect: no algorithm of this entry trains on tasks")
+
+    def _seeds_of(self, cell: Cell, seeds: Sequence[int]) -> Sequence[int]:
+        """The seeds that a cell runs with: the first, where its algorithm gives the same for every seed."""
+        algorithm: type[Algorithm] = self.registry.find("algorithm", cell.algorithm.name).cls
+        return seeds[:1] if algorithm.deterministic else seeds
 
     def _combinations(self, where: str, sweep: Mapping[str, Any]) -> list[tuple[tuple[str, Any], ...]]:
         columns = []

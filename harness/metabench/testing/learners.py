@@ -96,6 +96,27 @@ def check_build(bench: Bench) -> None:
         )
 
 
+def check_deterministic(bench: Bench) -> None:
+    """Check that an algorithm which says so gives the same predictions for every seed."""
+    if not bench.algorithm.deterministic:
+        return
+    bench.subject.require(
+        not bench.trained,
+        "it is said to be deterministic, but trains on tasks that the seed draws: leave `deterministic` out",
+    )
+    other = dataclasses.replace(bench.workload, seed=bench.workload.seed + 1)
+    with bench.subject.doing("build with another seed"), torch.random.fork_rng():
+        torch.manual_seed(other.seed)
+        learner = bench.algorithm.build(other, bench.network, bench.device)
+    same = relative_error(
+        bench.predict(bench.learner(), bench.tasks()), bench.predict(learner, bench.tasks())
+    )
+    bench.subject.require(
+        same == 0,
+        "it is said to be deterministic, but another seed gives other predictions: leave `deterministic` out",
+    )
+
+
 def check_equal_seeds(bench: Bench) -> None:
     """Check that two learners of a seed compute the same, whatever the state of torch's own RNG."""
 
@@ -162,9 +183,9 @@ def check_errors(bench: Bench) -> None:
 
 
 CHECKS: tuple[Callable[[Bench], None], ...] = (
-    check_build, check_equal_seeds, check_learning, check_adapting, check_single_tasks, check_ranks,
-    check_labels, check_support_labels, check_outputs, check_transduction, check_ways, check_state,
-    check_training_state, check_places, check_errors,
+    check_build, check_equal_seeds, check_deterministic, check_learning, check_adapting,
+    check_single_tasks, check_ranks, check_labels, check_support_labels, check_outputs, check_transduction,
+    check_ways, check_state, check_training_state, check_places, check_errors,
 )  # fmt: skip
 WITH_BATCH_NORM = (check_single_tasks, check_adapting, check_transduction)
 """Checks that batch norm can change; the others ran with the first network."""

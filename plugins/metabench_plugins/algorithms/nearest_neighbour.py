@@ -25,6 +25,7 @@ class NearestNeighbour(Algorithm):
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
     needs_network: ClassVar[bool] = False
     any_ways: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
 
     distance: str = setting(
         "euclidean", "distance between two inputs, as flat vectors", choices=["euclidean", "cosine"]
