@@ -77,7 +77,8 @@ def test_seeds_of_the_command_line_are_bounded_too(tmp_path: Path) -> None:
 
 
 def test_a_suite_may_have_many_cells(tmp_path: Path) -> None:
-    (tmp_path / "large.toml").write_text(SUITE + f"seeds = {list(range(300))}")
+    drawn = SUITE.replace('"nearest-neighbour"', '"protonet"\nnetwork = "mlp"')
+    (tmp_path / "large.toml").write_text(drawn + f"seeds = {list(range(300))}")
 
     assert len(read(load(), str(tmp_path / "large.toml")).cells) == 300
     assert MOST_CELLS == 20_000
