@@ -25,6 +25,27 @@ def cell_of(content: Content, method: str) -> dict[str, object]:
     return found
 
 
+def test_results_of_several_codes_are_no_seeds_of_one_method() -> None:
+    codes = ({"harness": "a" * 64}, {"harness": "b" * 64}, {"harness": "b" * 64}, {})
+    results = [made_result(made_cell("maml", seed), code=code) for seed, code in enumerate(codes)]
+
+    summaries = content_of(results).summaries
+
+    assert sorted(summary["seed_list"] for summary in summaries) == [[0], [1, 2], [3]]
+    labels = [flags(summary).partition(";")[0] for summary in summaries]
+    assert len(set(labels)) == 3
+    assert "code not recorded" in labels
+    assert sum(label.startswith("code ") for label in labels) == 3
+
+
+def test_one_code_needs_no_label_and_an_older_contract_has_its_own() -> None:
+    (today,) = content_of([made_result(made_cell("maml"))]).summaries
+    (older,) = content_of([made_result(made_cell("maml"), contract=1, code={})]).summaries
+
+    assert today["code_label"] == ""
+    assert older["code_label"] == "contract 1; code not recorded"
+
+
 @pytest.mark.parametrize(
     ("steps", "ended_by", "text"),
     [

@@ -70,11 +70,15 @@ class MachineFields(TypedDict):
 
 
 class LearnerFields(TypedDict):
-    """What was trained, by which code, and what its scores are; code: a short digest, "" if not recorded."""
+    """What was trained, by which code, and what its scores are.
+
+    code: a short digest, "" if not recorded; contract: its version, 0 if not recorded.
+    """
 
     path: str
     parameters: int
     code: str
+    contract: int
     metric: str
     unit: str
     higher_is_better: bool

@@ -38,7 +38,7 @@ class Labels(TypedDict):
     """What a reader must know of a score and of times, in figures; `report.labels` has it in words."""
 
     overlap_unknown: bool  # whether groups may be in both what was trained on and what was tested
-    code_label: str  # that the code was not recorded, or which it was where a configuration has several
+    code_label: str  # contract and code, where they are not those of today or not recorded
     transductive: bool
     transduction: str  # what the algorithm claims and what the check found, in words
     unstable: bool

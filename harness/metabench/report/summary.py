@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench import stats
+from metabench.contracts import CONTRACT_VERSION
 from metabench.records.cell import Status
 from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, FurtherFields, Peaks, Row, Shared
 from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
@@ -102,7 +103,7 @@ def _summary(
         **_deviations(rows),
         **scored,
         **_labels(rows, references, unmeasured, reruns),
-        "code_label": _code_label(rows[0]["code"], several),
+        "code_label": _code_label(rows[0], several),
         **_seeds(rows, positions),
         "references": references,
         "further": _further(results, positions),
@@ -162,10 +163,15 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
     return [estimates[number] for number in range(len(groups))]
 
 
-def _code_label(code: str, several: bool) -> str:
-    if not code:
-        return "code not recorded"
-    return f"code {code[:6]}" if several else ""
+def _code_label(row: Row, several: bool) -> str:
+    """Return the contract that a result was made under, if an older one, and its code, where that matters."""
+    older = 0 < row["contract"] < CONTRACT_VERSION
+    labels = [f"contract {row['contract']}"] if older else []
+    if not row["code"]:
+        labels.append("code not recorded")
+    elif several:
+        labels.append(f"code {row['code'][:6]}")
+    return "; ".join(labels)
 
 
 def _means(rows: Sequence[Row]) -> Averages:

@@ -39,7 +39,7 @@ from metabench.records.row import (
     TrainingFields,
 )
 
-ROW_VERSION = 11
+ROW_VERSION = 12
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 CODE_DIGITS = 12
@@ -233,6 +233,7 @@ def _learner_fields(result: Result) -> LearnerFields:
         "path": result.path,
         "parameters": result.parameters,
         "code": digest_of(result.code)[:CODE_DIGITS] if result.code else "",
+        "contract": result.contract,
         "metric": scores.metric if scores else result.cell.evaluation.metric,
         "unit": scores.unit if scores else "",
         "higher_is_better": scores.higher_is_better if scores else True,
