@@ -13,10 +13,12 @@ import pytest
 
 from helpers.shell import ROOT
 from metabench.errors import MetabenchError
+from metabench.plugins import load
 from metabench.publishing.installation import CACHE_NAME, Installation
 from metabench.publishing.task_draws import Drawn, TaskSet
 from metabench.records import Protocol, Spec
 from metabench.records.files import read_result
+from metabench.suite import read
 
 WAVES = TaskSet("sinusoid", "{}", Protocol(1, 5, 5), 20, 2026)
 
@@ -58,8 +60,7 @@ print("torch" in sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     facts, torch = done.stdout.splitlines()
-    published = len(list((ROOT / "results" / "sine-v2").glob("*/*.json")))
-    assert facts == f"False [0.0, inf] ['sine-v3'] {published}"
+    assert facts == f"False [0.0, inf] ['sine-v3'] {len(read(load(), 'sine').cells)}"
     assert torch == "False"
 
 
