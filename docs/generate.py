@@ -39,7 +39,7 @@ from metabench import (
 from metabench.cli import COMMANDS, metabench
 from metabench.learning.statistics import TRANSDUCTIVE
 from metabench.plugins import load
-from metabench.suite import reader
+from metabench.suite import tables
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -179,8 +179,8 @@ ROOM_HEADS = {"report": _report_head}
 
 def _suite_file() -> str:
     keys = {
-        "the top of the file": (reader.SUITE_KEYS, SUITE_NOTES),
-        "a cell, and `[defaults]`": (reader.CELL_KEYS, CELL_NOTES),
+        "the top of the file": (tables.SUITE_KEYS, SUITE_NOTES),
+        "a cell, and `[defaults]`": (tables.CELL_KEYS, CELL_NOTES),
     }
     parts = ["# The suite file", doc(suite).replace("\n\nname = ", "\n\n```toml\nname = ", 1) + "\n```"]
     for where, (names, more) in keys.items():

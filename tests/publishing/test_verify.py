@@ -93,6 +93,15 @@ def test_a_setting_that_is_said_to_be_a_default_must_be_the_installed_one(
     assert says is None or found[0].startswith(says)
 
 
+@pytest.mark.parametrize(("method", "lacks"), [("nearest-neighbour", False), ("cnp", True)])
+def test_a_deterministic_method_lacks_no_seed(tmp_path: Path, method: str, lacks: bool) -> None:
+    store(tmp_path, [*honest(methods=["maml"]), honest_result(made_cell(method))])
+
+    found = [finding.what for finding in errors(tmp_path) if finding.check == "complete"]
+
+    assert [method in what and "lacks seed 1, 2" in what for what in found] == [True] * lacks
+
+
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)
 def test_whatever_a_file_holds_verify_names_it(tmp_path: Path, wrong: Any) -> None:
     document = honest_result(made_cell(test_tasks=20)).to_json()

@@ -69,14 +69,14 @@ def read(
     require_few_cells(path, document, seeds)
     reader = Reader(registry, path)
     cells = reader.cells(document, reader.override(seeds, backend))
-    if reader.mistakes:
-        raise SuiteError(list(reader.mistakes))
+    if reader.mistakes.listed:
+        raise SuiteError(list(reader.mistakes.listed))
     require_distinct_ids(path, cells)
     title, description = (str(document.get(key, "")) for key in ("title", "description"))
     name, version = document["name"], document["version"]
     earlier = tuple(document.get("earlier_texts", ()))
     return Suite(
-        name, version, title, path, cells, description, document.get("minutes"), earlier, reader.weights
+        name, version, title, path, cells, description, document.get("minutes"), earlier, reader.parts.weights
     )
 
 
