@@ -39,19 +39,8 @@ from metabench.errors import (
     UnknownComponent,
 )
 from metabench.hookspecs import hookimpl
-from metabench.records.cell import (
-    Batches,
-    Budget,
-    Cell,
-    Evaluation,
-    Facts,
-    Protocol,
-    Spec,
-    Split,
-    UnevenProtocol,
-    VariedProtocol,
-    Workload,
-)
+from metabench.records.cell import Budget, Cell, Evaluation, Facts, Spec, Split, Workload
+from metabench.records.protocol import Batches, Protocol, UnevenProtocol, VariedProtocol
 from metabench.records.result import Result
 from metabench.settings import REQUIRED, setting
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from metabench.records.cell import Batches, Facts, Protocol, Split, Workload
+from metabench.records.cell import Facts, Split, Workload
 from metabench.records.outputs import DataKind, Needs, Outputs
+from metabench.records.protocol import Batches, Protocol
 
 if TYPE_CHECKING:
     import numpy as np

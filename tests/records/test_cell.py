@@ -9,7 +9,7 @@ import pytest
 from helpers.results import made_cell
 from metabench import Component, setting
 from metabench.records import Batches, Budget, Cell, Protocol, Result, Spec, Status
-from metabench.records.cell import VariedProtocol
+from metabench.records.protocol import VariedProtocol
 from metabench.settings import at_default
 
 

@@ -146,7 +146,7 @@ def manifest(
     """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too."""
     from metabench.data.manifests import make_manifest, read_manifest
     from metabench.plugins import load
-    from metabench.records.cell import Protocol
+    from metabench.records.protocol import Protocol
 
     if check is not None:
         stored = read_manifest(check)

@@ -11,7 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from metabench.plugins import Registry
-    from metabench.records.cell import Cell, Protocol
+    from metabench.records.cell import Cell
+    from metabench.records.protocol import Protocol
     from metabench.records.result import Result
     from metabench.runner import Plan
 

@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 from metabench.errors import MetabenchError
-from metabench.records.cell import Facts, Protocol, Split
+from metabench.records.cell import Facts, Split
+from metabench.records.protocol import Protocol
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from metabench.data import draws
 from metabench.errors import DataError, Invalid
-from metabench.records.cell import Protocol, Split, UnevenProtocol
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol, UnevenProtocol
 
 
 class Drawn(NamedTuple):

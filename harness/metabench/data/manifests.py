@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metabench.errors import DataError
-from metabench.records.cell import Protocol, Spec, Split, VariedProtocol
+from metabench.records.cell import Spec, Split
+from metabench.records.protocol import Protocol, VariedProtocol
 
 if TYPE_CHECKING:
     from metabench.contracts import Episodes, Source

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metabench.contracts import Examples, Source
 from metabench.data.order import draw_episodes
-from metabench.records.cell import Batches, Protocol
+from metabench.records.protocol import Batches, Protocol
 
 MICRO_BATCH = 64
 """Examples of a micro-batch; at least so many where they come from support sets."""

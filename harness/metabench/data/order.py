@@ -16,7 +16,8 @@ from torch import Tensor
 
 from metabench.contracts import Episodes, Examples, Source
 from metabench.data import draws
-from metabench.records.cell import Protocol, Split
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol
 
 _QUERIES = 1 << 32  # queries take the words of a task's stream from here on, whatever the support's size
 

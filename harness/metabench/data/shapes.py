@@ -19,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from metabench.contracts import Source
 from metabench.data import draws
 from metabench.errors import Invalid
-from metabench.records.cell import Protocol, Split, UnevenProtocol, VariedProtocol
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol, UnevenProtocol, VariedProtocol
 
 SUPPORT_AT_MOST = 500
 """Support examples of a task at most, by the rule "meta-dataset"."""

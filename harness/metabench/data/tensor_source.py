@@ -19,7 +19,8 @@ from metabench.data.classes import ClassIndex, Drawn, check_disjoint, rows_of_sh
 from metabench.data.shapes import draw_shape
 from metabench.device.device import Device
 from metabench.errors import DataError
-from metabench.records.cell import Batches, Protocol, Split, UnevenProtocol
+from metabench.records.cell import Split
+from metabench.records.protocol import Batches, Protocol, UnevenProtocol
 
 MEMORY_FRACTION = 0.5
 """The fraction of the device's free memory that a data set may take; the rest is for the learner."""

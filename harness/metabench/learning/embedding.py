@@ -22,8 +22,9 @@ from metabench.learning.statistics import (
     TRAIN_STATISTICS_HELP,
     TaskNetwork,
 )
-from metabench.records.cell import Protocol, Workload
+from metabench.records.cell import Workload
 from metabench.records.outputs import Outputs
+from metabench.records.protocol import Protocol
 from metabench.settings import setting
 
 HALVING_HELP = "steps after which the rate halves, again and again; 0: never"

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from metabench.contracts import Network
 from metabench.device.device import Device
 from metabench.errors import Invalid
-from metabench.records.cell import Protocol, VariedProtocol, Workload
+from metabench.records.cell import Workload
+from metabench.records.protocol import Protocol, VariedProtocol
 
 WAY_IN = (
     "return metabench.learning.with_head(module, 'fc', outputs) from build, with the name of the module's "

@@ -12,7 +12,8 @@ from metabench.errors import Invalid
 from metabench.learning.embedding import EmbeddingLearner, FeatureAlgorithm
 from metabench.learning.losses import mean_gradient, task_losses
 from metabench.learning.networks import feature_width
-from metabench.records.cell import Batches, Protocol, Workload
+from metabench.records.cell import Workload
+from metabench.records.protocol import Batches, Protocol
 from metabench.settings import setting
 
 MOMENTUM = 0.9

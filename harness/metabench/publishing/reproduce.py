@@ -15,9 +15,10 @@ from metabench.publishing.checks import FOLDER_NAME, connections, without_connec
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
-from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Protocol, Spec, component_kind
+from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Spec, component_kind
 from metabench.records.files import read_result
 from metabench.records.identity import RULE
+from metabench.records.protocol import Protocol
 from metabench.records.result import Result
 from metabench.report.destination import require_no_link
 from metabench.results.reproductions import RerunRecord, record_path, write_record

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from metabench.publishing.findings import Faults
 from metabench.publishing.installation import Installation
-from metabench.records.cell import Cell, VariedProtocol
+from metabench.records.cell import Cell
 from metabench.records.metric_scores import MetricScores, metric_title
+from metabench.records.protocol import VariedProtocol
 from metabench.records.result import Scores
 
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell, Protocol, Spec, protocol_from_json
+from metabench.records.cell import Cell, Spec
+from metabench.records.protocol import Protocol, protocol_from_json
 
 
 @dataclass(frozen=True)

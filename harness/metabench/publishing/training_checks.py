@@ -13,7 +13,8 @@ import numpy as np
 
 from metabench.publishing.findings import Faults
 from metabench.publishing.score_checks import ROUNDING, MetricFacts
-from metabench.records.cell import Cell, Status, VariedProtocol
+from metabench.records.cell import Cell, Status
+from metabench.records.protocol import VariedProtocol
 from metabench.records.result import Block, Result, Training, Validation
 
 SLACK = 1.02

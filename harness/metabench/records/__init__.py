@@ -3,17 +3,13 @@
 from metabench.records.cell import (
     COMPONENTS,
     SPLITS,
-    Batches,
     Budget,
     Cell,
     Evaluation,
     Facts,
-    Protocol,
     Spec,
     Split,
     Status,
-    UnevenProtocol,
-    VariedProtocol,
     Workload,
     suite_folder,
 )
@@ -33,6 +29,7 @@ from metabench.records.progress import (
     ValidationEvent,
     event_from_json,
 )
+from metabench.records.protocol import Batches, Protocol, UnevenProtocol, VariedProtocol
 from metabench.records.result import SCHEMA, Block, Result, Scores, Training, Validation
 from metabench.records.row import FurtherFields, Row, UnreadableFile
 from metabench.records.section import Column, Section

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Collection, Sequence
 
 from metabench.errors import RequestError, did_you_mean
-from metabench.records.cell import BATCHES, Cell
+from metabench.records.cell import Cell
+from metabench.records.protocol import BATCHES
 from metabench.records.row import Series
 
 AXES = (

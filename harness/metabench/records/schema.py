@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from metabench.records.cell import Batches, Protocol, VariedProtocol
+from metabench.records.protocol import Batches, Protocol, VariedProtocol
 from metabench.records.result import SCHEMA, Result
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TypedDict
 
-from metabench.records.cell import Status, task_text
+from metabench.records.cell import Status
+from metabench.records.protocol import task_text
 from metabench.records.row import Row
 from metabench.records.section import Column, Section
 from metabench.report.columns import DATASET, METHOD, MIB, SUITE, number, text

@@ -7,9 +7,10 @@ from dataclasses import replace
 from metabench.contracts import Algorithm, Metric
 from metabench.errors import UnknownComponent
 from metabench.plugins import Registry
-from metabench.records.cell import SPLITS, Budget, Evaluation, Facts, Protocol, VariedProtocol
+from metabench.records.cell import SPLITS, Budget, Evaluation, Facts
 from metabench.records.crossing import crossing_problem
 from metabench.records.outputs import kind_of, mismatch
+from metabench.records.protocol import Protocol, VariedProtocol
 from metabench.suite.mistakes import Mistakes
 from metabench.suite.parts import Parts
 from metabench.suite.protocols import as_written, has_ranges_of_ways

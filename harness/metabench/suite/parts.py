@@ -14,16 +14,15 @@ from metabench.plugins import Registry, describe_exception
 from metabench.records.cell import (
     COMPONENTS,
     NETWORK_WEIGHTS,
-    Batches,
     Budget,
     Evaluation,
     Facts,
-    Protocol,
     Spec,
     component_kind,
 )
 from metabench.records.files import STATE_SUFFIX, read_result, state_path
 from metabench.records.metric_scores import metric_slot, metric_title
+from metabench.records.protocol import Batches, Protocol
 from metabench.settings import describe_settings, make
 from metabench.suite.mistakes import Mistakes
 from metabench.suite.protocols import as_written, protocol_record, range_mistakes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metabench.records.cell import Protocol, VariedProtocol
+from metabench.records.protocol import Protocol, VariedProtocol
 
 NUMBERS = ("ways", "shots", "queries")
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from metabench.contracts import Episodes, Examples, Source
 from metabench.data.classes import Drawn
 from metabench.data.tensor_source import TensorSource
-from metabench.records.cell import Protocol, Split
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol
 
 
 def manifest_fault(

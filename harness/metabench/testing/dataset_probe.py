@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from metabench.contracts import Dataset, Source
-from metabench.records.cell import Protocol, Split
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol
 
 NUMBERS = range(6)
 SEED = 4

@@ -15,7 +15,8 @@ from torch import Tensor
 from metabench.contracts import Dataset, Episodes, Examples, Source
 from metabench.device.device import Device
 from metabench.errors import CellEnd, DataError, Invalid, MetabenchError
-from metabench.records.cell import SPLITS, Batches, Facts, Protocol, Split
+from metabench.records.cell import SPLITS, Facts, Split
+from metabench.records.protocol import Batches, Protocol
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.dataset_leaks import COPIES, near_copies, readable_places
 from metabench.testing.dataset_manifests import manifest_fault

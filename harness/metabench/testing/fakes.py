@@ -15,7 +15,8 @@ from metabench.contracts import Dataset, Episodes, Examples, Network, Source
 from metabench.data import ClassIndex, TensorSource, draws
 from metabench.errors import Invalid
 from metabench.learning.networks import Headed
-from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Protocol, Spec, Split, Status
+from metabench.records.cell import SPLITS, Budget, Cell, Evaluation, Facts, Spec, Split, Status
+from metabench.records.protocol import Protocol
 from metabench.records.result import Block, Result, Scores, Training, Validation
 from metabench.settings import setting
 

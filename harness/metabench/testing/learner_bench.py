@@ -15,7 +15,8 @@ from metabench.contracts import Algorithm, Dataset, Episodes, Learner, Network
 from metabench.data.micro_batches import micro_batches
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
-from metabench.records.cell import Batches, Facts, Protocol, Workload
+from metabench.records.cell import Facts, Workload
+from metabench.records.protocol import Batches, Protocol
 from metabench.testing.contract_error import Subject
 
 TASKS = 3

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Episodes, Examples
-from metabench.records.cell import Protocol
 from metabench.records.outputs import OUTPUTS
+from metabench.records.protocol import Protocol
 from metabench.testing.learner_bench import Bench, relative_error, same_state, snapshot
 
 SUMS_TO_ONE = 1e-5

@@ -12,7 +12,7 @@ from metabench.contracts import Algorithm, Dataset, Network
 from metabench.data.order import draw_episodes
 from metabench.device.device import Device
 from metabench.errors import CellEnd, Invalid, MetabenchError
-from metabench.records.cell import Batches, Protocol
+from metabench.records.protocol import Batches, Protocol
 from metabench.testing.contract_error import Subject, begin
 from metabench.testing.fakes import CLASSIFICATION, REGRESSION, TinyClasses, TinyCurves, TinyNetwork
 from metabench.testing.learner_bench import STEPS, TASKS, Bench, relative_error

@@ -10,7 +10,8 @@ from metabench.contracts import Source
 from metabench.data.order import draw_episodes
 from metabench.data.shapes import shape_of
 from metabench.errors import Invalid
-from metabench.records.cell import Protocol, Split, UnevenProtocol, VariedProtocol
+from metabench.records.cell import Split
+from metabench.records.protocol import Protocol, UnevenProtocol, VariedProtocol
 from metabench.testing.contract_error import Subject
 from metabench.testing.learner_bench import TASKS, Bench
 

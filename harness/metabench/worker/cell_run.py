@@ -17,20 +17,12 @@ from metabench.data.shapes import groups
 from metabench.device.device import Device
 from metabench.device.memory import keep_freed_memory
 from metabench.errors import Invalid
-from metabench.records.cell import (
-    NETWORK_WEIGHTS,
-    Batches,
-    Cell,
-    Evaluation,
-    Protocol,
-    Spec,
-    Split,
-    Workload,
-)
+from metabench.records.cell import NETWORK_WEIGHTS, Cell, Evaluation, Spec, Split, Workload
 from metabench.records.crossing import crossing_problem, overlap_is_known
 from metabench.records.metric_scores import metric_slot, metric_title
 from metabench.records.outputs import mismatch
 from metabench.records.progress import Event, SetupEvent
+from metabench.records.protocol import Batches, Protocol
 from metabench.records.result import Training
 from metabench.results.predictions import TaskPredictions
 from metabench.worker.checkpoint import CheckpointFile, Guard
