@@ -17,7 +17,8 @@ from metabench.records.cell import Cell, Status
 from metabench.records.code import Code
 from metabench.records.result import Result
 from metabench.records.row import Row
-from metabench.results.rows import keys_of, row_of
+from metabench.results.keys import keys_of
+from metabench.results.rows import row_of
 
 HARDWARE = ("processor", "cores", "gpu", "gpus")
 """What results of one machine must agree on."""

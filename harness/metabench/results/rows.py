@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean, median
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +34,10 @@ from metabench.records.row import (
     Row,
     ScoreFields,
     SeedFields,
-    Series,
     TrainingFields,
 )
+from metabench.results.keys import keys_of
+from metabench.results.row_kinds import is_whole, require_kinds
 
 ROW_VERSION = 12
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
@@ -50,12 +50,8 @@ FLAT_PART = 0.25
 FLAT_GAIN = 0.05
 """The part of all that training gained by which the curve may still move there."""
 
-BACKEND = ("backend", "plugins.backend")
-STEP_TASKS = ("budget.tasks", "train.size")  # the size of batches is the budget's tasks
 KEY_DIGITS = 16
 """Digits of a key in a row, by which rows are grouped; no result file stores it."""
-
-TASK_SIZE = ("test.ways", "test.shots", "train.ways", "train.shots")
 
 
 def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
@@ -79,7 +75,7 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
         **_measure_fields(result),
         **_score_fields(result.scores, scores, further),
     }
-    _require_kinds(row)
+    require_kinds(row)
     return row, np.stack([scores, *further.values()])
 
 
@@ -154,49 +150,12 @@ def _cell_fields(cell: Cell) -> CellFields:
     }
 
 
-class Keys(NamedTuple):
-    """Digests that are equal for cells which differ in nothing but their seed and what a row says of each."""
-
-    configuration: str
-    match: str
-    work: str
-    weak_work: str
-    size_work: str
-
-
 def _data_settings(cell: Cell) -> Any:
     """Return the settings of the data set, and those of the one that is tested, where it is another."""
     if cell.test_dataset is None:
         return cell.dataset.settings
     tested = {f"test {name}": value for name, value in cell.test_dataset.settings.items()}
     return {**cell.dataset.settings, **tested}
-
-
-def keys_of(cell: Cell) -> Keys:
-    """Return the keys of a cell; those of a configuration are computed once for its seeds."""
-    if cell.scored:  # each seed scores a state of its own
-        cell = replace(cell, scored="kept", weights="")
-    return _keys(_Configuration(cell.key(("seed",)), cell))
-
-
-@dataclass(frozen=True, slots=True)
-class _Configuration:
-    """A cell whatever its seed: equal to another one with the same digest."""
-
-    digest: str
-    cell: Cell = field(compare=False)
-
-
-@lru_cache(maxsize=1024)
-def _keys(configuration: _Configuration) -> Keys:
-    cell = configuration.cell
-    return Keys(
-        configuration.digest,
-        cell.key(("seed", "plugins")),
-        cell.key(("seed", *BACKEND)),
-        cell.key(("seed", *BACKEND, *STEP_TASKS)),
-        cell.key(("seed", "plugins.backend", *TASK_SIZE)),
-    )
 
 
 def _seed_fields(cell: Cell) -> SeedFields:
@@ -417,78 +376,9 @@ def _flat(training: Training) -> bool:
     return moved <= min(half, max(FLAT_GAIN * gained, half / 2))
 
 
-def _require_kinds(row: Row) -> None:
-    """Raise ValueError where a value of the row is of another kind than its annotation."""
-    values: Mapping[str, object] = row
-    for name, (types, is_kind) in _checks().items():
-        value = values[name]
-        if type(value) not in types and not is_kind(value):
-            raise ValueError(f"{name} is {value!r:.60}")
-    if not all(steps.isdigit() for steps in row["curve"]):
-        raise ValueError("the curve's steps are no whole numbers")
-
-
-@cache
-def _checks() -> dict[str, tuple[frozenset[type], Callable[[Any], bool]]]:
-    """Return the check of each field of a row, after the types whose values all pass it."""
-    hints = get_type_hints(Row).items()
-    return {name: (frozenset(_SURE.get(kind, ())), _CHECK_OF[kind]) for name, kind in hints}
-
-
-_SURE: Mapping[Any, tuple[type, ...]] = {
-    int: (int,), int | None: (int, type(None)), str: (str,), Series: (str,), str | None: (str, type(None)),
-    bool: (bool,), bool | None: (bool, type(None)), float | None: (type(None),),
-}  # fmt: skip
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    """Return whether a value is a finite number: NaN must never reach a page's data."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _optional(is_kind: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or is_kind(value)
-
-
-_FURTHER: Mapping[str, Callable[[Any], bool]] = {
-    "value": _optional(_is_number), "half_width": _optional(_is_number), "unit": _is_text,
-    "higher_is_better": _is_flag, "pooled": _is_flag, "rescored": _is_text,
-}  # fmt: skip
-_CHECK_OF: Mapping[Any, Callable[[Any], bool]] = {
-    int: _is_whole,
-    int | None: _optional(_is_whole),
-    float: _is_number,
-    float | None: _optional(_is_number),
-    str: _is_text,
-    Series: _is_text,
-    str | None: _optional(_is_text),
-    bool: _is_flag,
-    bool | None: _optional(_is_flag),
-    list[str]: lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    dict[str, float]: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-    dict[str, FurtherFields]: lambda value: (
-        isinstance(value, dict)
-        and all(_FURTHER[name](field) for fields in value.values() for name, field in fields.items())
-    ),
-    list[list[float]]: lambda value: all(_is_number(figure) for point in value for figure in point),
-}
-
-
 def _count(value: Any) -> int | None:
     """Return a backend's own setting, where it is a number as in ours."""
-    return value if _is_whole(value) else None
+    return value if is_whole(value) else None
 
 
 def _compact(settings: Any) -> str:
