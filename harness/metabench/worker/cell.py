@@ -34,7 +34,7 @@ from metabench.records.progress import Event
 from metabench.records.result import Result
 from metabench.results.predictions import Predictions, join, read_predictions
 from metabench.results.states import write_state
-from metabench.worker.cell_run import CellRun, build, draw, trains
+from metabench.worker.cell_run import CellRun, build, draw
 from metabench.worker.checkpoint import CheckpointFile
 from metabench.worker.disturbance import disturbances, measure_machine
 from metabench.worker.evaluation import evaluate
@@ -210,7 +210,7 @@ def _engine_path(learner: Learner) -> str:
 
 def _cost(run: CellRun) -> dict[str, float]:
     """FLOPs of the last meta-step over all ranks; absent where they cannot be counted."""
-    if not trains(run.cell):
+    if not run.cell.trains:
         return {}
     last = max(0, run.training.steps - 1)
     with run.device.numerics():

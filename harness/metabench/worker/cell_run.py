@@ -26,7 +26,7 @@ from metabench.records.protocol import Batches, Protocol
 from metabench.records.result import Training
 from metabench.results.predictions import TaskPredictions
 from metabench.worker.checkpoint import CheckpointFile, Guard
-from metabench.worker.clock import BlockClock, EnergyClock
+from metabench.worker.energy import EnergyClock
 from metabench.worker.weights import PretrainedNetwork, read_weights
 
 Emit = Callable[[Event], None]
@@ -44,7 +44,7 @@ class CellRun:
     (loading the data set) and of "build" (building the learner); trained: whether training has ended; guard:
     held while the learner or these records change; predictions: of this rank's test tasks, where the cell
     keeps them; test_source: the data set that is tested, where it is another one; overlap, manifest: see
-    `Scores`.
+    `Scores`; with_open_block: once the cell trains, gives the training with the steps of the open block.
     """
 
     cell: Cell
@@ -62,7 +62,7 @@ class CellRun:
     trained: bool = False
     guard: Guard = field(default_factory=Guard)
     checkpoint: CheckpointFile | None = None
-    clock: BlockClock | None = None
+    with_open_block: Callable[[], Training] | None = None
     further: Mapping[str, Metric] = field(default_factory=dict)
     predictions: Sequence[TaskPredictions] = ()
 
@@ -167,11 +167,6 @@ def share(count: int, device: Device) -> range:
 def units(cell: Cell) -> int:
     """How many units of a training step the ranks share: tasks, or micro-batches."""
     return cell.train.units if isinstance(cell.train, Batches) else cell.budget.tasks
-
-
-def trains(cell: Cell) -> bool:
-    """Whether the cell has training steps at all."""
-    return cell.trains
 
 
 def draw(run: CellRun, step: int) -> Sequence[Episodes | Examples]:

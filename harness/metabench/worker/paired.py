@@ -15,7 +15,7 @@ from metabench.errors import RequestError
 from metabench.plugins import Registry
 from metabench.records.cell import Cell
 from metabench.stats import Ratio, time_ratio
-from metabench.worker.cell_run import build, draw, learn, trains
+from metabench.worker.cell_run import build, draw, learn
 
 WARMUP_CALLS = 3
 
@@ -99,7 +99,7 @@ def _require_comparable(base: Cell, new: Cell) -> None:
     if base.ranks > 1:
         raise RequestError(f"{base.id} has several ranks: a paired timing is made in one process")
     for cell in (base, new):
-        if not trains(cell):
+        if not cell.trains:
             raise RequestError(f"{cell.id} trains nothing: it has no training steps to time")
 
 

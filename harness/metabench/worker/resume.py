@@ -9,7 +9,7 @@ from metabench.records.progress import ResumeEvent
 from metabench.records.result import Training
 from metabench.worker.cell_run import CellRun
 from metabench.worker.checkpoint import Checkpoint
-from metabench.worker.clock import EnergyClock
+from metabench.worker.energy import EnergyClock
 
 
 def resume(run: CellRun) -> None:
@@ -65,7 +65,7 @@ def save_interrupted(run: CellRun) -> None:
     with run.guard.still() as still:
         if not still or run.checkpoint is None or not run.cell.trains:
             return
-        training = run.training if run.trained or run.clock is None else run.clock.interrupted()
+        training = run.training if run.with_open_block is None else run.with_open_block()
         if training.steps:
             checkpoint = _checkpoint(run, training, run.energy.own_joules(), run.training_energy.own_joules())
             run.checkpoint.write(checkpoint)

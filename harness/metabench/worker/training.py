@@ -19,7 +19,7 @@ from torch import Tensor
 from metabench.errors import Diverged, Skip
 from metabench.records.progress import ValidationEvent
 from metabench.records.result import Training, Validation
-from metabench.worker.cell_run import CellRun, draw, learn, share, trains, units
+from metabench.worker.cell_run import CellRun, draw, learn, share, units
 from metabench.worker.clock import BlockClock
 from metabench.worker.evaluation import score_tasks
 from metabench.worker.resume import save_when_due
@@ -30,14 +30,15 @@ def train(run: CellRun) -> None:
 
     Raises Diverged where the loss is not finite, Skip where there are more ranks than tasks.
     """
-    if not trains(run.cell) or run.trained:
+    if not run.cell.trains or run.trained:
         return
     total = units(run.cell)
     if run.device.world_size > total:
         raise Skip(f"{run.device.world_size} ranks are more than the {total} tasks of a meta-step")
-    run.clock = BlockClock(run)
+    clock = BlockClock(run)
+    run.with_open_block = clock.interrupted
     run.training_energy.resume()
-    ended_by = _take_steps(run, run.clock)
+    ended_by = _take_steps(run, clock)
     run.training_energy.pause()
     joules = run.training_energy.joules()
     with run.guard.changing():
