@@ -205,11 +205,15 @@ def loop_of(row: Row, device: Device) -> Side:
     """Return the loop over tasks that does the work of a row."""
     if has_learn2learn() and row.algorithm in LIBRARY:
         return _built(LIBRARY[row.algorithm], row.settings, row, device)
+    return PLAIN[row.algorithm](module_of(row, device), row)
+
+
+def module_of(row: Row, device: Device) -> nn.Module:
+    """Return the network of a row with the weights that every side starts from."""
     workload = workload_of(row)
     torch.manual_seed(SEED)
     outputs = None if row.algorithm == "protonet" else workload.outputs  # None: an embedding, without head
-    module = NETWORKS[row.network].build(workload.facts.input_shape, outputs)
-    return PLAIN[row.algorithm](module.to(device.torch, device.dtype), row)
+    return NETWORKS[row.network].build(workload.facts.input_shape, outputs).to(device.torch, device.dtype)
 
 
 def has_loop(row: Row) -> bool:

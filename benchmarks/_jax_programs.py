@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _contest import WAYS, Row, episodes_of
+from _contest import WAYS, Row, episodes_of, module_of
 from torch import Tensor, nn
 
 from metabench.device import Device
@@ -40,7 +40,6 @@ class JaxProgram:
 
     def __init__(self, row: Row, device: Device, form: str) -> None:
         import jax
-        from _rivals import module_of
 
         jax.config.update("jax_enable_x64", device.dtype == torch.float64)
         module = module_of(row, device)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from _contest import NETWORKS, SEED, STEPS, PlainLoop, Row, Side, episodes_of, loop_of, workload_of
+from _contest import STEPS, PlainLoop, Row, Side, episodes_of, loop_of, module_of
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
@@ -31,14 +31,6 @@ class Rival(Protocol):
 
     def gradients(self) -> Mapping[str, Tensor]:
         """Return the meta-gradient of the mean loss, by parameter of the network; a name may be absent."""
-
-
-def module_of(row: Row, device: Device) -> nn.Module:
-    """Return the network of a row with the weights that every side starts from."""
-    workload = workload_of(row)
-    torch.manual_seed(SEED)
-    outputs = None if row.algorithm == "protonet" else workload.outputs
-    return NETWORKS[row.network].build(workload.facts.input_shape, outputs).to(device.torch, device.dtype)
 
 
 class Loop:

@@ -39,15 +39,16 @@ from _contest import (
     has_learn2learn,
     has_loop,
     learner_of,
+    module_of,
 )
 from _peak import peak
-from _rivals import RIVALS, Loop, installed, largest_difference, module_of, rivals_of
-from _rounds import RoundTimes, take_turns
+from _rivals import RIVALS, Loop, installed, largest_difference, rivals_of
 
 from metabench.device import Device
 from metabench.device.host import processor
 from metabench.device.memory import keep_freed_memory
 from metabench.worker.flops import flops_per_step
+from metabench.worker.paired import RoundTimes, take_turns
 
 OURS, LOOP = "metabench", "loop"
 MEMORY_LIMIT_MIB = 250

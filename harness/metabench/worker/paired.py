@@ -1,4 +1,4 @@
-"""Two pieces of work timed in one process, in alternating blocks; the training steps of two cells so timed.
+"""Pieces of work timed in one process, in blocks that take turns; the training steps of two cells so timed.
 
 Two runs of one loop minutes apart were seen to differ by 30 %; alternating blocks meet the same noise of the
 machine, so that their ratio shows differences of a few per cent.
@@ -6,8 +6,10 @@ machine, so that their ratio shows differences of a few per cent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from metabench.contracts import Backend
 from metabench.device.device import Device
@@ -20,6 +22,40 @@ from metabench.worker.cell_run import build, draw, learn
 WARMUP_CALLS = 3
 
 Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class RoundTimes:
+    """Seconds of a call of each piece of work, by name, in each round."""
+
+    seconds: Mapping[str, tuple[float, ...]]
+
+    def median(self, name: str) -> float:
+        """Return the median seconds of a call."""
+        return float(np.median(self.seconds[name]))
+
+    def ratios(self, name: str, base: str) -> tuple[float, float, float]:
+        """Return quartiles of the time of `name` over that of `base` in the same round: 25, 50, 75 %."""
+        ratios = np.divide(self.seconds[name], self.seconds[base])
+        low, middle, high = (float(value) for value in np.quantile(ratios, [0.25, 0.5, 0.75]))
+        return low, middle, high
+
+
+def take_turns(
+    works: Mapping[str, Work],
+    clock: Callable[[], float],
+    rounds: int,
+    block_seconds: float,
+    after_round: Work = lambda: None,
+) -> RoundTimes:
+    """Time a block of each piece of work in every round; every second round in the reverse order."""
+    calls = {name: _calls_per_block(work, clock, block_seconds) for name, work in works.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds):
+        for name in list(works) if number % 2 == 0 else list(works)[::-1]:
+            seconds[name].append(_seconds_per_call(works[name], calls[name], clock))
+        after_round()
+    return RoundTimes({name: tuple(values) for name, values in seconds.items()})
 
 
 @dataclass(frozen=True)
@@ -53,14 +89,8 @@ def alternate(
     clock: seconds, read when everything queued on the device has run (`Device.clock`); after_pair: called
     after each pair of blocks, for what is to be measured in the same minutes.
     """
-    both = base, new
-    calls = [_calls_per_block(work, clock, block_seconds) for work in both]
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for pair_number in range(pairs):
-        for side in (0, 1) if pair_number % 2 == 0 else (1, 0):
-            seconds[side].append(_seconds_per_call(both[side], calls[side], clock))
-        after_pair()
-    return PairedTimes(tuple(seconds[0]), tuple(seconds[1]))
+    times = take_turns({"base": base, "new": new}, clock, pairs, block_seconds, after_pair).seconds
+    return PairedTimes(times["base"], times["new"])
 
 
 def _calls_per_block(work: Work, clock: Callable[[], float], block_seconds: float) -> int:
