@@ -13,7 +13,7 @@ import pytest
 
 import metabench
 import metabench_plugins
-from helpers.shell import Shell, shell_environment
+from helpers.shell import Shell, shell_environment, with_package
 from metabench_plugins.learn2learn.importing import INSTALL
 
 ODD = """
@@ -64,13 +64,7 @@ def metabench_suites(): return [3]
 @pytest.fixture
 def odd(tmp_path: Path) -> Shell:
     """The real command with a package installed whose components raise in every way."""
-    site = tmp_path / "site"
-    told = site / "odd_package-1.0.dist-info"
-    told.mkdir(parents=True)
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-package\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[metabench]\nodd = odd_package\n")
-    (site / "odd_package.py").write_text(ODD)
-    return Shell(tmp_path, shell_environment(site))
+    return Shell(tmp_path, shell_environment(with_package(tmp_path / "site", "odd_package", ODD)))
 
 
 def python_without_learn2learn(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.shell import Shell, shell_environment
+from helpers.shell import Shell, shell_environment, with_package
 
 LOUD = """
 "A package whose every text moves the cursor and sets the title."
@@ -37,13 +37,7 @@ def metabench_suites(): raise ValueError(ESCAPE)
 @pytest.fixture
 def loud(tmp_path: Path) -> Shell:
     """The real command with that package installed."""
-    site = tmp_path / "site"
-    metadata = site / "loud_package-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: loud-package\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[metabench]\nloud = loud_package\n")
-    (site / "loud_package.py").write_text(LOUD)
-    return Shell(tmp_path, shell_environment(site))
+    return Shell(tmp_path, shell_environment(with_package(tmp_path / "site", "loud_package", LOUD)))
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,14 @@ def shell_environment(*sites: Path) -> dict[str, str]:
     """The environment of a command that sees these folders of site packages too."""
     paths = [*map(str, sites), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+
+
+def with_package(site: Path, name: str, code: str) -> Path:
+    """A folder for `shell_environment` that holds one plugin package: a module of this name and code."""
+    metadata = site / f"{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    distribution = name.replace("_", "-")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[metabench]\n{name} = {name}\n")
+    (site / f"{name}.py").write_text(code)
+    return site

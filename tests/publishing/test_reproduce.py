@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import metabench
 from helpers.submissions import edited as edit
 from helpers.submissions import forged, honest_result, made_cell, run
+from helpers.waves import run_waves
 from metabench import Result
 from metabench.errors import RequestError
 from metabench.publishing.reproduce import reproduce
@@ -24,31 +24,11 @@ from metabench.publishing.verdict import Verdict, compare
 from metabench.records import Status
 from metabench.records.files import read_result
 
-SUITE = """
-name = "waves"
-version = 1
-title = "A few steps of sine waves"
-
-[[cells]]
-algorithm = "maml"
-network = "mlp"
-dataset = "sinusoid"
-test = {ways = 1, shots = 5, queries = 5}
-budget = {steps = 20, tasks = 4, validate_every = 10}
-evaluation = {tasks = 40}
-backend = {name = "cpu", threads = 1}
-seeds = [0]
-"""
-
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a result that a real run left."""
-    folder = tmp_path_factory.mktemp("ran")
-    (folder / "waves.toml").write_text(SUITE)
-    metabench.run(str(folder / "waves.toml"), results=str(folder / "results"), quiet=True)
-    (path,) = (folder / "results" / "waves-v1").glob("*.json")
-    return path
+    return run_waves(tmp_path_factory.mktemp("ran"))
 
 
 def test_a_result_is_reproduced_from_nothing_but_its_file(ran: Path, tmp_path: Path) -> None:

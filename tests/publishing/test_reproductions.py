@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import metabench
 from helpers.keys import allow, made_key, needs_ssh_keygen
 from helpers.results import store
 from helpers.shell import ROOT
 from helpers.submissions import honest, run
+from helpers.waves import run_waves
 from metabench.errors import RequestError
 from metabench.plugins import load
 from metabench.publishing import Finding, publish, verify
@@ -32,22 +32,6 @@ from metabench.results.signatures import OF_RERUNS, sign
 from metabench.results.table import Results
 
 pytestmark = needs_ssh_keygen
-
-SUITE = """
-name = "waves"
-version = 1
-title = "A few steps of sine waves"
-
-[[cells]]
-algorithm = "maml"
-network = "mlp"
-dataset = "sinusoid"
-test = {ways = 1, shots = 5, queries = 5}
-budget = {steps = 20, tasks = 4, validate_every = 10}
-evaluation = {tasks = 40}
-backend = {name = "cpu", threads = 1}
-seeds = [0]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +90,7 @@ def findings(published: Path) -> list[Finding]:
 
 
 def test_a_real_rerun_leaves_a_record_that_tables_count(tmp_path: Path, keys: dict[str, Path]) -> None:
-    (tmp_path / "waves.toml").write_text(SUITE)
-    metabench.run(str(tmp_path / "waves.toml"), results=str(tmp_path / "results"), quiet=True)
+    run_waves(tmp_path)
     publish(verify([tmp_path / "results"]), tmp_path / "published", keys["alice"])
     allow(tmp_path / "published", keys["bob"])
     (path,) = (tmp_path / "published").rglob("maml-*.json")

@@ -6,33 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from helpers.waves import waves_cell
 from metabench import Cell, Spec
 from metabench.errors import RequestError
 from metabench.plugins import load
-from metabench.suite.suite import read
 from metabench.worker.paired import WARMUP_CALLS, alternate, pair
-
-SUITE = """
-name = "waves"
-version = 1
-title = "A few steps of sine waves"
-
-[[cells]]
-algorithm = "maml"
-network = "mlp"
-dataset = "sinusoid"
-test = {ways = 1, shots = 5, queries = 5}
-budget = {steps = 20, tasks = 4}
-backend = {name = "cpu", threads = 1}
-"""
 
 
 @pytest.fixture
 def waves(tmp_path: Path) -> Cell:
     """A small cell that trains."""
-    (tmp_path / "waves.toml").write_text(SUITE)
-    (cell,) = read(load(), str(tmp_path / "waves.toml")).cells
-    return cell
+    return waves_cell(tmp_path)
 
 
 class FakeClock:
