@@ -14,17 +14,18 @@ from torch import Tensor
 
 from metabench.contracts import Dataset, Episodes, Examples, Source
 from metabench.device.device import Device
-from metabench.errors import CellEnd, DataError, Invalid, MetabenchError
+from metabench.errors import CellEnd, Invalid
 from metabench.records.cell import SPLITS, Facts, Split
 from metabench.records.protocol import Batches, Protocol
 from metabench.testing.contract_error import Subject, begin
+from metabench.testing.dataset_facts import LEAST_TASKS, check_facts, check_missing
 from metabench.testing.dataset_leaks import COPIES, near_copies, readable_places
 from metabench.testing.dataset_manifests import manifest_fault
 from metabench.testing.dataset_probe import digest_in_another_process, digest_of_tasks
 from metabench.testing.pretended_device import check_no_strays
 from metabench.testing.shapes import check_shape, check_uneven
 
-TASKS = 6
+TASKS = LEAST_TASKS
 SEED = 4
 
 
@@ -45,8 +46,8 @@ def check_dataset(
     checked without it. A data set that is defined inside a function is drawn in this process alone.
     """
     dataset, subject = begin("dataset", dataset)
-    absent = _check_missing(dataset, subject)
-    facts = _check_facts(dataset, subject, absent)
+    absent = check_missing(dataset, subject)
+    facts = check_facts(dataset, subject, absent)
     if absent is not None:
         raise SkipTest(f"{subject.title}: {absent}")
     device = device or Device(dtype=torch.float64)
@@ -96,60 +97,6 @@ def _check_process(subject: Subject, dataset: Dataset, protocol: Protocol, split
         "another process draws other tasks: the order of a set and hash() differ between processes "
         "(PYTHONHASHSEED); sort what comes from a set, and make keys with metabench.data.draws",
     )
-
-
-def _check_missing(dataset: Dataset, subject: Subject) -> str | None:
-    with subject.doing("missing()"):
-        absent = dataset.missing()
-    subject.require(
-        absent is None or (isinstance(absent, str) and bool(absent.strip())),
-        f"missing() must return None, or what is absent and the command that fetches it, got {absent!r}",
-    )
-    if absent is not None:
-        with subject.refusing("load(device) without its data", DataError, "missing() reports absent data"):
-            dataset.load(Device())
-    return absent
-
-
-def _check_facts(dataset: Dataset, subject: Subject, absent: str | None) -> Facts:
-    try:
-        facts = dataset.describe()
-    except MetabenchError:
-        if absent is None:
-            raise
-        raise SkipTest(f"{subject.title}: {absent}") from None
-    subject.require(isinstance(facts, Facts), f"describe() must return metabench.Facts, got {facts!r}")
-    subject.require(
-        facts.kind in ("classification", "regression"),
-        f"describe().kind must be 'classification' or 'regression', got {facts.kind!r}",
-    )
-    subject.require(
-        isinstance(facts.input_shape, tuple) and all(isinstance(n, int) and n > 0 for n in facts.input_shape),
-        "describe().input_shape must be a tuple of one example's sizes, without batch axes, got "
-        f"{facts.input_shape!r}",
-    )
-    subject.require(
-        (facts.outputs is None) == (facts.kind == "classification"),
-        f"describe().outputs must be a regression target's width, None for classes, got {facts.outputs!r}",
-    )
-    known = [split for split in facts.classes if split in SPLITS]
-    subject.require(
-        known == list(facts.classes) and "test" in known and set(facts.images) == set(facts.classes),
-        f"describe() has the splits {list(facts.classes)} with images of {list(facts.images)}; both name "
-        f"'test' and any of {', '.join(SPLITS)} (0 where classes or images are endless)",
-    )
-    for split, count in facts.tasks.items():
-        subject.require(
-            split in facts.classes and type(count) is int and count >= TASKS,
-            f"describe().tasks must give splits their number of official tasks, {TASKS} at least, got "
-            f"{split!r}: {count!r}",
-        )
-    named = all(isinstance(names, tuple) for names in facts.groups.values())
-    subject.require(
-        named and set(facts.groups) <= set(facts.classes),
-        f"describe().groups must give splits their groups in a tuple, got {facts.groups!r}",
-    )
-    return facts
 
 
 class _Bench:
