@@ -1,55 +1,15 @@
 """Suites: sweeps become cells, and every mistake is reported before anything runs."""
 
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
 
-from metabench.errors import RequestError, SuiteError
+from helpers.suites import GLYPHS, HEAD, Reader, mistakes
+from metabench.errors import SuiteError
 from metabench.plugins import Registry, load
-from metabench.records import Batches, Cell, VariedProtocol
-from metabench.records.axes import select, values_of
-from metabench.settings import parse_spec
-from metabench.suite import Suite, installed_suites, read
-
-HEAD = """
-name = "s"
-version = 1
-[defaults]
-test = {ways = 5, shots = 1, queries = 5}
-budget = {steps = 10, tasks = 4}
-"""
-
-GLYPHS = """
-[[cells]]
-algorithm = "maml"
-network = "conv4"
-dataset = "glyphs"
-"""
-
-Reader = Callable[[str], Suite]
-
-
-@pytest.fixture(scope="module")
-def registry() -> Registry:
-    return load()
-
-
-@pytest.fixture
-def suite_of(tmp_path: Path, registry: Registry) -> Reader:
-    def make(text: str) -> Suite:
-        path = tmp_path / "s.toml"
-        path.write_text(text)
-        return read(registry, str(path))
-
-    return make
-
-
-def mistakes(suite_of: Reader, text: str) -> list[str]:
-    with pytest.raises(SuiteError) as caught:
-        suite_of(text)
-    return caught.value.mistakes
+from metabench.records import Batches, Cell
+from metabench.suite import installed_suites, read
 
 
 def test_supervised_training_asks_for_whole_micro_batches(suite_of: Reader) -> None:
@@ -375,38 +335,6 @@ def test_a_deterministic_algorithm_runs_with_its_first_seed_alone(suite_of: Read
     ]  # fmt: skip
 
 
-def test_a_data_set_to_test_on_is_part_of_the_cell(suite_of: Reader) -> None:
-    small = GLYPHS.replace('"glyphs"', '"omniglot-small"')
-
-    (cell,) = suite_of(HEAD + small + 'test_dataset = "glyphs"').cells
-    (plain,) = suite_of(HEAD + small).cells
-
-    assert cell.test_dataset is not None
-    assert (cell.tested.name, cell.data_text) == ("glyphs", "omniglot-small → glyphs")
-    assert "-omniglot-small-to-glyphs-5w1s-" in cell.id
-    assert cell.plugins["test_dataset"] == cell.plugins["dataset"]
-    assert cell.key(["test_dataset", "plugins"]) == plain.key(["plugins"])
-    assert Cell.from_json(cell.to_json()) == cell
-
-
-def test_a_data_set_that_is_named_for_both_is_the_same_cell_as_without(suite_of: Reader) -> None:
-    (cell,) = suite_of(HEAD + GLYPHS + 'test_dataset = {name = "glyphs", images = 24}').cells
-
-    assert cell.test_dataset is None
-    assert cell.digest == suite_of(HEAD + GLYPHS).cells[0].digest
-
-
-def test_a_data_set_to_test_on_must_fit(suite_of: Reader) -> None:
-    whole = GLYPHS.replace('"glyphs"', '"omniglot"') + 'test_dataset = "glyphs"'
-    few = GLYPHS + 'test_dataset = {name = "omniglot-small", size = 32}'
-
-    (shared,) = mistakes(suite_of, HEAD + whole)
-    (shape,) = mistakes(suite_of, HEAD + few)
-
-    assert "cells[1].test_dataset must hold no group that is trained on, both have script:Georgian" in shared
-    assert "must have the same input shape as what it is trained on, (1, 28, 28), got (1, 32, 32)" in shape
-
-
 def test_file_that_is_no_toml_says_where(suite_of: Reader) -> None:
     (mistake,) = mistakes(suite_of, "name = ")
     assert "not a TOML file" in mistake
@@ -421,115 +349,3 @@ def test_shipped_suites_are_free_of_mistakes(registry: Registry) -> None:
     for name, path in ((name, suite.path) for name, suite in installed_suites(registry).items()):
         if path.parent.name == "suites" and "quick" in [p.stem for p in path.parent.glob("*.toml")]:
             assert read(registry, name).cells
-
-
-def test_selection_keeps_and_drops_by_any_axis(suite_of: Reader) -> None:
-    text = HEAD + GLYPHS + '[cells.sweep]\n"test.shots" = [1, 5]\n' + GLYPHS.replace('"maml"', '"reptile"')
-    cells = suite_of(text).cells
-    assert [c.algorithm.name for c in select(cells, ["algorithm=reptile"], [])] == ["reptile"]
-    assert len(select(cells, ["algorithm=maml", "shots=5"], [])) == 1
-    assert {c.test.shots for c in select(cells, [], ["shots=5"])} == {1}
-    with pytest.raises(RequestError, match="no cell has algorithm 'mam'; did you mean 'maml'"):
-        select(cells, ["algorithm=mam"], [])
-    with pytest.raises(RequestError, match="'algoritm=maml' is not axis=value; did you mean 'algorithm'"):
-        select(cells, ["algoritm=maml"], [])
-
-
-def test_first_and_second_order_of_quick_are_told_apart_by_their_setting(registry: Registry) -> None:
-    cells = read(registry, "quick").cells
-    first = select(cells, ["algorithm.first_order=true"], [])
-    second = select(
-        cells, ["dataset=sinusoid", "steps=2000"], ["algorithm.first_order=true", "algorithm=reptile"]
-    )
-    assert [c.algorithm.settings["first_order"] for c in first] == [True]
-    assert [c.algorithm.settings["first_order"] for c in second] == [False]
-    with pytest.raises(RequestError, match=r"no cell has algorithm\.first_order 'True'; did you mean 'true'"):
-        select(cells, ["algorithm.first_order=True"], [])
-
-
-@pytest.mark.parametrize(
-    ("axis", "kept"),
-    [
-        ("queries=10", {"sinusoid"}),
-        ("train=10-shot", {"sinusoid"}),
-        ("steps=60", {"glyphs"}),
-        ("step_tasks=25", {"sinusoid"}),
-        ("threads=1", {"glyphs"}),
-        ("metric=mse", {"sinusoid"}),
-        ("network=none", {"glyphs"}),
-    ],
-)
-def test_cells_of_quick_are_selected_by_more_axes(registry: Registry, axis: str, kept: set[str]) -> None:
-    cells = read(registry, "quick").cells
-    chosen = select(cells, [axis], [])
-    assert {cell.dataset.name for cell in chosen} == kept
-    assert len(select(cells, [], [axis])) == len(cells) - len(chosen)
-
-
-def test_value_with_a_comma_is_matched_whole_before_it_is_split(suite_of: Reader) -> None:
-    text = (
-        HEAD + GLYPHS + 'label = "slow, sure"\n' + GLYPHS.replace('"maml"', '"reptile"') + 'label = "quick"\n'
-    )
-    cells = suite_of(text).cells
-    assert len(select(cells, ["label=slow, sure"], [])) == 1
-    assert len(select(cells, ["label=slow, sure,quick"], [])) == 2
-    assert values_of("a,b", {"b"}) == ["a", "b"]
-
-
-def test_backend_from_the_command_line_is_read_like_toml() -> None:
-    told = parse_spec("cpu-ranks:ranks=2,deterministic=true,precision=float64")
-    assert told == {"name": "cpu-ranks", "ranks": 2, "deterministic": True, "precision": "float64"}
-    assert parse_spec("cpu:affinity=[0,1],threads=2") == {"name": "cpu", "affinity": [0, 1], "threads": 2}
-    assert parse_spec('x:a=["b,c","d"],e="f,g"') == {"name": "x", "a": ["b,c", "d"], "e": "f,g"}
-    assert parse_spec("x:a=[1,b=2") == {"name": "x", "a": "[1,b=2"}
-    with pytest.raises(RequestError, match="is no setting"):
-        parse_spec("cpu:threads")
-
-
-RANGES = """
-[[cells]]
-algorithm = {algorithm}
-network = "conv4"
-dataset = "glyphs"
-test = {test}
-"""
-
-
-def test_ranges_of_ways_shots_and_queries_are_read(suite_of: Reader) -> None:
-    test = '{ways = [5, 20], shots = [1, 10], queries = 10, sampling = "uneven"}'
-    (cell,) = suite_of(HEAD + RANGES.format(algorithm='"protonet"', test=test)).cells
-
-    assert cell.test == VariedProtocol(20, 10, 10, 5, 1, 10, "uneven")
-    assert cell.train == cell.test
-    assert "5-20w1-10s" in cell.id
-    assert Cell.from_json(cell.to_json()) == cell
-
-
-def test_a_range_of_ways_is_refused_for_a_head_of_fixed_size(suite_of: Reader) -> None:
-    found = mistakes(suite_of, HEAD + RANGES.format(algorithm='"maml"', test="{ways = [5, 20]}"))
-
-    rule = "cells[1].test.ways must be one number (algorithm 'maml' has a head of fixed size), got [5, 20]"
-    assert any(rule in line for line in found)
-    (cell,) = suite_of(HEAD + RANGES.format(algorithm='"maml"', test="{shots = [1, 3]}")).cells
-    assert str(cell.test) == "5-way 1–3-shot"
-
-
-def test_mistakes_in_ranges_are_named(suite_of: Reader) -> None:
-    for test, message in (
-        ("{ways = [20, 5]}", "cells[1].test.ways must be a range from the smaller number to the greater"),
-        ("{ways = [0, 5]}", "must be ≥ 1, got 0"),
-        ("{ways = [5, 1000]}", "cells[1].test.ways must be at most"),
-        ("{shots = [1, 30]}", "must have shots + queries of at most 24"),
-        ("{ways = [1, 2, 3]}", "must be int"),
-        ('{sampling = "even"}', "must be one of uniform, uneven, meta-dataset"),
-    ):
-        found = mistakes(suite_of, HEAD + RANGES.format(algorithm='"protonet"', test=test))
-        assert any(message in line for line in found), (test, found)
-
-
-def test_training_may_have_ranges_of_its_own(suite_of: Reader) -> None:
-    text = RANGES.format(algorithm='"protonet"', test="{ways = 5}") + "train = {ways = [5, 10]}\n"
-    (cell,) = suite_of(HEAD + text).cells
-
-    assert str(cell.test) == "5-way 1-shot"
-    assert str(cell.train) == "5–10-way 1-shot"
