@@ -8,6 +8,7 @@ from typing import Any
 
 from metabench import Result
 from metabench.records.section import Section
+from metabench.records.summary import Summary
 from metabench.report.content import Content
 from metabench.report.output import render
 from metabench.results.table import Results
@@ -33,3 +34,9 @@ def table_of(source: Content | Iterable[Result], name: str) -> Section[Any]:
 def shown(content: Content, lines: int = 100) -> str:
     """The report as a terminal shows it."""
     return render(content.sections(), content.problems, lines)
+
+
+def summary_of(content: Content, method: str) -> Summary:
+    """The summary of the only configuration of a method."""
+    (summary,) = [summary for summary in content.summaries if summary["method"] == method]
+    return summary

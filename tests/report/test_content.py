@@ -8,42 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.reports import content_in, content_of, shown, table_of
+from helpers.reports import content_in, content_of, shown, summary_of, table_of
 from helpers.results import made_board, made_cell, made_result, made_scores, store, untrained
 from metabench import Batches, Spec
 from metabench.errors import RequestError
 from metabench.records.cell import Status
-from metabench.records.result import Validation
-from metabench.report.content import Content
-from metabench.report.labels import flags
 from metabench.report.output import render
 from metabench.results.table import Results
-
-
-def cell_of(content: Content, method: str) -> dict[str, object]:
-    (found,) = [cell for cell in content.summaries if cell["method"] == method]
-    return found
-
-
-def test_results_of_several_codes_are_no_seeds_of_one_method() -> None:
-    codes = ({"harness": "a" * 64}, {"harness": "b" * 64}, {"harness": "b" * 64}, {})
-    results = [made_result(made_cell("maml", seed), code=code) for seed, code in enumerate(codes)]
-
-    summaries = content_of(results).summaries
-
-    assert sorted(summary["seed_list"] for summary in summaries) == [[0], [1, 2], [3]]
-    labels = [flags(summary).partition(";")[0] for summary in summaries]
-    assert len(set(labels)) == 3
-    assert "code not recorded" in labels
-    assert sum(label.startswith("code ") for label in labels) == 3
-
-
-def test_one_code_needs_no_label_and_an_older_contract_has_its_own() -> None:
-    (today,) = content_of([made_result(made_cell("maml"))]).summaries
-    (older,) = content_of([made_result(made_cell("maml"), contract=1, code={})]).summaries
-
-    assert today["code_label"] == ""
-    assert older["code_label"] == "contract 1; code not recorded"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +94,7 @@ def test_the_time_to_a_target_is_told_quickest_first_and_never_last() -> None:
 def test_seeds_of_a_cell_are_one_line_with_a_wider_interval() -> None:
     table = content_of(made_board())
 
-    line = cell_of(table, "protonet")
+    line = summary_of(table, "protonet")
     singles = [row["half_width"] for row in table.rows if row["method"] == "protonet"]
     assert (line["seeds"], line["tasks"]) == (3, 600)
     assert line["half_width"] is not None
@@ -136,15 +107,15 @@ def test_seeds_of_a_cell_are_one_line_with_a_wider_interval() -> None:
 def test_methods_that_cannot_be_told_apart_share_a_tier() -> None:
     table = content_of(made_board())
 
-    assert cell_of(table, "maml")["rank"] == cell_of(table, "protonet")["rank"] == 1
-    assert cell_of(table, "nearest-neighbour")["rank"] == 3
+    assert summary_of(table, "maml")["rank"] == summary_of(table, "protonet")["rank"] == 1
+    assert summary_of(table, "nearest-neighbour")["rank"] == 3
 
 
 def test_a_clear_winner_stands_alone() -> None:
     results = [made_result(made_cell(n, s), a) for n, a in (("a", 0.8), ("b", 0.6)) for s in range(3)]
     table = content_of(results)
 
-    assert (cell_of(table, "a")["rank"], cell_of(table, "b")["rank"]) == (1, 2)
+    assert (summary_of(table, "a")["rank"], summary_of(table, "b")["rank"]) == (1, 2)
 
 
 def test_settings_name_methods_only_where_they_differ() -> None:
@@ -152,38 +123,6 @@ def test_settings_name_methods_only_where_they_differ() -> None:
     table = content_of([*rates, made_result(made_cell("reptile"))])
 
     assert set(table.frame["method"]) == {"maml (inner_rate=0.1)", "maml (inner_rate=0.4)", "reptile"}
-
-
-def test_a_rising_curve_is_labelled_budget_limited() -> None:
-    table = content_of([made_result(made_cell("a"), rising=True), made_result(made_cell("b"))])
-
-    assert cell_of(table, "a")["budget_limited"]
-    assert not cell_of(table, "b")["budget_limited"]
-    assert "budget-limited" in shown(table)
-
-
-def test_an_unwatched_training_is_labelled_budget_limited_and_no_training_is_not() -> None:
-    result = made_result(made_cell("a"))
-    assert result.training is not None
-    unwatched = replace(result, training=replace(result.training, validations=()))
-    table = content_of([unwatched, untrained(made_cell("floor", steps=0), 0.4)])
-
-    assert cell_of(table, "a")["limited_reason"] == "no validation curve"
-    assert not cell_of(table, "floor")["budget_limited"]
-
-
-def test_a_result_below_its_published_reference_is_labelled_and_told() -> None:
-    table = content_of([made_result(made_cell("maml", dataset="omniglot"), 0.90)])
-
-    assert cell_of(table, "maml")["limited_reason"] == "below every published reference"
-    text = shown(table)
-    assert "98.7 ± 0.4 % (paper: MAML (quoted by Betty and FSL-Mate)): differs by -8" in text
-
-
-def test_a_result_within_the_tolerance_agrees_with_its_reference() -> None:
-    result = made_result(made_cell("protonet", dataset="mini-imagenet", shots=5), 0.68)
-
-    assert "68.2 ± 0.7 % (paper: Prototypical Networks (quoted)): agrees" in shown(content_of([result]))
 
 
 def test_no_reference_for_another_split_or_network_or_without_training() -> None:
@@ -195,38 +134,6 @@ def test_no_reference_for_another_split_or_network_or_without_training() -> None
     ]
 
     assert not any(cell["references"] for cell in content_of(map(made_result, cells)).summaries)
-
-
-@pytest.mark.parametrize(
-    ("claimed", "found", "label"),
-    [(True, True, "transductive"), (True, False, "transductive (claimed, not found)"),
-     (True, None, "transductive (claimed, not checked)"), (False, True, "transductive (found, not claimed)"),
-     (False, None, "transduction not checked"), (False, False, "–")],
-)  # fmt: skip
-def test_what_is_claimed_of_transduction_and_what_was_found_are_told_apart(
-    claimed: bool, found: bool | None, label: str
-) -> None:
-    result = made_result(made_cell("a", test_tasks=20))
-    assert result.scores is not None
-    table = content_of(
-        [replace(result, scores=replace(result.scores, transductive=claimed, transductive_found=found))]
-    )
-
-    assert flags(table.summaries[0]) == label
-
-
-def test_a_target_that_was_reached_does_not_stand_for_a_flat_curve() -> None:
-    reached = made_result(made_cell("a", target=0.6), rising=True)
-    assert reached.training is not None
-    ended = replace(reached, training=replace(reached.training, ended_by="target"))
-    missed = made_result(made_cell("b", target=0.9))
-    enough = made_result(made_cell("c", target=0.6))
-    table = content_of([reached, missed, enough])
-
-    assert cell_of(table, "a")["limited_reason"] == "validation still moving"
-    assert cell_of(content_of([ended]), "a")["limited_reason"] == "ended at its target"
-    assert cell_of(table, "b")["limited_reason"] == "target not reached"
-    assert cell_of(table, "c")["limited_reason"] == ""
 
 
 def test_the_name_of_a_gpu_is_part_of_the_hardware() -> None:
@@ -256,13 +163,6 @@ def test_one_seed_and_several_are_told_apart_in_the_notes() -> None:
     assert "where there are several seeds, over crossed seeds and tasks" in both
     assert "where there is one, over the tasks" in both
     assert "crossed" not in " ".join(table_of(results[:1], "scores").notes)
-
-
-def test_unstable_times_are_labelled() -> None:
-    table = content_of([made_result(made_cell("a"), unsteady=True), made_result(made_cell("b"))])
-
-    assert cell_of(table, "a")["unstable"]
-    assert not cell_of(table, "b")["unstable"]
 
 
 def test_failures_are_rows_with_their_last_words() -> None:
@@ -422,17 +322,3 @@ def test_long_tables_are_cut_on_a_terminal_and_say_so() -> None:
 
     assert "2 more lines" in text
     assert text.count("± ") >= 4
-
-
-def test_validation_within_its_interval_counts_as_flat() -> None:
-    result = made_result(made_cell("a"), 0.7)
-    assert result.training is not None
-    drifting = tuple(
-        Validation(step, step * 0.02, 0.7 + 0.00008 * step * move, 0.02)
-        for step in range(50, 401, 50)
-        for move in (1,)
-    )
-    for scale, flat in ((1.0, True), (5.0, False)):
-        moved = tuple(replace(v, mean=0.7 + (v.mean - 0.7) * scale) for v in drifting)
-        table = content_of([replace(result, training=replace(result.training, validations=moved))])
-        assert table.rows[0]["flat"] is flat
