@@ -40,6 +40,17 @@ def test_predictions_of_tasks_of_any_shape_are_read_back_to_the_bit(dtype: str, 
         )
 
 
+def test_rank_without_a_task_adds_none(tmp_path: Path) -> None:
+    shares = [[task(0, 6, 3)], [], [task(1, 6, 3)]]
+    for rank, tasks in enumerate(shares):
+        Predictions("", "logits", tasks).write(tmp_path / f"{rank}.npz")
+
+    parts = [read_predictions(tmp_path / f"{rank}.npz") for rank in range(len(shares))]
+
+    assert [len(part.tasks) for part in parts] == [1, 0, 1]
+    assert len(join(parts).tasks) == 2
+
+
 def test_values_of_regression_have_targets_of_their_shape(tmp_path: Path) -> None:
     values = np.arange(12.0).reshape(6, 2)
     path = tmp_path / "p.npz"

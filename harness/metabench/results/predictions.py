@@ -65,7 +65,7 @@ class Predictions:
             "shape": np.array([task.prediction.shape for task in self.tasks], np.int32).reshape(-1, 2),
             "prediction": _joined(_in_manifest_order(task, task.prediction) for task in self.tasks),
             "target": _joined(_in_manifest_order(task, task.target) for task in self.tasks),
-            "order": _joined(task.order.astype(np.int32) for task in self.tasks),
+            "order": _joined((task.order for task in self.tasks), np.int32),
         }
         with writing(path), path.open("wb") as file:
             np.savez(file, **arrays)
@@ -163,6 +163,7 @@ def _in_manifest_order(task: TaskPredictions, values: Array) -> Array:
     return laid
 
 
-def _joined(arrays: Iterable[Array]) -> Array:
-    flat = [array.reshape(-1) for array in arrays]
-    return np.concatenate(flat) if flat else np.empty(0, np.float32)
+def _joined(arrays: Iterable[Array], dtype: type | None = None) -> Array:
+    """Return the elements of all arrays, one after the other; a rank without tasks has none."""
+    flat = [array.reshape(-1) for array in arrays] or [np.empty(0, dtype or np.float32)]
+    return np.concatenate(flat, dtype=dtype, casting="same_kind")
