@@ -207,6 +207,7 @@ def other_machine(document: dict[str, Any]) -> None:
         (lambda d: d.update(rerun=[]), "rerun must be an object"),
         (lambda d: d.update(rerun={}), "is no record of a rerun"),
         (lambda d: d.update(stars=5), "unknown field 'stars'"),
+        (lambda d: d.pop("reproduced"), "reproduced is absent"),
     ],
 )
 def test_a_record_that_contradicts_itself_is_an_error(
@@ -219,6 +220,14 @@ def test_a_record_that_contradicts_itself_is_an_error(
 
     assert [finding.file for finding in verify([published]).errors] == [str(file)]
     assert what in verify([published]).errors[0].what
+
+
+def test_a_record_without_a_field_counts_nothing(published: Path, keys: dict[str, Path]) -> None:
+    file = recorded(file_of(published, "maml"), keys["bob"])
+
+    resigned(file, keys["bob"], lambda document: document.pop("reproduced"))
+
+    assert "reproduced" not in notes(published)["maml"]
 
 
 @pytest.mark.parametrize("edit", ["record", "signature", "unsigned", "fifo", "link"])

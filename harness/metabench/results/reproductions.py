@@ -64,8 +64,10 @@ class RerunRecord:
     def from_json(cls, document: Mapping[str, Any]) -> RerunRecord:
         """Return the record in a document; raises ValueError where a field is absent or of another kind."""
         for name, kinds in _KINDS.items():
-            if not isinstance(document.get(name), kinds):
-                raise ValueError(f"{name} must be {_WORDS[kinds[0]]}, got {document.get(name)!r:.60}")
+            if name not in document:
+                raise ValueError(f"{name} is absent")
+            if not isinstance(document[name], kinds):
+                raise ValueError(f"{name} must be {_WORDS[kinds[0]]}, got {document[name]!r:.60}")
         if document["record"] != VERSION:
             raise ValueError(f"record must be {VERSION}, got {document['record']!r:.60}")
         if document.keys() - cls.__dataclass_fields__.keys():
