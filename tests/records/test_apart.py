@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from helpers.results import made_cell
-from metabench.records import Protocol
+from metabench.records import Protocol, Spec
 from metabench.records.apart import settings_apart
 
 
@@ -37,3 +37,16 @@ def test_budgets_protocols_and_data_are_named_where_names_are_the_same() -> None
     assert texts[plain.digest] == "train.ways=5, budget.steps=400"
     assert texts[longer.digest] == "train.ways=5, budget.steps=800"
     assert texts[wide.digest] == "train.ways=20, budget.steps=400"
+
+
+def test_settings_that_are_called_like_a_field_of_a_cell_are_named() -> None:
+    digits, styles = (
+        replace(made_cell("maml"), dataset=Spec("table", {"label": column})) for column in ("digit", "style")
+    )
+    other_tasks = replace(digits, evaluation=replace(digits.evaluation, seed=1))
+
+    texts = settings_apart([digits, styles, other_tasks])
+
+    assert "dataset.label=digit" in texts[digits.digest]
+    assert "dataset.label=style" in texts[styles.digest]
+    assert "evaluation.seed=1" in texts[other_tasks.digest]

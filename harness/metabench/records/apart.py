@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metabench.records.cell import Cell
+from metabench.records.cell import COMPONENTS, Cell
+from metabench.records.identity import ANNOTATIONS
 
-HIDDEN = frozenset({"plugins", "defaults", "digest_rule", "group", "label", "expect", "seed"})
-IN_NAMES = frozenset({"ranks"})
-"""Settings that a cell's name shows already."""
+HIDDEN = frozenset({"plugins", "seed", *ANNOTATIONS, *(f"{part}.defaults" for part in COMPONENTS)})
+IN_NAMES = frozenset({"backend.settings.ranks"})
+"""The setting that a cell's name shows already."""
 
 
 def settings_apart(cells: Sequence[Cell]) -> dict[str, str]:
@@ -55,8 +56,9 @@ def _flat(cell: Cell) -> dict[str, str]:
     def add(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping):
             for name, inner in value.items():
-                if name not in HIDDEN | IN_NAMES:
-                    add(f"{prefix}.{name}" if prefix else name, inner)
+                key = f"{prefix}.{name}" if prefix else name
+                if key not in HIDDEN | IN_NAMES:
+                    add(key, inner)
         else:
             values[prefix] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
