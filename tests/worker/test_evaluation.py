@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from helpers.toy_runs import Follower, Shifts, run_of
-from metabench import Budget, Diverged, Evaluation, Protocol, Spec
+from metabench import Budget, Diverged, Evaluation, Protocol, Spec, VariedProtocol
 from metabench.data.order import draw_episodes
+from metabench.data.shapes import shape_of
 from metabench.worker.cell_run import manifest_digest
 from metabench.worker.evaluation import evaluate
 from metabench.worker.training import train
@@ -79,6 +80,17 @@ def test_test_tasks_are_the_same_for_every_training_seed_and_curve_follows_the_s
 def test_dependence_on_other_queries_is_found_out() -> None:
     assert evaluate(run_of(Follower(), Budget())).transductive_found is False
     assert evaluate(run_of(Peeker(), Budget())).transductive_found is True
+
+
+@pytest.mark.parametrize(("learner", "depends"), [(Peeker(), True), (Follower(), None)])
+def test_tasks_of_a_single_query_hide_no_dependence(learner: Follower, depends: bool | None) -> None:
+    protocol = VariedProtocol(1, 3, 2, least_shots=3)
+    queries = [shape_of(Shifts(), "test", protocol, index, Evaluation().seed).queries for index in range(4)]
+    assert min(queries) == 1 < max(queries)
+    run = run_of(learner, Budget())
+    run.cell = replace(run.cell, test=protocol)
+
+    assert evaluate(run).transductive_found is depends
 
 
 @pytest.mark.parametrize("queries", [2, 3, 4, 5])

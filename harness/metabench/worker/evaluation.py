@@ -220,11 +220,14 @@ def _latency_seconds(run: CellRun) -> tuple[float, ...]:
 
 
 def _depends_on_queries(run: CellRun) -> bool | None:
-    """Whether a query's prediction changes with the other queries of its task: in reverse, or in parts."""
+    """Whether a query's prediction changes with the other queries of its task: in reverse, or in parts.
+
+    None where a batch has tasks of a single query, unless another batch shows that it does.
+    """
     evaluation = run.cell.evaluation
     tasks = range(min(TRANSDUCTION_TASKS, evaluation.tasks))
-    found = [_batch_depends_on_queries(run, episodes) for _, episodes in _batches(run, "test", tasks)]
-    return None if None in found else any(found)
+    answers = [_batch_depends_on_queries(run, episodes) for _, episodes in _batches(run, "test", tasks)]
+    return None if None in answers and not any(answers) else any(answers)
 
 
 def _batch_depends_on_queries(run: CellRun, episodes: Episodes) -> bool | None:
