@@ -111,6 +111,19 @@ def test_files_are_read_once_until_they_change(
     assert [path.name for path in read] == ["own_helper.py"]
 
 
+def test_the_cache_forgets_files_that_are_gone(package: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "code.json"
+    CodeReader(cache).code_of({"algorithm": "own_pack.method:Method"}, {})
+    assert "own_helper.py" in cache.read_text()
+
+    (package / "own_helper.py").unlink()
+    (package / "own_pack" / "method.py").write_text("METHOD = 1\n")
+    CodeReader(cache).code_of({"algorithm": "own_pack.method:Method"}, {})
+
+    assert "own_helper.py" not in cache.read_text()
+    assert "method.py" in cache.read_text()
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b'{"format": 1}', b'{"format": 99, "files": {}}'])
 def test_a_damaged_cache_is_made_anew(package: Path, tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "code.json"

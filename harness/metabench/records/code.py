@@ -17,12 +17,15 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metabench.errors import StoreError
+from metabench.records.files import write_json
 from metabench.records.identity import digest_of
 
 HARNESS_ROOMS = ("engine", "learning", "data", "worker")
@@ -111,7 +114,7 @@ class CodeReader:
         digest, imports = self._known_file(path)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         return Module(
-            digest, tuple(tuple(_absolute(package, *target) for target in each) for each in imports)
+            digest, tuple(tuple(_absolute(package, *target) for target in targets) for targets in imports)
         )
 
     def _digest(self, path: Path) -> str:
@@ -128,14 +131,12 @@ class CodeReader:
         return known[1], known[2]
 
     def write(self) -> None:
-        """Keep what was read, where there is a cache that can be written."""
+        """Keep what was read of files that are still there, where there is a cache that can be written."""
         if self.cache is None or not self._fresh:
             return
-        with suppress(OSError):
-            self.cache.parent.mkdir(parents=True, exist_ok=True)
-            part = self.cache.with_suffix(f".{id(self)}.part")
-            part.write_text(json.dumps({"format": FORMAT, "files": self._known}))
-            part.replace(self.cache)
+        present = {path: known for path, known in self._known.items() if os.path.exists(path)}
+        with suppress(StoreError):
+            write_json(self.cache, {"format": FORMAT, "files": present})
             self._fresh = False
 
 
