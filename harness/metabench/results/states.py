@@ -94,9 +94,8 @@ def read_state_bytes(path: Path, digest: str = "", largest: int = LARGEST_BYTES)
             content = opened.read(largest)
     finally:
         os.close(file)
-    found = digest_of_bytes(content)
-    if digest and found != digest:
-        raise StoreError(f"{path}: its content must have the SHA-256 {digest}, got {found}")
+    if digest and (actual := digest_of_bytes(content)) != digest:
+        raise StoreError(f"{path}: its content must have the SHA-256 {digest}, got {actual}")
     return content
 
 
