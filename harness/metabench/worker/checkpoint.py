@@ -29,7 +29,6 @@ SHARE = 0.01
 """The largest fraction of the time between two checkpoints that writing one may take."""
 SAVE_SECONDS = 2.0
 """How long a worker that is asked to end waits for a step's update to be whole."""
-PREFIXES = ("state.", "best.", "training.")
 
 
 @dataclass(frozen=True)
