@@ -6,11 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helpers.results import made_cell
 from helpers.shell import Shell
+from metabench import Spec, VariedProtocol
+from metabench.commands import evaluate
+from metabench.plugins import load
 from metabench.records.files import read_result, state_path
 from metabench.records.result import Result
 from metabench.results.states import read_state, write_state
@@ -81,6 +86,26 @@ def test_scores_of_a_kept_state_are_those_of_its_result_to_the_bit(
     assert scored.cell.weights == original.state
     assert scored.training is not None
     assert scored.training.steps == 0
+
+
+def test_data_set_of_the_training_is_tested_where_it_is_named() -> None:
+    registry = load()
+    glyphs = Spec.of(registry.find("dataset", "glyphs").cls, {})
+    other = replace(glyphs, settings={**glyphs.settings, "variant": 1})
+    cell = replace(made_cell("maml"), dataset=glyphs, test_dataset=other, plugins={"test_dataset": "x 1"})
+
+    changed = evaluate._changed(registry, cell, "glyphs", None, None, None, None)
+
+    assert changed.test_dataset is None
+    assert changed.tested == glyphs
+    assert "test_dataset" not in changed.plugins
+
+
+def test_named_shape_is_that_of_every_task_of_a_protocol_with_ranges() -> None:
+    varied = VariedProtocol(20, 10, 10, least_ways=5)
+
+    assert evaluate._shape(varied, "20w") == VariedProtocol(20, 10, 10, least_ways=20)
+    assert str(evaluate._shape(varied, "3w5s")) == "3-way 5-shot"
 
 
 def test_other_tasks_are_scored_as_a_cell_of_its_own(kept: Mapping[str, Path], bare: Shell) -> None:

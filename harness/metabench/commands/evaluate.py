@@ -107,7 +107,10 @@ def _changed(
     plugins = dict(cell.plugins)
     if dataset is not None:
         other, source = spec("dataset", dataset)
-        if other != cell.dataset:  # which is tested by default
+        if other == cell.dataset:
+            plugins.pop("test_dataset", None)
+            cell = replace(cell, test_dataset=None)
+        else:
             plugins["test_dataset"] = source
             cell = replace(cell, test_dataset=other)
     if backend is not None:
@@ -133,7 +136,7 @@ def _shape(test: Protocol, text: str) -> Protocol:
     given = {name: int(number) for name, number in match.groupdict().items() if number} if match else {}
     if not given or not all(given.values()):
         raise click.BadParameter(f"must be like 20w5s or 5w1s15q, got {text!r}", param_hint="--test")
-    return replace(test, **given)
+    return test.with_shape(**given)
 
 
 def _require_fitting(registry: Registry, cell: Cell) -> None:

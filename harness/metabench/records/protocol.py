@@ -27,15 +27,17 @@ class Protocol:
 
     def with_ways(self, ways: int) -> "Protocol":
         """Return the same protocol with these ways, in all tasks."""
-        return self._with("ways", ways)
+        return self.with_shape(ways=ways)
 
     def with_queries(self, queries: int) -> "Protocol":
         """Return the same protocol with these queries, in all tasks."""
-        return self._with("queries", queries)
+        return self.with_shape(queries=queries)
 
-    def _with(self, name: str, number: int) -> "Protocol":
-        least = {f"least_{name}": number} if isinstance(self, VariedProtocol) else {}
-        return replace(self, **{name: number}, **least)
+    def with_shape(self, **numbers: int) -> "Protocol":
+        """Return the same protocol with these of `ways`, `shots` and `queries`, in all tasks."""
+        varied = isinstance(self, VariedProtocol)
+        least = {f"least_{name}": number for name, number in numbers.items()} if varied else {}
+        return replace(self, **numbers, **least)
 
     @property
     def spans(self) -> dict[str, str]:
