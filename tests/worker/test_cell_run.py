@@ -2,17 +2,20 @@
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.results import made_cell
 from helpers.toy_runs import Follower, run_of, toy_cell
 from metabench import Algorithm, Batches, Budget, Cell, Evaluation, Examples, Invalid, Learner, Protocol, Spec
 from metabench.device import Device
 from metabench.plugins import load
-from metabench.records import Event, SetupEvent
+from metabench.records import SPLITS, Event, Facts, SetupEvent
 from metabench.settings import make
+from metabench.worker import cell_run
 from metabench.worker.cell_run import build, draw, share
 from metabench.worker.evaluation import evaluate
 from metabench.worker.training import train
@@ -95,3 +98,26 @@ def test_supervised_batches_are_drawn_as_micro_batches() -> None:
     (drawn,) = draw(run, 2)
     assert isinstance(drawn, Examples)
     assert drawn.y[:, 0].tolist() == [6, 7, 8]  # three micro-batches a step, numbered on from step to step
+
+
+class Described:
+    """A data set of which only the groups of its classes are known."""
+
+    def __init__(self, *groups: str) -> None:
+        self.name = groups[0]
+        self.facts = Facts(
+            "classification", (1, 8, 8), classes=dict.fromkeys(SPLITS, 5),
+            groups=dict.fromkeys(SPLITS, groups),
+        )  # fmt: skip
+
+    def describe(self) -> Facts:
+        return self.facts
+
+
+def test_what_weights_were_trained_on_is_unknown_unless_they_are_the_cells_own() -> None:
+    cell = made_cell("maml")
+    overlap = partial(cell_run._overlap, dataset=Described("script:Greek"), tested=Described("script:Thai"))
+
+    assert overlap(cell) == "none"
+    assert overlap(replace(cell, weights="a" * 64)) == "unknown"
+    assert overlap(replace(cell, weights="a" * 64, scored="b" * 64)) == "none"

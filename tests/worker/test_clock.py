@@ -11,6 +11,7 @@ from metabench.device import Device
 from metabench.records import Split
 from metabench.worker.cell_run import CellRun
 from metabench.worker.clock import block_steps
+from metabench.worker.energy import EnergyClock
 from metabench.worker.training import train
 from metabench_plugins.metrics.mse import MeanSquaredError
 
@@ -94,3 +95,15 @@ def test_parts_of_a_step_are_timed_by_the_device() -> None:
     for block in (*run.training.warmup, *run.training.blocks):
         parts = (block.sampling, block.learning, block.communication, block.updating)
         assert parts == (block.steps,) * 4
+
+
+def test_energy_that_is_paused_twice_counts_once() -> None:
+    device = Metered()
+    energy = EnergyClock(device)
+    energy.resume()
+    device.joules = 5.0
+    energy.pause()
+    device.joules = 7.0
+    energy.pause()
+
+    assert energy.joules() == {"meter": 5.0}

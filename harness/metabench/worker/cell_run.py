@@ -155,6 +155,8 @@ def _overlap(cell: Cell, dataset: Dataset, tested: Dataset) -> str:
     problem = crossing_problem(train, test, cell.learned_splits)
     if problem is not None:
         raise Invalid(f"test_dataset {tested.name!r} {problem}")
+    if cell.weights and not cell.scored:  # nothing says what those were trained on
+        return "unknown"
     return "none" if overlap_is_known(train, test, cell.learned_splits) else "unknown"
 
 

@@ -28,7 +28,9 @@ class EnergyClock:
         self._running = True
 
     def pause(self) -> None:
-        """Stop to count."""
+        """Stop to count; where it has stopped, do nothing."""
+        if not self._running:
+            return
         self._running = False
         now = self._device.energy()
         joules = {meter: now[meter] - start for meter, start in self._at_resume.items() if meter in now}
