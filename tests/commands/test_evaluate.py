@@ -112,6 +112,7 @@ def test_other_tasks_are_scored_as_a_cell_of_its_own(kept: Mapping[str, Path], b
     shown = bare.run("evaluate", str(kept["simpleshot"]), "--test", "5w2s", "--tasks", "6").stdout
     assert "5-way 2-shot" in shown
     assert "kept state" in shown
+    assert "budget-limited" not in shown  # nothing was trained for it
     assert bare.run("verify", str(kept["simpleshot"].parent), check=None).stdout.count("error") == 0
 
 

@@ -254,10 +254,11 @@ def budget_limited_reason(rows: Sequence[Row], references: Sequence[Reference]) 
 
     Trained enough: the validation curve is flat over its last quarter in every seed, and every value that
     is stated is reached: the suite's target in every seed, one of the published counterparts. Where
-    neither is stated, the flatness alone decides.
+    neither is stated, the flatness alone decides. A row that scores a kept state was not trained: whether
+    the state was trained enough is said of the row that learned it.
     """
     first = rows[0]
-    if not first["steps"] or not first["train"]:
+    if not first["steps"] or not first["train"] or first["state"] == "kept":
         return ""
     if not all(row["validations"] for row in rows):
         return "no validation curve"
