@@ -28,8 +28,8 @@ import pluggy
 from metabench import contracts, hookspecs
 from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
 from metabench.interrupts import noticed_interrupts
-from metabench.records.cell import COMPONENTS, Cell, Spec, component_kind
-from metabench.records.metric_scores import metric_slot
+from metabench.records.cell import COMPONENTS, Cell, Spec
+from metabench.records.metric_scores import component_slots
 from metabench.settings import make
 from metabench.text import printable
 
@@ -177,10 +177,7 @@ class Registry:
 
         Further metrics have slots of their own, `metric:ece`.
         """
-        parts = cell.components().items()
-        classes = {part: self.find(component_kind(part), spec.name).path for part, spec in parts}
-        further = {metric_slot(spec): self.find("metric", spec.name).path for spec in cell.evaluation.metrics}
-        return classes | further
+        return {slot: self.find(kind, spec.name).path for slot, kind, spec in component_slots(cell)}
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, and the plugin that provides each."""

@@ -45,6 +45,30 @@ def test_a_result_is_reproduced_from_nothing_but_its_file(ran: Path, tmp_path: P
     assert (tmp_path / "again" / "waves-v1" / ran.name).exists()
 
 
+def test_varied_shapes_and_further_metrics_are_reproduced(tmp_path: Path) -> None:
+    (tmp_path / "mixed.toml").write_text(
+        """
+name = "mixed"
+version = 1
+
+[[cells]]
+algorithm = "nearest-neighbour"
+dataset = "glyphs"
+test = {ways = [3, 5], shots = [1, 2], queries = 2}
+evaluation = {tasks = 8, metrics = ["accuracy", {name = "macro-f1"}]}
+backend = {name = "cpu", threads = 1}
+"""
+    )
+    metabench.run(str(tmp_path / "mixed.toml"), results=str(tmp_path / "results"), quiet=True)
+    (path,) = (tmp_path / "results" / "mixed-v1").glob("*.json")
+
+    again = reproduce(path, tmp_path / "again", quiet=True)
+
+    assert again.verdict is Verdict.EXACT
+    assert again.new.cell.digest == again.old.cell.digest
+    assert again.new.cell.plugins["metric:macro-f1"].startswith("metabench ")
+
+
 def test_a_forgery_that_verify_cannot_see_is_not_reproduced(ran: Path, tmp_path: Path) -> None:
     def better(document: dict[str, Any]) -> None:
         document["scores"]["per_task"] = [score * 0.99 for score in document["scores"]["per_task"]]

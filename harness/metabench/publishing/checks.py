@@ -16,7 +16,7 @@ from metabench.publishing.seal import seal_holds
 from metabench.publishing.training_checks import beyond, times_of, training_faults
 from metabench.records.cell import COMPONENTS, Cell, Status
 from metabench.records.identity import RULE
-from metabench.records.metric_scores import metric_slot
+from metabench.records.metric_scores import component_slots
 from metabench.records.result import SCHEMA, Result
 from metabench.records.schema_check import schema_violations
 from metabench.records.upgrade import upgrade
@@ -109,9 +109,7 @@ def _time_faults(result: Result) -> Faults:
 
 def _plugin_faults(cell: Cell, installation: Installation) -> Faults:
     """Components made by another distribution than the one that provides them here."""
-    slots = [(kind, kind, spec) for kind, spec in cell.components().items()]
-    slots += [(metric_slot(spec), "metric", spec) for spec in cell.evaluation.metrics]
-    for slot, kind, spec in slots:
+    for slot, kind, spec in component_slots(cell):
         source, installed = cell.plugins.get(slot), installation.component(kind, spec.name)
         if source is None or installed is None:
             continue

@@ -28,6 +28,7 @@ from metabench.publishing.submission import Submission
 from metabench.publishing.verify import verify
 from metabench.records.cell import Cell, Status
 from metabench.records.files import read_result
+from metabench.records.metric_scores import component_slots
 from metabench.records.result import Result
 from metabench.report.columns import task
 from metabench.report.content import Content
@@ -127,7 +128,7 @@ def _foreign(submission: Submission, registry: Registry, rules: Rules) -> Iterat
         name = path.relative_to(submission.head).as_posix()
         if result.cell.suite_folder not in suites:
             yield f"{name}: {result.cell.suite_folder} is no suite of this leaderboard"
-        for kind, spec in result.cell.components().items():
+        for _, kind, spec in component_slots(result.cell):
             entries = registry.entries(kind)
             if spec.name not in entries:
                 yield f"{name}: no installed plugin provides the {kind} {spec.name!r}"

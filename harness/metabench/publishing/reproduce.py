@@ -15,9 +15,10 @@ from metabench.publishing.checks import FOLDER_NAME, connections, without_connec
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
-from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Spec, component_kind
+from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Spec
 from metabench.records.files import read_result
 from metabench.records.identity import RULE
+from metabench.records.metric_scores import component_slots
 from metabench.records.protocol import Protocol
 from metabench.records.result import Result
 from metabench.report.destination import require_no_link
@@ -134,15 +135,9 @@ def _checked(cell: Cell) -> Cell:
     for name, value in (("suite_version", cell.suite_version), ("seed", cell.seed)):
         if type(value) is not int or value < 0:
             raise RequestError(f"its {name} must be an integer ≥ 0, got {value!r}")
-    for name, cls in (
-        ("test", Protocol),
-        ("train", Protocol),
-        ("budget", Budget),
-        ("evaluation", Evaluation),
-    ):
-        record = getattr(cell, name)
-        if isinstance(record, cls):
-            make(cls, vars(record))
+    for record in (cell.test, cell.train, cell.budget, replace(cell.evaluation, metrics=())):
+        if isinstance(record, (Protocol, Budget, Evaluation)):  # metrics are checked as components
+            make(type(record), vars(record))
     if not isinstance(cell.suite, str) or not FOLDER_NAME.fullmatch(cell.suite):
         raise RequestError(f"its suite {cell.suite!r} cannot be the name of a folder")
     for name in connections(cell):
@@ -156,24 +151,24 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
     """Return the cell with the plugins that provide its components; raises RequestError without one."""
     plugins: dict[str, str] = {}
     specs: dict[str, Any] = {}
-    for kind, spec in cell.components().items():
+    for slot, kind, spec in component_slots(cell):
         try:
-            entry = registry.find(component_kind(kind), spec.name)
+            entry = registry.find(kind, spec.name)
         except RequestError as error:
-            source = cell.plugins.get(kind, "a plugin")
+            source = cell.plugins.get(slot, "a plugin")
             raise RequestError(f"{error}; the result was made with {source}: install it") from error
         own = without_connections(spec.settings) if kind == "backend" else spec.settings
-        specs[kind] = Spec.of(entry.cls, own)
-        plugins[kind] = entry.source
-    plugins = {kind: plugins[kind] for kind in (*cell.plugins, *plugins) if kind in plugins}
-    own = {kind: spec for kind, spec in specs.items() if kind in COMPONENTS}
+        specs[slot] = Spec.of(entry.cls, own)
+        plugins[slot] = entry.source
+    plugins = {slot: plugins[slot] for slot in (*cell.plugins, *plugins) if slot in plugins}
+    own = {slot: spec for slot, spec in specs.items() if slot in COMPONENTS}
     return replace(cell, plugins=plugins, digest_rule=RULE, **own)
 
 
 def _versions(old: Cell, new: Cell) -> Sequence[str]:
     """Return the components whose plugin is another, or of another version, than the file says, in words."""
     return [
-        f"{kind} {spec.name!r}: made with {old.plugins.get(kind, 'an unknown plugin')}, here is {source}"
-        for kind, spec in new.components().items()
-        if (source := new.plugins[kind]) != old.plugins.get(kind)
+        f"{kind} {spec.name!r}: made with {old.plugins.get(slot, 'an unknown plugin')}, here is {source}"
+        for slot, kind, spec in component_slots(new)
+        if (source := new.plugins[slot]) != old.plugins.get(slot)
     ]

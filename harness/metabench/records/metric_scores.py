@@ -1,12 +1,12 @@
 """What a further metric of a cell gives: scores of the same predictions as those that are ranked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import nan
 from statistics import fmean
 from typing import Any
 
-from metabench.records.cell import Spec
+from metabench.records.cell import Cell, Spec, component_kind
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,11 @@ def metric_title(spec: Spec) -> str:
 def metric_slot(spec: Spec) -> str:
     """Return where a cell's plugins and a job's classes have a further metric: `metric:ece`."""
     return f"metric:{metric_title(spec)}"
+
+
+def component_slots(cell: Cell) -> Iterator[tuple[str, str, Spec]]:
+    """Yield every component that a cell runs, further metrics included: its slot, its kind and its spec."""
+    for part, spec in cell.components().items():
+        yield part, component_kind(part), spec
+    for spec in cell.evaluation.metrics:
+        yield metric_slot(spec), "metric", spec

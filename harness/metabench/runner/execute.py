@@ -16,8 +16,9 @@ from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, StoreError
 from metabench.plugins import Registry, describe_exception, plugin_call
 from metabench.records.apart import settings_apart
-from metabench.records.cell import Cell, Status, component_kind
+from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome
+from metabench.records.metric_scores import component_slots
 from metabench.records.result import Result
 from metabench.runner.jobs import Jobs, now
 from metabench.runner.plan import Plan, stored_results
@@ -143,9 +144,7 @@ class _Run:
 
 def why_skipped(registry: Registry, cell: Cell, remote: bool) -> str | None:
     """Return why this cell cannot run: a missing package, or absent hardware where it would run here."""
-    further = [("metric", spec) for spec in cell.evaluation.metrics]
-    for part, spec in (*cell.components().items(), *further):
-        kind = component_kind(part)
+    for _, kind, spec in component_slots(cell):
         component = registry.find(kind, spec.name).cls
         with plugin_call(f"{kind} {spec.name!r}: unavailable()"):
             reason: str | None = component.unavailable()
