@@ -17,10 +17,12 @@ Examples:
 @click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--results", type=click.Path(path_type=Path), default=Path("reproduced"),
               show_default=True, help="Folder that the new result is stored in.")  # fmt: skip
+@click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="File that the cell starts from, where it is not kept beside RESULT.")  # fmt: skip
 @click.option("--record", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="Leave a record beside RESULT, signed with this SSH key.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(result: Path, results: Path, key: Path | None, quiet: bool) -> int:
+def command(result: Path, results: Path, weights: Path | None, key: Path | None, quiet: bool) -> int:
     """Run the cell of RESULT (a file) again and say whether the new numbers are those of the file.
 
     First come the findings of `metabench verify`. The verdict is: reproduced to the bit, to rounding, within
@@ -44,7 +46,7 @@ def command(result: Path, results: Path, key: Path | None, quiet: bool) -> int:
 
     if key:
         fingerprint(key)  # a file that is no key is named before the cell runs
-    reproduction = reproduce(result, results, quiet, warn)
+    reproduction = reproduce(result, results, quiet, warn, weights)
     for finding in reproduction.findings:
         click.echo(printable(str(finding)))
     for line in reproduction.lines:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from metabench.errors import RequestError, StoreError
@@ -15,8 +16,8 @@ from metabench.publishing.checks import FOLDER_NAME, connections, without_connec
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
-from metabench.records.cell import COMPONENTS, Budget, Cell, Evaluation, Spec
-from metabench.records.files import read_result
+from metabench.records.cell import COMPONENTS, NETWORK_WEIGHTS, Budget, Cell, Evaluation, Spec
+from metabench.records.files import read_result, state_path
 from metabench.records.identity import RULE
 from metabench.records.metric_scores import component_slots
 from metabench.records.protocol import Protocol
@@ -54,22 +55,26 @@ class Reproduction:
         return self.verdict.reproduced and not self.errors
 
 
-def reproduce(path: Path, results: Path, quiet: bool = False, warn: Warn | None = None) -> Reproduction:
+def reproduce(
+    path: Path, results: Path, quiet: bool = False, warn: Warn | None = None, weights: Path | None = None
+) -> Reproduction:
     """Run the cell of the result in `path`, store the new result in `results`, and compare the two.
 
-    The new result names the plugins that made it, and the suite file of the old one. Raises RequestError
-    where the file holds no result, a component of its cell is not installed, the cell makes no sense, or
-    would connect this machine to another.
+    The new result names the plugins that made it, and the suite file of the old one. weights: the file that
+    the cell starts from; None for the state of that digest which is kept beside the result. Raises
+    RequestError where the file holds no result, a component of its cell is not installed, the cell makes no
+    sense, its weights are not here, or it would connect this machine to another.
     """
     registry = load()
     old, cell = read_installed(path, registry)
     store = Store(results / cell.suite_folder)
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
+    files = weights_of(path, cell, weights)
     findings = _findings_of(path, registry)
     if quiet:
         registry.silence()
-    new = run_again(registry, cell, old, store, warn)
+    new = run_again(registry, cell, old, store, warn, weights=files)
     comparison = compare(old, new)
     lines = (*_versions(old.cell, new.cell), *comparison.lines)
     return Reproduction(old, new, findings, comparison.verdict, tuple(map(printable, lines)))
@@ -82,12 +87,37 @@ def run_again(
     store: Store,
     warn: Warn | None = None,
     timeout: float | None = None,
+    weights: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
-    """Run a cell that was made from a stored result; the new result names the same text of the suite."""
+    """Run a cell that was made from a stored result; the new result names the same text of the suite.
+
+    weights: the file that the cell starts from, by its digest.
+    """
     suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", store.path(cell), (cell,))
     digest = str(old.environment.get("suite_digest", ""))
-    plan = Plan(registry, suite, store, (cell,), {}, timeout=timeout, rerun=True, suite_digest=digest)
+    plan = Plan(
+        registry, suite, store, (cell,), {}, timeout=timeout, rerun=True, suite_digest=digest, weights=weights
+    )
     return execute(plan, warn).results[0]
+
+
+def weights_of(path: Path, cell: Cell, given: Path | None = None) -> dict[str, Path]:
+    """Return the file that the cell of a result in `path` starts from, by its digest; empty without weights.
+
+    given: the file; None for the state that is kept beside the result. Raises RequestError where it is
+    absent or another, or where it is given for a cell that starts from none.
+    """
+    digest = cell.weights.removeprefix(NETWORK_WEIGHTS)
+    if not digest:
+        if given is not None:
+            raise RequestError(f"{path}: its cell starts from no weights, got {given}")
+        return {}
+    file = state_path(path.parent, digest) if given is None else given
+    if not file.is_file():
+        raise RequestError(f"{path}: the weights of its cell must lie at {file}, which is absent")
+    if file_digest(file) != digest:
+        raise RequestError(f"{file}: the weights of the cell of {path} must have the SHA-256 {digest}")
+    return {digest: file}
 
 
 def record(path: Path, reproduction: Reproduction, key: Path) -> Path:
