@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,16 @@ from helpers.results import made_cell
 from helpers.shell import Shell
 from metabench import Spec, VariedProtocol
 from metabench.commands import evaluate
+from metabench.errors import RequestError
 from metabench.plugins import load
+from metabench.publishing.reproduce import reproduce, run_again
+from metabench.publishing.verdict import Verdict
 from metabench.records.files import read_result, state_path
+from metabench.records.metric_scores import metric_title
 from metabench.records.result import Result
 from metabench.results.states import read_state, write_state
+from metabench.results.store import Store
+from metabench.settings import complete
 
 SUITE = """
 name = "kept"
@@ -116,6 +123,40 @@ def test_other_tasks_are_scored_as_a_cell_of_its_own(kept: Mapping[str, Path], b
     assert bare.run("verify", str(kept["simpleshot"].parent), check=None).stdout.count("error") == 0
 
 
+def test_the_test_of_a_result_is_replaced_as_a_whole() -> None:
+    registry = load()
+    cell = replace(made_cell(), test=VariedProtocol(5, 3, 2, least_ways=3), test_dataset=Spec("glyphs"))
+    cell = replace(cell, dataset=Spec("blobs", complete(registry.find("dataset", "blobs").cls, {})))
+
+    changed = evaluate._changed(registry, cell, "blobs", "4w", "accuracy,ece:bins=5,nll", None, None)
+
+    assert changed.tested == cell.dataset
+    assert changed.test_dataset is None
+    assert changed.test.spans["ways"] == "4"
+    assert [metric_title(spec) for spec in changed.evaluation.metrics] == ["ece:bins=5", "nll"]
+    assert {"metric", "metric:ece:bins=5", "metric:nll"} <= changed.plugins.keys()
+
+
+def test_scored_state_is_scored_again_from_the_file_beside_it_or_another(
+    kept: Mapping[str, Path], tmp_path: Path
+) -> None:
+    original = read_result(kept["simpleshot"])
+    cell = replace(original.cell, scored=original.cell.digest, weights=original.state)
+    state = state_path(kept["simpleshot"].parent, original.state)
+    again = run_again(load(), cell, original, Store(tmp_path), weights={original.state: state})
+    path = Store(tmp_path).path(again.cell)
+
+    with pytest.raises(RequestError, match="the weights of its cell must lie at"):
+        reproduce(path, tmp_path / "again", quiet=True)
+    with pytest.raises(RequestError, match="must have the SHA-256"):
+        reproduce(path, tmp_path / "again", quiet=True, weights=path)
+    with pytest.raises(RequestError, match="starts from no weights"):
+        reproduce(kept["simpleshot"], tmp_path / "again", quiet=True, weights=state)
+    assert reproduce(path, tmp_path / "again", quiet=True, weights=state).verdict is Verdict.EXACT
+    shutil.copytree(state.parent, path.parent / state.parent.name)
+    assert reproduce(path, tmp_path / "again", quiet=True).verdict is Verdict.EXACT
+
+
 def test_head_of_fixed_size_refuses_other_ways(kept: Mapping[str, Path], bare: Shell) -> None:
     done = bare.run("evaluate", str(kept["maml"]), "--test", "5w", check=1)
     assert "has a head of fixed size: training with 3 ways does not fit a test with 5" in done.stderr
@@ -128,6 +169,10 @@ def test_head_of_fixed_size_refuses_other_ways(kept: Mapping[str, Path], bare: S
         (("--test", "5000w"), "the ways of the test must be at most"),
         (("--dataset", "sinusoid"), "data set 'sinusoid' must have the same kind"),
         (("--metrics", "acuracy"), "accuracy"),
+        (
+            ("--metrics", "ece:bins=5,accuracy"),
+            "which ranks, has no settings, got 'ece:bins=5'",
+        ),
     ],
 )
 def test_request_that_makes_no_sense_is_refused(

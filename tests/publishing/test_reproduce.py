@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import metabench
 from helpers.submissions import edited as edit
 from helpers.submissions import forged, honest_result, made_cell, run
 from helpers.waves import run_waves

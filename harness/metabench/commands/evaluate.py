@@ -95,9 +95,11 @@ def _changed(
     backend: str | None,
 ) -> Cell:
     """The cell with another test, as the options say."""
+    from metabench.errors import RequestError
+    from metabench.publishing.rescore import further_specs
     from metabench.records.cell import Spec
-    from metabench.records.metric_scores import metric_slot
-    from metabench.settings import parse_spec
+    from metabench.records.metric_scores import metric_slot, metric_title
+    from metabench.settings import parse_spec, parse_specs
 
     def spec(kind: str, text: str) -> tuple[Spec, str]:
         settings = parse_spec(text)
@@ -120,12 +122,15 @@ def _changed(
         cell = replace(cell, test=_shape(cell.test, shape))
     evaluation = cell.evaluation
     if metrics is not None:
-        first, *further = (spec("metric", name) for name in metrics.split(","))
+        first, *further = further_specs(registry, parse_specs(metrics))
+        if metric_title(first) != first.name:
+            raise RequestError(
+                f"--metrics: the first one, which ranks, has no settings, got {metric_title(first)!r}"
+            )
+        evaluation = replace(evaluation, metric=first.name, metrics=tuple(further))
         plugins = {slot: source for slot, source in plugins.items() if not slot.startswith("metric")}
-        plugins["metric"] = first[1]
-        plugins |= {metric_slot(metric): source for metric, source in further}
-        names = tuple(metric for metric, _ in further)
-        evaluation = replace(evaluation, metric=first[0].name, metrics=names)
+        slots = {"metric": first, **{metric_slot(metric): metric for metric in further}}
+        plugins |= {slot: registry.find("metric", metric.name).source for slot, metric in slots.items()}
     if tasks is not None:
         evaluation = replace(evaluation, tasks=tasks)
     return replace(cell, evaluation=evaluation, plugins=plugins)
@@ -168,21 +173,16 @@ def _require_fitting(registry: Registry, cell: Cell) -> None:
 
 
 def _plan(registry: Registry, path: Path, stored: Result, cell: Cell, results: Path | None) -> Plan:
-    from metabench.errors import RequestError
-    from metabench.records.files import state_path
+    from metabench.publishing.reproduce import weights_of
     from metabench.results.store import Store
     from metabench.runner import Plan
     from metabench.suite.suite import Suite
 
-    state = state_path(path.parent, stored.state)
-    if not state.exists():
-        raise RequestError(f"{path}: its learned state must lie at {state}, which is absent")
     suite = Suite(cell.suite, cell.suite_version, f"{stored.cell.id}, scored elsewhere", path, (cell,))
     store = Store(path.parent if results is None else results / suite.folder)
     digest = str(stored.environment.get("suite_digest", ""))
-    return Plan(
-        registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest, weights={stored.state: state}
-    )
+    weights = weights_of(path, cell)
+    return Plan(registry, suite, store, (cell,), {}, rerun=True, suite_digest=digest, weights=weights)
 
 
 def _show(result: Result, plan: Plan, quiet: bool) -> int:
