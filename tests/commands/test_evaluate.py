@@ -26,6 +26,7 @@ from metabench.records.result import Result
 from metabench.results.states import read_state, write_state
 from metabench.results.store import Store
 from metabench.settings import complete
+from metabench.suite import read
 
 SUITE = """
 name = "kept"
@@ -199,6 +200,20 @@ def test_variable_with_another_value_is_refused(variable: str, value: str, tmp_p
     done = shell.run("run", "quick", "--dry-run", check=2)
     assert f"{variable} must be" in done.stderr
     assert value in done.stderr
+
+
+def test_weights_of_a_network_are_no_part_of_a_cell_without_one(tmp_path: Path) -> None:
+    (tmp_path / "backbone.safetensors").write_bytes(b"any")
+    (tmp_path / "kept.toml").write_text(
+        text(
+            'algorithm = "nearest-neighbour"\nnetwork = {name = "conv4", weights = "backbone.safetensors"}',
+            'algorithm = "nearest-neighbour"',
+        )
+    )
+
+    (cell,) = read(load(), str(tmp_path / "kept.toml")).cells
+
+    assert cell.weights == ""
 
 
 def test_cell_starts_from_weights_and_a_changed_file_is_another_cell(

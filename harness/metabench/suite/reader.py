@@ -14,7 +14,7 @@ from typing import Any
 from metabench.contracts import Algorithm
 from metabench.errors import did_you_mean
 from metabench.plugins import Registry
-from metabench.records.cell import COMPONENTS, Cell, Spec, Status
+from metabench.records.cell import COMPONENTS, NETWORK_WEIGHTS, Cell, Spec, Status
 from metabench.suite.fit import FitChecker
 from metabench.suite.mistakes import Mistakes
 from metabench.suite.parts import Parts, PartsReader
@@ -135,6 +135,7 @@ class Reader:
         if parts.algorithm is not None and not parts.algorithm.needs_network:
             parts.specs.pop("network", None)  # a sweep over algorithms may name one for the others
             parts.plugins.pop("network", None)
+            parts.weights = "" if parts.weights.startswith(NETWORK_WEIGHTS) else parts.weights
         if parts.evaluation is not None:
             parts.evaluation = self.fit.with_metric(where, parts.evaluation, parts)
         if (
