@@ -18,7 +18,7 @@ import metabench
 from helpers.submissions import edited as edit
 from helpers.submissions import forged, honest_result, made_cell, run
 from helpers.waves import run_waves
-from metabench import Result
+from metabench import Result, Spec
 from metabench.errors import RequestError
 from metabench.publishing.reproduce import reproduce
 from metabench.publishing.verdict import Verdict, compare
@@ -247,6 +247,9 @@ def test_other_test_tasks_are_no_reproduction_unless_another_data_set_drew_them(
     assert compare(old, new).verdict is Verdict.DIFFERENT
     assert "the test tasks are others" in compare(old, new).lines[0]
     assert compare(old, upgraded).verdict is Verdict.UNDECIDED
+    tested = replace(new.cell, test_dataset=Spec("glyphs"))
+    both = [replace(result, cell=replace(tested, plugins=result.cell.plugins)) for result in (old, upgraded)]
+    assert compare(*both).verdict is Verdict.DIFFERENT  # the tested data set is of the same plugin
 
 
 @pytest.mark.parametrize(

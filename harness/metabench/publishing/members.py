@@ -86,7 +86,7 @@ def member_of(path: str, result: Result) -> Member:
         hardware=_named(environment, HARDWARE),
         software=_named(environment, SOFTWARE),
         suite_digest=sys.intern(str(environment.get("suite_digest"))),
-        dataset_plugin=sys.intern(str(_test_plugin(result.cell))),
+        dataset_plugin=sys.intern(str(tested_plugin(result.cell))),
         trained=bool(result.training and result.training.steps),
         code={sys.intern(kind): sys.intern(digest) for kind, digest in result.code.items()},
         components={kind: sys.intern(spec.name) for kind, spec in result.cell.components().items()},
@@ -94,7 +94,7 @@ def member_of(path: str, result: Result) -> Member:
     )
 
 
-def _test_plugin(cell: Cell) -> str | None:
+def tested_plugin(cell: Cell) -> str | None:
     """The plugin of the data set that is tested."""
     return cell.plugins.get("test_dataset" if cell.test_dataset is not None else "dataset")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench import stats
+from metabench.publishing.members import tested_plugin
 from metabench.records.cell import Status
 from metabench.records.result import Result, Scores
 
@@ -66,7 +67,7 @@ def compare(old: Result, new: Result) -> Comparison:
         verdict, line = _compare_outcomes(old, new)
         return Comparison(verdict, (line,))
     if old.scores.manifest != new.scores.manifest or len(old.scores.per_task) != len(new.scores.per_task):
-        same_plugin = old.cell.plugins.get("dataset") == new.cell.plugins.get("dataset")
+        same_plugin = tested_plugin(old.cell) == tested_plugin(new.cell)
         verdict = Verdict.DIFFERENT if same_plugin else Verdict.UNDECIDED
         return Comparison(
             verdict, ("the test tasks are others: the data set, or how it is drawn, has changed",)
