@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from metabench.commands.terminal import say
+
 if TYPE_CHECKING:
     from metabench.plugins import Registry
     from metabench.records.cell import Cell
@@ -67,7 +69,7 @@ def command(
     plan = _plan(registry, result, stored, cell, results)
     if quiet:
         registry.silence()
-    outcome = execute(plan, lambda text: _say(f"warning: {text}"))
+    outcome = execute(plan, lambda text: say(f"warning: {text}", err=True))
     return _show(outcome.results[0], plan, quiet)
 
 
@@ -192,15 +194,9 @@ def _show(result: Result, plan: Plan, quiet: bool) -> int:
     from metabench.results.table import Results
 
     if result.status is not Status.OK:
-        _say(f"{result.status}: {result.cell.id}: {result.reason}")
+        say(f"{result.status}: {result.cell.id}: {result.reason}", err=True)
         return 1
     if not quiet:
         click.echo(render(Content.of(Results.of([result])).sections(["scores"]), []))
-        click.echo(f"result: {plan.store.path(result.cell)}", err=True)
+        say(f"result: {plan.store.path(result.cell)}", err=True)
     return 0
-
-
-def _say(text: str) -> None:
-    from metabench.text import printable
-
-    click.echo(printable(text), err=True)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
+from metabench.commands.terminal import say
+
 
 @click.command(
     epilog="""\b
@@ -32,13 +34,12 @@ def command(results: tuple[str, ...], metrics: str) -> int:
     from metabench.records.metric_scores import metric_title
     from metabench.results.cache import files
     from metabench.settings import parse_specs
-    from metabench.text import printable
 
     registry = load()
     specs = further_specs(registry, parse_specs(metrics))
     paths, passed_over = files(results)
     for problem in passed_over:
-        click.echo(printable(f"passed over: {problem}"), err=True)
+        say(f"passed over: {problem}", err=True)
     if not paths:
         raise RequestError(f"{', '.join(results)}: no results in it")
     date, refused = datetime.now(UTC).date().isoformat(), 0
@@ -47,12 +48,12 @@ def command(results: tuple[str, ...], metrics: str) -> int:
             result = rescore(registry, path, specs, date)
         except MetabenchError as error:
             refused += 1
-            click.echo(printable(f"error: {error}"), err=True)
+            say(f"error: {error}", err=True)
             continue
         further = result.scores.further if result.scores else {}
         values = [
             f"{title} {further[title].value:.4g}" for title in map(metric_title, specs) if title in further
         ]
-        click.echo(printable(f"{path}: {', '.join(values)}"))
-    click.echo(f"{len(paths) - refused} of {len(paths)} results have the metrics", err=True)
+        say(f"{path}: {', '.join(values)}")
+    say(f"{len(paths) - refused} of {len(paths)} results have the metrics", err=True)
     return 1 if refused else 0
