@@ -266,3 +266,24 @@ def test_weights_that_cannot_be_read_are_a_mistake_of_the_suite(
     )  # fmt: skip
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_an_evaluation_is_evaluated_by_the_state_that_it_scored(
+    kept: Mapping[str, Path], bare: Shell
+) -> None:
+    bare.run("evaluate", str(kept["simpleshot"]), "--quiet")
+    scored = the_scored(kept["simpleshot"])
+    path = kept["simpleshot"].parent / f"{scored.cell.id}.json"
+
+    bare.run("evaluate", str(path), "--tasks", "7", "--quiet")
+
+    again = [result for result in bare.results("kept-v1") if result.cell.evaluation.tasks == 7]
+    assert [result.cell.scored for result in again] == [scored.cell.scored]
+    assert again[0].scores is not None
+    assert scored.scores is not None
+    assert again[0].scores.per_task == scored.scores.per_task[:7]
+
+
+def test_a_metric_is_asked_for_once(kept: Mapping[str, Path], bare: Shell) -> None:
+    done = bare.run("evaluate", str(kept["simpleshot"]), "--metrics", "nll,nll", check=2)
+    assert "--metrics: must name each metric once, got 'nll,nll'" in done.stderr

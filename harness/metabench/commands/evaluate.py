@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,8 @@ def _cell(registry: Registry, path: Path) -> tuple[Result, Cell]:
     from metabench.publishing.reproduce import read_installed
 
     stored, cell = read_installed(path, registry)
+    if stored.cell.scored:  # an evaluation itself: of the state that it scored
+        return stored, replace(cell, expect=())
     if not stored.state:
         raise RequestError(
             f"{path}: its learned state was not kept (status {stored.status}); run the cell again with "
@@ -97,11 +100,8 @@ def _changed(
     backend: str | None,
 ) -> Cell:
     """The cell with another test, as the options say."""
-    from metabench.errors import RequestError
-    from metabench.publishing.rescore import further_specs
     from metabench.records.cell import Spec
-    from metabench.records.metric_scores import metric_slot, metric_title
-    from metabench.settings import parse_spec, parse_specs
+    from metabench.settings import parse_spec
 
     def spec(kind: str, text: str) -> tuple[Spec, str]:
         settings = parse_spec(text)
@@ -122,20 +122,36 @@ def _changed(
         cell = replace(cell, backend=own)
     if shape is not None:
         cell = replace(cell, test=_shape(cell.test, shape))
-    evaluation = cell.evaluation
     if metrics is not None:
-        first, *further = further_specs(registry, parse_specs(metrics))
-        if metric_title(first) != first.name:
-            raise RequestError(
-                f"--metrics: the first one, which ranks, has no settings, got {metric_title(first)!r}"
-            )
-        evaluation = replace(evaluation, metric=first.name, metrics=tuple(further))
-        plugins = {slot: source for slot, source in plugins.items() if not slot.startswith("metric")}
-        slots = {"metric": first, **{metric_slot(metric): metric for metric in further}}
-        plugins |= {slot: registry.find("metric", metric.name).source for slot, metric in slots.items()}
+        cell, plugins = _with_metrics(registry, cell, plugins, metrics)
     if tasks is not None:
-        evaluation = replace(evaluation, tasks=tasks)
-    return replace(cell, evaluation=evaluation, plugins=plugins)
+        cell = replace(cell, evaluation=replace(cell.evaluation, tasks=tasks))
+    return replace(cell, plugins=plugins)
+
+
+def _with_metrics(
+    registry: Registry, cell: Cell, plugins: Mapping[str, str], text: str
+) -> tuple[Cell, dict[str, str]]:
+    """The cell with the metrics of this text, and its plugins with theirs."""
+    from metabench.errors import RequestError
+    from metabench.publishing.rescore import further_specs
+    from metabench.records.metric_scores import metric_slot, metric_title
+    from metabench.settings import parse_specs
+
+    first, *further = further_specs(registry, parse_specs(text))
+    if metric_title(first) != first.name:
+        raise RequestError(
+            f"--metrics: the first one, which ranks, has no settings, got {metric_title(first)!r}"
+        )
+    titles = [metric_title(metric) for metric in (first, *further)]
+    if len(set(titles)) < len(titles):
+        raise RequestError(f"--metrics: must name each metric once, got {text!r}")
+    others = {slot: source for slot, source in plugins.items() if not slot.startswith("metric")}
+    slots = {"metric": first, **{metric_slot(metric): metric for metric in further}}
+    others |= {slot: registry.find("metric", metric.name).source for slot, metric in slots.items()}
+    return replace(
+        cell, evaluation=replace(cell.evaluation, metric=first.name, metrics=tuple(further))
+    ), others
 
 
 def _shape(test: Protocol, text: str) -> Protocol:
