@@ -164,8 +164,8 @@ class GradientLearner(ModuleLearner):
         It is the adapted network's loss on the task's queries, unless overridden.
         """
         adapted = self.adapt(episodes.support, self.steps)
-        plain = type(self).predict is GradientLearner.predict and not self.network.batch_statistics
-        if plain:  # the same sum, without predictions between
+        own = any(getattr(type(self), n) is not getattr(GradientLearner, n) for n in ("predict", "run"))
+        if not own and not self.network.batch_statistics:  # the same sum, without predictions between
             return self.loss_on(episodes.query).once(adapted.weights)
         return self.loss(self.predict(adapted, episodes.query.x), episodes.query.y)
 
