@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import pytest
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from metabench import Examples
 from metabench.engine import ExamplesLoss, inner_steps, lift
-from metabench.engine.kernels import kernels_for
+from metabench.engine.kernels import binding, kernels_for
 from metabench.engine.perceptron import MOST_WEIGHTS
 
 TASKS, EXAMPLES = 5, 19  # more examples than a register has numbers, and no multiple of it
@@ -142,6 +142,77 @@ def test_result_is_the_same_on_any_number_of_threads() -> None:
         torch.set_num_threads(before)
 
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+class Reversed(nn.Module):
+    """A perceptron whose last layer is its first attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.relu(self.first(x)))
+        return y
+
+
+def test_steps_return_weights_in_the_order_in_which_they_are_given() -> None:
+    """Who sums them up goes by `parameters()`, which need not be the order in which layers run."""
+    module = Reversed().double()
+    start = {name: w.expand(TASKS, *w.shape) for name, w in module.named_parameters()}
+
+    adapted = inner_steps(loss_on(module, "regression"), start, 0.1, 1)
+
+    assert list(adapted) == list(start) == ["last.weight", "last.bias", "first.weight", "first.bias"]
+
+
+def test_a_whole_number_is_a_rate() -> None:
+    module = perceptron(3, 8, 2)
+    loss = loss_on(module, "regression")
+    start = {name: w.expand(TASKS, *w.shape) for name, w in module.named_parameters()}
+
+    by_int, by_float = (inner_steps(loss, start, rate, 1) for rate in (1, 1.0))
+
+    assert all(torch.equal(by_int[name], by_float[name]) for name in start)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.full((TASKS, EXAMPLES), 2), "out of bounds"),
+        (torch.zeros(TASKS, EXAMPLES, dtype=torch.int32), "Long"),
+    ],
+    ids=["no such class", "int32"],
+)
+def test_targets_that_torch_refuses_reach_no_kernel(y: Tensor, message: str) -> None:
+    network = lift(perceptron(3, 8, 2))
+    x = torch.randn(TASKS, EXAMPLES, 3, dtype=torch.float64)
+    start = {name: w.expand(TASKS, *w.shape) for name, w in network.module.named_parameters()}
+
+    def plain(weights: Mapping[str, Tensor]) -> Tensor:
+        return F.cross_entropy(network(x, weights).mT, y, reduction="none").mean(1)
+
+    with pytest.raises((IndexError, RuntimeError), match=message):
+        ExamplesLoss(network, "classification", Examples(x, y), plain).once(start)
+
+
+@pytest.mark.parametrize("tasks", [1, TASKS + 1])
+def test_weights_of_another_number_of_tasks_reach_no_kernel(tasks: int) -> None:
+    module = perceptron(3, 8, 2)
+    loss = loss_on(module, "regression")
+    start = {name: w.expand(tasks, *w.shape) for name, w in module.named_parameters()}
+
+    with pytest.raises(RuntimeError):
+        inner_steps(loss, start, 0.1, 1)
+
+
+def test_kernels_are_loaded_when_a_perceptron_is_lifted() -> None:
+    """Compiling them takes seconds, which would count as those of the first step."""
+    binding._loaded.cache_clear()
+
+    lift(perceptron(3, 8, 2))
+
+    assert binding._loaded.cache_info().currsize == 1
 
 
 class Twice(nn.Module):

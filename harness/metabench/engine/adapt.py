@@ -78,6 +78,7 @@ def inner_steps(
     differentiated with respect to `weights` and `rate` where gradients are recorded; first_order then
     takes each step's ∇L for a constant. Where gradients are not recorded, the result holds no graph.
     """
+    rate = float(rate) if isinstance(rate, int) else rate
     if isinstance(loss, ExamplesLoss):
         plain = partial(_steps, loss, steps=steps, first_order=first_order)
         stepped = loss.descend(weights, rate, steps, first_order, plain)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from metabench.contracts import Examples
@@ -74,7 +74,8 @@ class ExamplesLoss:
         number = rate if isinstance(rate, float) else 0.0
         how = kernel.Steps(steps, number, first_order, by_operations)
         stepped = kernel.descend(descent, how, [weights[name] for name in names], rates)
-        return dict(zip(names, stepped, strict=True))
+        by_name = dict(zip(names, stepped, strict=True))
+        return {name: by_name[name] for name in weights}
 
     def _descent(self, weights: TaskWeights) -> tuple[kernel.Descent | None, tuple[str, ...]]:
         x, y = self.examples
@@ -82,18 +83,28 @@ class ExamplesLoss:
         if (
             perceptron is None
             or self.kind == "other"
-            or weights.keys() != set(perceptron.names)
+            or not perceptron.fits(x, weights)
+            or not self._fits(y, (*x.shape[:2], perceptron.widths[-1]))
             or not _plain_type(x, y, weights)
         ):
             return None, ()
         kernels = kernels_for(x)
-        if kernels is None or math.prod(x.shape[2:]) != perceptron.widths[0]:
-            return None, ()
-        if self.kind == "regression" and y.shape != (*x.shape[:2], perceptron.widths[-1]):
+        if kernels is None:
             return None, ()
         self.network.note_kernels()
         rows = x.reshape(*x.shape[:2], -1).contiguous()
         return kernel.Descent(kernels, perceptron.widths, rows, y.contiguous()), perceptron.names
+
+    def _fits(self, y: Tensor, predictions: tuple[int, ...]) -> bool:
+        """Return whether these are targets for predictions of this shape: values, or numbers of classes."""
+        if self.kind == "regression":
+            return y.shape == predictions
+        return y.dtype == torch.long and y.shape == predictions[:-1] and _within(y, predictions[-1])
+
+
+def _within(classes: Tensor, ways: int) -> bool:
+    """Return whether all class numbers are in 0..ways - 1; others are for torch to refuse."""
+    return bool(((classes >= 0) & (classes < ways)).all())
 
 
 def _plain_type(x: Tensor, y: Tensor, weights: TaskWeights) -> bool:

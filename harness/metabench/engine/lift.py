@@ -47,9 +47,6 @@ class Lifted:
 
     def __init__(self, module: nn.Module) -> None:
         _refuse_dropout(module)
-        for weight in module.parameters():
-            if weight.dim() == 4:
-                kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
         self.module = module
         self.reason = ""
         self.norms = drop_running_statistics(module)
@@ -63,6 +60,9 @@ class Lifted:
         except NoRule as missing:
             self.reason = f"no rule for {missing}"
             self._generic = Generic(module)
+        for weight in module.parameters():
+            if weight.dim() == 4 or self.perceptron is not None:
+                kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
 
     @property
     def perceptron(self) -> Perceptron | None:

@@ -5,7 +5,9 @@ A step of so small a network takes less time than a call of an operation, of whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,16 @@ class Perceptron(NamedTuple):
 
     names: tuple[str, ...]
     widths: tuple[int, ...]
+
+    def fits(self, x: Tensor, weights: Mapping[str, Tensor]) -> bool:
+        """Return whether x is [T, n, *input] and `weights` are all of the network's, each [T, …]."""
+        tasks = len(x)
+        shapes = [shape for i, o in pairwise(self.widths) for shape in ((tasks, o, i), (tasks, o))]
+        return (
+            math.prod(x.shape[2:]) == self.widths[0]
+            and weights.keys() == set(self.names)
+            and all(weights[name].shape == shape for name, shape in zip(self.names, shapes, strict=True))
+        )
 
 
 class Operation(NamedTuple):
