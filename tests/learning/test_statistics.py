@@ -256,6 +256,15 @@ def test_a_network_without_a_weight_to_train_is_refused_unless_it_is_only_scored
     assert predicted(learner).shape == (2, TEST.ways * TEST.queries, TEST.ways)
 
 
+@pytest.mark.parametrize("frozen", [("features",), ("head",), ("features", "head")], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_whose_parts_are_frozen_is_scored(name: str, frozen: tuple[str, ...]) -> None:
+    learner = build(named(name), Pretrained(frozen=frozen), TEST, device=FLOAT64, steps=0)
+    learner.finish(micro_batches(Buried(FLOAT64), TEST, seed=0))
+
+    assert bool(predicted(learner).isnan().any()) is False
+
+
 def test_a_task_trains_around_frozen_weights() -> None:
     """The inner gradient of the other weights is that of the plain network."""
     learner = build(Maml(inner_rate=0.1), Pretrained(frozen=("features.conv1",)), TEST, device=FLOAT64)

@@ -47,6 +47,8 @@ def _for_tasks(weight: Tensor, tasks: int) -> Tensor:
 
 def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> dict[str, Tensor]:
     """Return ∂ loss / ∂ weights for those that the loss depends on; differentiable: for a second order."""
+    if not weights:  # all of them are frozen
+        return {}
     values = torch.autograd.grad(loss, list(weights.values()), create_graph=differentiable, allow_unused=True)
     return {name: value for name, value in zip(weights, values, strict=True) if value is not None}
 

@@ -37,9 +37,9 @@ class Execution:
     """
 
     def __init__(self, mode: str, parameters: Sequence[Tensor]) -> None:
-        device = parameters[0].device
-        if mode == "cuda-graph" and device.type != "cuda":
-            raise Skip(f"execution 'cuda-graph' needs a CUDA device; this cell runs on {device}")
+        others = [parameter.device for parameter in parameters if parameter.device.type != "cuda"]
+        if mode == "cuda-graph" and others:
+            raise Skip(f"execution 'cuda-graph' needs a CUDA device; this cell runs on {others[0]}")
         self.mode = mode
         self.parameters = list(parameters)
         self._prepared: dict[Hashable, Runner] = {}

@@ -66,7 +66,8 @@ class MetaLstmLearner(GradientLearner):
         """Return each task's weights after `steps` updates by the LSTM."""
         weights: TaskWeights = self.start(len(support.x))
         memory = None
-        for _ in range(self.test_steps if steps is None else steps):
+        steps = self.test_steps if steps is None else steps
+        for _ in range(steps if weights else 0):  # without: all weights are frozen
             losses, gradients = constant_gradients(self.loss_on(support), weights)
             flat, memory = self.updater(_flat(weights), _flat(gradients), losses, memory)
             weights = _shaped(flat, weights)
