@@ -92,7 +92,7 @@ class ExamplesLoss:
         if kernels is None:
             return None, ()
         self.network.note_kernels()
-        rows = x.reshape(*x.shape[:2], -1).contiguous()
+        rows = x.flatten(2).contiguous()
         return kernel.Descent(kernels, perceptron.widths, rows, y.contiguous()), perceptron.names
 
     def _fits(self, y: Tensor, predictions: tuple[int, ...]) -> bool:

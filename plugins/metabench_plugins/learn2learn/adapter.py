@@ -167,12 +167,12 @@ class EmbedFitLearner(ModuleLearner):
     def __init__(
         self,
         module: nn.Module,
-        rate: float,
+        optimizer: torch.optim.Optimizer | None,
         classifier: Callable[[], Any],
         dtype: torch.dtype | None = None,
     ) -> None:
         self.transductive = has_batch_norm(module)
-        super().__init__(module, torch.optim.Adam(module.parameters(), rate))
+        super().__init__(module, optimizer)
         self.classifier = classifier
         self.dtype = dtype
 

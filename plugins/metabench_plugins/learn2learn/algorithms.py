@@ -10,7 +10,7 @@ from torch import nn
 
 from metabench import Algorithm, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.learning import build_network
+from metabench.learning import adam, build_network
 from metabench_plugins.learn2learn.adapter import CloneAdapt, EmbedFitLearner
 from metabench_plugins.learn2learn.importing import FromLibrary, learn2learn
 
@@ -134,9 +134,10 @@ class L2lProtoNet(FromLibrary, Algorithm):
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
         """Build the learner of an embedding: the network without its head."""
         classifier = learn2learn().nn.PrototypicalClassifier
+        module = build_network(self.name, network, workload, device, outputs=None)
         return EmbedFitLearner(
-            build_network(self.name, network, workload, device, outputs=None),
-            self.rate,
+            module,
+            adam(module, self.rate, self.name, workload),
             lambda: classifier(distance=self.distance),
         )
 
@@ -165,9 +166,10 @@ class L2lMetaOptNet(FromLibrary, Algorithm):
     def build(self, workload: Workload, network: Network | None, device: Device) -> EmbedFitLearner:
         """Build the learner of an embedding: the network without its head."""
         classifier = learn2learn().nn.SVClassifier
+        module = build_network(self.name, network, workload, device, outputs=None)
         return EmbedFitLearner(
-            build_network(self.name, network, workload, device, outputs=None),
-            self.rate,
+            module,
+            adam(module, self.rate, self.name, workload),
             lambda: classifier(
                 C_reg=self.regularisation, max_iters=self.iterations, normalize=self.normalise
             ),

@@ -9,6 +9,7 @@ from torch import nn
 
 from metabench import Algorithm, Dataset, Episodes, Learner, Network, Protocol, Workload
 from metabench.device import Device
+from metabench.learning import ModuleLearner
 from metabench.settings import make
 from metabench_plugins.datasets.glyphs import Glyphs
 from metabench_plugins.datasets.sinusoid import Sinusoid
@@ -97,10 +98,14 @@ def test_meta_gradient_and_step_of_protonet_equal_those_of_learn2learn() -> None
 def check_equal(
     ours: Algorithm, theirs: Algorithm, dataset: Dataset, network: Network, protocol: Protocol
 ) -> None:
-    """Losses, meta-gradients, weights after one step and adapted predictions agree in float64."""
+    """Losses, meta-gradients, weights after one step and adapted predictions agree in float64.
+
+    Both update by the same optimizer, so that a comparison of their speed is one of what differs.
+    """
     batch = tasks_of(dataset, protocol)
     mine, other = (built(algorithm, dataset, network, protocol) for algorithm in (ours, theirs))
     assert furthest(weights(mine), weights(other)) == 0
+    assert optimizer(mine) == optimizer(other)
 
     assert torch.allclose(mine.learn(batch, 0, 1), other.learn(batch, 0, 1), rtol=1e-12, atol=0)
     assert furthest(gradient(mine), gradient(other)) < TOLERANCE
@@ -116,6 +121,13 @@ def check_equal(
     assert (
         furthest(predictions[:1], predictions[1:]) < 10 * STEP_TOLERANCE
     )  # the difference passed through the network
+
+
+def optimizer(learner: Learner) -> tuple[type, Mapping[str, Any]]:
+    """The class and the options of its optimizer."""
+    assert isinstance(learner, ModuleLearner)
+    assert learner.optimizer is not None
+    return type(learner.optimizer), learner.optimizer.defaults
 
 
 def weights(learner: Learner) -> list[torch.Tensor]:
