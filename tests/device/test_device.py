@@ -115,6 +115,17 @@ def test_one_process_is_its_own_ranks() -> None:
     assert device.agree(True) is True
 
 
+def test_a_clock_that_a_learner_replaces_changes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A learner may slow `time.perf_counter` in its worker; the training clock goes on as before."""
+    with Device() as device:
+        monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+        clock, moments = device.clock(), [device.moment()]
+        time.sleep(0.01)
+        moments.append(device.moment())
+        assert device.clock() - clock >= 0.01
+        assert device.seconds_between(moments)[0] >= 0.01
+
+
 def test_environment_has_every_switch_of_the_numerics() -> None:
     environment = Device(dtype=torch.float64, facts={"precision": "float64"}).environment()
 
