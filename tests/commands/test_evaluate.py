@@ -216,6 +216,7 @@ def test_weights_of_a_network_are_no_part_of_a_cell_without_one(tmp_path: Path) 
     assert cell.weights == ""
 
 
+@pytest.mark.slow
 def test_cell_starts_from_weights_and_a_changed_file_is_another_cell(
     kept: Mapping[str, Path], tmp_path: Path
 ) -> None:

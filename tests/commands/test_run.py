@@ -59,6 +59,7 @@ def wait_until(true: object, seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_each_mishap_gives_one_typed_result_and_the_run_goes_on(shell: Shell) -> None:
     done = shell.run("run", "mishaps", "--timeout", "20", "--skip", "id=none", check=2)
     assert "no cell has id 'none'" in done.stderr or "is no axis" in done.stderr
@@ -149,7 +150,9 @@ def test_rank_that_falls_is_named_and_leaves_no_process(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", ["cpu:threads=1", "cpu-ranks:ranks=2,threads=1,oversubscribe=true"], ids=["cpu", "cpu-ranks"]
+    "backend",
+    ["cpu:threads=1", pytest.param("cpu-ranks:ranks=2,threads=1,oversubscribe=true", marks=pytest.mark.slow)],
+    ids=["cpu", "cpu-ranks"],
 )
 def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(
     shell: Shell, backend: str, request: pytest.FixtureRequest
@@ -256,6 +259,7 @@ def test_failure_is_said_with_its_log_even_when_quiet(shell: Shell) -> None:
     assert "the toy broke" in (shell.folder / log).read_text()
 
 
+@pytest.mark.slow
 def test_same_seed_twice_gives_identical_scores_of_a_convolutional_network(shell: Shell) -> None:
     (shell.folder / "conv.toml").write_text(CONV)
     found = []

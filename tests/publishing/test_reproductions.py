@@ -89,6 +89,7 @@ def findings(published: Path) -> list[Finding]:
     return [finding for finding in verify([published]).findings if finding.check == "reproduction"]
 
 
+@pytest.mark.slow
 def test_a_real_rerun_leaves_a_record_that_tables_count(tmp_path: Path, keys: dict[str, Path]) -> None:
     run_waves(tmp_path)
     publish(verify([tmp_path / "results"]), tmp_path / "published", keys["alice"])

@@ -206,7 +206,9 @@ def test_next_checkpoint_waits_for_a_hundred_times_what_the_last_one_took(tmp_pa
     assert CheckpointFile(tmp_path / "cut", MADE_BY, 0.0).due()
 
 
-@pytest.mark.parametrize(("method", "ranks"), [("maml", 1), ("simpleshot", 2)])
+@pytest.mark.parametrize(
+    ("method", "ranks"), [("maml", 1), pytest.param("simpleshot", 2, marks=pytest.mark.slow)]
+)
 def test_killed_worker_goes_on(method: str, ranks: int, tmp_path: Path) -> None:
     cell = cells(tmp_path, method, ranks=ranks, steps=30)[method]
     expected = Worker(cell, tmp_path / "whole").run()

@@ -128,6 +128,7 @@ def test_ranks_of_one_node_share_the_gradient_and_write_nothing(tmp_path: Path) 
         assert (here["omp"], here["environment"]["threads"]) == ("1", 1)
 
 
+@pytest.mark.slow
 def test_rank_that_fails_is_named_with_its_own_last_lines_and_no_rank_is_left(shell: Shell) -> None:
     fates = ("raise", "kill", "sleep")
     head, _, _ = (ROOT / "tests/toy_package/toy_metabench/suites/mishaps.toml").read_text().partition("[[")
