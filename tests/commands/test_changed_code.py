@@ -49,11 +49,11 @@ def test_a_flipped_sign_is_seen(edited: tuple[Shell, Path]) -> None:
     assert {kind for kind in first if first[kind] != second[kind]} == {"algorithm"}
     assert len(set(labels)) == 2, "the seeds were pooled"
 
-    said = shell.run("verify", "results/local", check=1).stdout
-    assert "of the same configuration (algorithm)" in said
-    said = shell.run("publish", "results/local", "--to", "published", "--partial", check=1).stdout
-    assert "1 of 2 results of toy-v3 were made" in said
-    assert "by other code than is installed here: algorithm toy-mean" in said
+    output = shell.run("verify", "results/local", check=1).stdout
+    assert "of the same configuration (algorithm)" in output
+    output = shell.run("publish", "results/local", "--to", "published", "--partial", check=1).stdout
+    assert "1 of 2 results of toy-v3 were made" in output
+    assert "by other code than is installed here: algorithm toy-mean" in output
 
     shell.run("run", "toy", "--seeds", "0,1", "--quiet", "--rerun")
     assert "code" not in shell.run("run", "toy", "--dry-run").stderr

@@ -27,7 +27,7 @@ find full -type f | LC_ALL=C sort
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Shell:
+def shell_with_results(tmp_path: Path) -> Shell:
     """The real command in a folder with a few results."""
     for result in made_board(test_tasks=20):
         store = Store(tmp_path / "made" / f"{result.cell.suite}-v1")
@@ -44,10 +44,10 @@ def made(tmp_path: Path) -> Shell:
     ],
 )
 def test_a_path_that_cannot_be_written_is_a_mistake_in_the_request(
-    made: Shell, arguments: list[str], path: str
+    shell_with_results: Shell, arguments: list[str], path: str
 ) -> None:
-    (made.folder / "file").write_text("")
-    done = made.run(*arguments, check=2)
+    (shell_with_results.folder / "file").write_text("")
+    done = shell_with_results.run(*arguments, check=2)
     assert "Traceback" not in done.stderr
     assert f"metabench: {path}: " in done.stderr
 
@@ -75,6 +75,6 @@ def test_full_disk_says_so_and_loses_no_earlier_result(shell: Shell) -> None:
     left = [line for line in lines[3:] if "/report/" not in line]  # a report is made anew at any time
     assert left == ["full/fill", "full/toy-v3/.lock", f"full/toy-v3/{path.name}"]
     report, job = done.stderr.splitlines()  # of the run with nothing left to do, and of the other one
-    for said, what in ((report, "toy-v3/report"), (job, "job.json")):
-        assert f"{what}: cannot be written: the disk is full; free some space" in said
-        assert "Earlier results are intact." in said
+    for message, what in ((report, "toy-v3/report"), (job, "job.json")):
+        assert f"{what}: cannot be written: the disk is full; free some space" in message
+        assert "Earlier results are intact." in message

@@ -33,15 +33,15 @@ def compared(base: Sequence[Result], new: Sequence[Result]) -> Comparison:
     return compare(Results.of(base), Results.of(new))
 
 
-def verdicts(found: Comparison) -> list[tuple[str, str]]:
-    return [(line["verdict"], line["time_verdict"]) for line in found.section.records]
+def verdicts(comparison: Comparison) -> list[tuple[str, str]]:
+    return [(line["verdict"], line["time_verdict"]) for line in comparison.section.records]
 
 
 def test_equals_pass() -> None:
-    found = compared(results(), results())
+    comparison = compared(results(), results())
 
-    assert verdicts(found) == [("no difference shown", "no difference shown")]
-    assert not found.regressed
+    assert verdicts(comparison) == [("no difference shown", "no difference shown")]
+    assert not comparison.regressed
 
 
 def test_a_worse_score_is_a_regression_and_a_better_one_is_not() -> None:
@@ -52,10 +52,10 @@ def test_a_worse_score_is_a_regression_and_a_better_one_is_not() -> None:
 
 
 def test_a_lower_error_is_better() -> None:
-    def as_errors(each: Sequence[Result]) -> list[Result]:
+    def as_errors(scored: Sequence[Result]) -> list[Result]:
         return [
             replace(r, scores=replace(r.scores, metric="mse", unit="", higher_is_better=False))
-            for r in each
+            for r in scored
             if r.scores is not None
         ]
 
@@ -64,17 +64,17 @@ def test_a_lower_error_is_better() -> None:
 
 
 def test_a_drop_below_the_threshold_is_shown_but_no_regression() -> None:
-    found = compared(results(0.703), results(0.700))
+    comparison = compared(results(0.703), results(0.700))
 
-    assert verdicts(found)[0][0] == "worse"
-    assert not found.regressed
+    assert verdicts(comparison)[0][0] == "worse"
+    assert not comparison.regressed
 
 
 def test_cells_are_paired_across_versions_of_their_plugin() -> None:
-    found = compared(results(plugin="p 1"), results(0.6, plugin="p 2"))
+    comparison = compared(results(plugin="p 1"), results(0.6, plugin="p 2"))
 
-    assert len(found.section.records) == 1
-    assert found.regressed
+    assert len(comparison.section.records) == 1
+    assert comparison.regressed
 
 
 def test_a_slowdown_beyond_what_runs_differ_by_is_a_regression() -> None:
@@ -86,10 +86,10 @@ def test_a_slowdown_beyond_what_runs_differ_by_is_a_regression() -> None:
 def test_times_of_different_machines_are_not_compared() -> None:
     elsewhere = [replace(r, environment={**r.environment, "machine": "other"}) for r in results(seconds=0.08)]
 
-    found = compared(results(), elsewhere)
+    comparison = compared(results(), elsewhere)
 
-    assert verdicts(found) == [("no difference shown", "other machine")]
-    assert not found.regressed
+    assert verdicts(comparison) == [("no difference shown", "other machine")]
+    assert not comparison.regressed
 
 
 def test_of_several_machines_the_one_that_both_sides_have_is_compared_and_the_rest_is_named() -> None:
@@ -100,16 +100,16 @@ def test_of_several_machines_the_one_that_both_sides_have_is_compared_and_the_re
     here = results(0.70, 0.02)
     base = Results.of([*here, *elsewhere(0.60, 0.08)], ["here"] * 3 + ["there0", "there1", "there2"])
 
-    found = compare(base, Results.of(results(0.70, 0.02), ["new"] * 3))
+    comparison = compare(base, Results.of(results(0.70, 0.02), ["new"] * 3))
 
-    assert verdicts(found) == [("no difference shown", "no difference shown")]
-    assert found.section.records[0]["difference"] == 0
-    assert any("there0, there1, there2" in note for note in found.section.notes)
+    assert verdicts(comparison) == [("no difference shown", "no difference shown")]
+    assert comparison.section.records[0]["difference"] == 0
+    assert any("there0, there1, there2" in note for note in comparison.section.notes)
 
 
 def test_where_no_difference_is_shown_the_table_says_what_could_have_been() -> None:
-    def shown(found: Comparison) -> list[str]:
-        columns, lines, notes = found.section.shown()
+    def shown(comparison: Comparison) -> list[str]:
+        columns, lines, notes = comparison.section.shown()
         at = [column.header for column in columns].index("detectable")
         assert any("Detectable" in note for note in notes)
         return [line[at] for line in lines]
@@ -145,10 +145,10 @@ def test_a_lost_seed_and_a_new_failure_are_regressions() -> None:
 
 
 def test_a_cell_that_base_lacks_is_no_regression() -> None:
-    found = compared(results()[:1], [*results()[:1], made_result(made_cell("reptile"))])
+    comparison = compared(results()[:1], [*results()[:1], made_result(made_cell("reptile"))])
 
-    assert ("only in new", "") in verdicts(found)
-    assert not found.regressed
+    assert ("only in new", "") in verdicts(comparison)
+    assert not comparison.regressed
 
 
 def test_other_test_tasks_are_never_compared() -> None:
@@ -185,10 +185,10 @@ def test_many_equal_cells_rarely_shut_the_gate() -> None:
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(metabench, ["compare", *arguments], standalone_mode=False)
-    if found.exception is not None:
-        raise found.exception
-    return int(found.return_value), found.output
+    outcome = CliRunner().invoke(metabench, ["compare", *arguments], standalone_mode=False)
+    if outcome.exception is not None:
+        raise outcome.exception
+    return int(outcome.return_value), outcome.output
 
 
 @pytest.fixture
@@ -222,11 +222,11 @@ def test_alternating_two_results_is_a_gate_whose_ratio_stands_in_the_comment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairing, "pair", partial(pairing.pair, pairs=8, block_seconds=0.02))
-    (one,) = store(tmp_path / "one", [made_result(sine_cell(1), exact=True)])
+    (fast,) = store(tmp_path / "one", [made_result(sine_cell(1), exact=True)])
     (slow,) = store(tmp_path / "slow", [made_result(sine_cell(30), exact=True)])
     comment = tmp_path / "comment.md"
 
-    code, text = run(str(one), str(slow), "--alternate", "--drop", "50", "--markdown", str(comment))
+    code, text = run(str(fast), str(slow), "--alternate", "--drop", "50", "--markdown", str(comment))
 
     assert code == 1
     assert "regression: maml-" in text
@@ -234,9 +234,9 @@ def test_alternating_two_results_is_a_gate_whose_ratio_stands_in_the_comment(
     for shown in (text, comment.read_text()):
         assert "8 pairs of blocks that one process ran in turns" in shown
         assert "slower" in shown
-    assert run(str(slow), str(one), "--alternate", "--drop", "50")[0] == 0
+    assert run(str(slow), str(fast), "--alternate", "--drop", "50")[0] == 0
     with pytest.raises(RequestError, match="a single result file on either side"):
-        run(str(tmp_path), str(one), "--alternate")
+        run(str(tmp_path), str(fast), "--alternate")
 
 
 def test_untrusted_text_cannot_move_the_terminal(tmp_path: Path) -> None:
@@ -258,6 +258,8 @@ def test_an_empty_folder_is_a_mistake_in_the_request(folders: tuple[str, str], t
 
 
 def test_two_single_results_are_paired_whatever_they_are() -> None:
-    found = compared([made_result(made_cell("maml", 0), 0.7)], [made_result(made_cell("reptile", 5), 0.6)])
+    comparison = compared(
+        [made_result(made_cell("maml", 0), 0.7)], [made_result(made_cell("reptile", 5), 0.6)]
+    )
 
-    assert [line["verdict"] for line in found.section.records] == ["worse"]
+    assert [line["verdict"] for line in comparison.section.records] == ["worse"]

@@ -180,10 +180,10 @@ def test_doctor_says_that_torch_cannot_be_imported(shell: Shell) -> None:
     path = f"{shell.folder / 'broken'}{os.pathsep}{shell.environment['PYTHONPATH']}"
     broken = replace(shell, environment={**shell.environment, "PYTHONPATH": path})
 
-    told = broken.run("doctor", check=1).stdout
+    output = broken.run("doctor", check=1).stdout
 
-    assert "torch cannot be imported (libgomp.so.1: cannot open): pip install -U torch" in told
-    assert "Traceback" not in told
+    assert "torch cannot be imported (libgomp.so.1: cannot open): pip install -U torch" in output
+    assert "Traceback" not in output
 
 
 def test_dependency_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_new_code_is_typed_and_formatted(packages: Path, tool: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["algoritm", "x"], "no kind of component is called 'algoritm'; did you mean 'algorithm'?"),
         (["algorithm", "maml"], "the algorithm 'maml' is already provided by plugin 'algorithms'"),
@@ -109,8 +109,8 @@ def test_new_code_is_typed_and_formatted(packages: Path, tool: list[str]) -> Non
         (["algorithm", "x", "--folder", "full"], "full exists and is not empty"),
     ],
 )
-def test_wrong_request_says_what_to_do(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_wrong_request_says_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert said in Shell(tmp_path, shell_environment()).run("new", *arguments, check=2).stderr
+    assert message in Shell(tmp_path, shell_environment()).run("new", *arguments, check=2).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["full"]

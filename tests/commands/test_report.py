@@ -15,10 +15,10 @@ from metabench.errors import MetabenchError, RequestError
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    found = CliRunner().invoke(metabench, ["report", *arguments], standalone_mode=False)
-    if found.exception is not None:
-        raise found.exception
-    return int(found.return_value), found.output
+    outcome = CliRunner().invoke(metabench, ["report", *arguments], standalone_mode=False)
+    if outcome.exception is not None:
+        raise outcome.exception
+    return int(outcome.return_value), outcome.output
 
 
 def test_the_command_shows_chosen_tables_and_writes_formats(

@@ -39,7 +39,7 @@ RANKS = '[{name = "cpu", threads = 1}, {name = "cpu-ranks", ranks = 2, threads =
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the results of one and of two ranks, with predictions."""
     shell = Shell(tmp_path_factory.mktemp("kept"), shell_environment())
     (shell.folder / "kept.toml").write_text(SUITE.replace("PREDICTIONS", "true").replace("BACKENDS", RANKS))
@@ -48,9 +48,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def kept(made: Path, tmp_path: Path) -> list[Path]:
+def kept(results_folder: Path, tmp_path: Path) -> list[Path]:
     """A copy of these results, that of one rank first."""
-    paths = (shutil.copytree(made, tmp_path / made.name)).glob("*.json")
+    paths = (shutil.copytree(results_folder, tmp_path / results_folder.name)).glob("*.json")
     return sorted(paths, key=lambda path: read_result(path).cell.ranks)
 
 
@@ -83,8 +83,8 @@ def test_metrics_are_added_without_training_and_follow_from_the_predictions(kept
         assert [bool(metric.rescored) for metric in scores.further.values()] == [False, True, True]
         assert replace(new, scores=replace(scores, further=run_metrics)) == old
         assert problems(path) == []
-    one, two = (scores_of(path).further["nll"].per_task for path in kept)
-    assert one == pytest.approx(two, rel=1e-5)
+    one_rank, two_ranks = (scores_of(path).further["nll"].per_task for path in kept)
+    assert one_rank == pytest.approx(two_ranks, rel=1e-5)
 
 
 def test_scores_that_the_predictions_do_not_give_are_found_and_end_a_rescoring(kept: list[Path]) -> None:

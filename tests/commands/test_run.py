@@ -38,17 +38,17 @@ def mishaps(name: str, *how: str, more: str = "") -> str:
     """A suite of these mishaps, one cell each."""
     text = (Path(__file__).parents[1] / "toy_package/toy_metabench/suites/mishaps.toml").read_text()
     head, _, _ = text.partition("[[cells]]")
-    cells = (f'[[cells]]\nalgorithm = {{name = "mishap", how = "{one}"{more}}}\n' for one in how)
+    cells = (f'[[cells]]\nalgorithm = {{name = "mishap", how = "{mishap}"{more}}}\n' for mishap in how)
     return head.replace('"mishaps"', f'"{name}"') + "".join(cells)
 
 
 def workers(folder: Path) -> list[int]:
     """Processes whose command line names something in this folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         if process.pid != os.getpid() and any(str(folder) in part for part in process.info["cmdline"] or []):
-            found.append(process.pid)
-    return found
+            processes.append(process.pid)
+    return processes
 
 
 def wait_until(true: object, seconds: float = 60.0) -> None:
@@ -64,31 +64,33 @@ def test_each_mishap_gives_one_typed_result_and_the_run_goes_on(shell: Shell) ->
     done = shell.run("run", "mishaps", "--timeout", "20", "--skip", "id=none", check=2)
     assert "no cell has id 'none'" in done.stderr or "is no axis" in done.stderr
     done = shell.run("run", "mishaps", "--timeout", "20", check=1)
-    found = by_mishap(shell)
-    assert {how: r.status for how, r in found.items()} == {
+    results = by_mishap(shell)
+    assert {how: r.status for how, r in results.items()} == {
         "kill": "failed", "raise": "failed", "memory": "out-of-memory", "nan": "diverged",
         "sleep": "timed-out", "none": "ok",
     }  # fmt: skip
-    assert found["kill"].signal == "SIGKILL"
-    assert "about to be killed" in found["kill"].log_tail[-1]
-    assert found["raise"].reason == "RuntimeError: the toy broke"
-    assert any("the toy broke" in line for line in found["raise"].log_tail)
-    files = [line for line in found["raise"].log_tail if line.lstrip().startswith("File ")]
+    assert results["kill"].signal == "SIGKILL"
+    assert "about to be killed" in results["kill"].log_tail[-1]
+    assert results["raise"].reason == "RuntimeError: the toy broke"
+    assert any("the toy broke" in line for line in results["raise"].log_tail)
+    files = [line for line in results["raise"].log_tail if line.lstrip().startswith("File ")]
     assert files
     assert not [line for line in files if 'File "/' in line]  # results are published
-    assert "nan" in found["nan"].reason
-    assert found["nan"].training is not None  # what was measured before is kept
-    assert "timeout of 20 s" in found["sleep"].reason
-    assert found["sleep"].log_tail[-1] == "falls asleep"
+    assert "nan" in results["nan"].reason
+    assert results["nan"].training is not None  # what was measured before is kept
+    assert "timeout of 20 s" in results["sleep"].reason
+    assert results["sleep"].log_tail[-1] == "falls asleep"
     assert "the toy broke" in done.stderr
-    assert any("memory" in line for line in found["memory"].log_tail)
-    assert any("nan" in line for line in found["nan"].log_tail)
+    assert any("memory" in line for line in results["memory"].log_tail)
+    assert any("nan" in line for line in results["nan"].log_tail)
     assert workers(shell.folder) == []
-    for result in found.values():  # also those that the parent wrote for a worker that could not
+    for result in results.values():  # also those that the parent wrote for a worker that could not
         assert result.started
-        assert result.environment["git"] == found["none"].environment["git"]
-    logs = {how: shell.folder / f"results/local/mishaps-v1/jobs/{r.cell.id}/log" for how, r in found.items()}
-    assert {how for how, log in logs.items() if log.exists()} == found.keys() - {"none"}
+        assert result.environment["git"] == results["none"].environment["git"]
+    logs = {
+        how: shell.folder / f"results/local/mishaps-v1/jobs/{r.cell.id}/log" for how, r in results.items()
+    }
+    assert {how for how, log in logs.items() if log.exists()} == results.keys() - {"none"}
     assert f"its log: {logs['nan'].relative_to(shell.folder)}" in done.stderr
     assert "about to diverge" in logs["nan"].read_text()
     assert "about to run out of memory" in logs["memory"].read_text()
@@ -142,10 +144,10 @@ def test_rank_that_falls_is_named_and_leaves_no_process(shell: Shell) -> None:
     ranks = suite.replace('{name = "cpu"', '{name = "cpu-ranks", ranks = 2, oversubscribe = true')
     (shell.folder / "fallen.toml").write_text(ranks)
     shell.run("run", "fallen.toml", "--quiet", "--timeout", "90", check=1)
-    found = {r.cell.algorithm.settings["how"]: r for r in shell.results("fallen-v1")}
-    assert {r.status for r in found.values()} == {"failed"}
-    assert "the toy broke" in found["raise"].reason
-    assert found["kill"].reason == "rank 1 was ended by SIGKILL"
+    results = {r.cell.algorithm.settings["how"]: r for r in shell.results("fallen-v1")}
+    assert {r.status for r in results.values()} == {"failed"}
+    assert "the toy broke" in results["raise"].reason
+    assert results["kill"].reason == "rank 1 was ended by SIGKILL"
     assert workers(shell.folder) == []
 
 
@@ -183,9 +185,9 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(
     request.addfinalizer(second.kill)
     wait_until(asleep, 120)
     second.send_signal(signal.SIGINT)
-    _, said = second.communicate(timeout=30)
-    assert second.returncode == 130, said
-    assert "the same command runs the others" in said
+    _, output = second.communicate(timeout=30)
+    assert second.returncode == 130, output
+    assert "the same command runs the others" in output
     assert before.stat().st_mtime_ns == stamp
     wait_until(lambda: workers(shell.folder) == [], 30)
 
@@ -262,18 +264,18 @@ def test_failure_is_said_with_its_log_even_when_quiet(shell: Shell) -> None:
 @pytest.mark.slow
 def test_same_seed_twice_gives_identical_scores_of_a_convolutional_network(shell: Shell) -> None:
     (shell.folder / "conv.toml").write_text(CONV)
-    found = []
+    runs = []
     for _ in range(2):
         shell.run("run", "conv.toml", "--quiet", "--rerun")
         (result,) = shell.results("conv-v1")
         assert result.scores is not None
         assert result.training is not None
-        found.append((result.scores.per_task, result.training.losses))
-    assert found[0] == found[1]
+        runs.append((result.scores.per_task, result.training.losses))
+    assert runs[0] == runs[1]
 
 
 def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) -> None:
-    for wrong, said in [
+    for wrong, message in [
         (["run", "quik"], "no suite is called 'quik'; did you mean 'quick'?"),
         (["run", "toy", "--only", "algorithm=tooy"], "no cell has algorithm 'tooy'"),
         (["run", "toy", "--backend", "gpu"], "no backend is called 'gpu'"),
@@ -284,7 +286,7 @@ def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) 
         (["show", "mamml"], "did you mean 'maml'?"),
         (["list", "algoritms"], "did you mean 'algorithms'?"),
     ]:
-        assert said in shell.run(*wrong, check=2).stderr
+        assert message in shell.run(*wrong, check=2).stderr
     assert not (shell.folder / "results").exists()
 
 
@@ -300,10 +302,10 @@ def test_quiet_says_nothing_and_plain_output_has_whole_lines(shell: Shell) -> No
     assert done.stdout + done.stderr == ""
     for form in ("md", "csv", "json"):
         assert list((shell.folder / "results/local/toy-v3/report").glob(f"*.{form}"))
-    said = shell.run("run", "toy", "--rerun").stderr
-    assert "toy-mean toy-linear toy-lines 1w4s cpu seed 0: starts" in said
-    assert "\x1b" not in said
-    assert "\r" not in said
+    output = shell.run("run", "toy", "--rerun").stderr
+    assert "toy-mean toy-linear toy-lines 1w4s cpu seed 0: starts" in output
+    assert "\x1b" not in output
+    assert "\r" not in output
 
 
 def test_worker_imports_only_what_its_job_names(shell: Shell) -> None:

@@ -131,23 +131,23 @@ def test_built_in_wins_over_an_outsider_of_its_name(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def metabench_metrics(folder): return []", "its hook metabench_metrics has the argument 'folder'"),
         ("def metabench_metriks(): return []", "did you mean 'metabench_metrics'"),
     ],
 )
 def test_hook_with_a_wrong_signature_or_name_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
 ) -> None:
     module = f"from metabench import hookimpl\n@hookimpl\n{text}\n"
     registry = registry_of(tmp_path, monkeypatch, wrong=module)
-    assert said in str(registry.problems[0])
+    assert message in str(registry.problems[0])
     assert "accuracy" in registry.names("metric")
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("class M: name = 'm'", "is no subclass of metabench.Metric"),
         ("class M(Metric):\n    'M.'\n    name = 'm'", "lacks the methods score"),
@@ -169,7 +169,7 @@ def test_hook_with_a_wrong_signature_or_name_is_reported(
     ],
 )
 def test_class_that_is_no_component_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
 ) -> None:
     text = (
         "from metabench import Metric, hookimpl, setting\n"
@@ -177,7 +177,7 @@ def test_class_that_is_no_component_says_why(
     )
     registry = registry_of(tmp_path, monkeypatch, odd=text)
     registry.entries("metric")
-    assert said in str(registry.problems[0])
+    assert message in str(registry.problems[0])
 
 
 def test_plugin_of_another_contract_is_left_out_with_the_remedy(

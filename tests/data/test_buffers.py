@@ -23,8 +23,8 @@ def test_memory_is_used_again_once_it_is_free() -> None:
 def test_memory_that_somebody_holds_is_left_alone() -> None:
     buffers = Buffers()
     held = [buffers.take(SHAPE, torch.float32).fill_(n) for n in range(KEPT + 3)]
-    assert len({one.data_ptr() for one in held}) == KEPT + 3
-    assert [float(one.sum()) for one in held] == [15.0 * n for n in range(KEPT + 3)]
+    assert len({buffer.data_ptr() for buffer in held}) == KEPT + 3
+    assert [float(buffer.sum()) for buffer in held] == [15.0 * n for n in range(KEPT + 3)]
 
 
 def test_a_view_holds_its_memory() -> None:

@@ -62,10 +62,12 @@ def test_another_data_set_is_refused() -> None:
 
 
 def test_other_tasks_are_told() -> None:
-    one = manifest()
-    arrays = {**one.arrays, "query": np.roll(one.arrays["query"], 1)}
-    other = Manifest(one.dataset, one.split, one.protocol, one.seed, one.classes, arrays)
-    assert one.difference(other) == "the array 'query' differs"
+    original = manifest()
+    arrays = {**original.arrays, "query": np.roll(original.arrays["query"], 1)}
+    other = Manifest(
+        original.dataset, original.split, original.protocol, original.seed, original.classes, arrays
+    )
+    assert original.difference(other) == "the array 'query' differs"
 
 
 def test_regression_tasks_are_told_by_their_numbers(tmp_path: Path) -> None:

@@ -182,15 +182,15 @@ def test_too_many_ways_and_too_few_images_are_told() -> None:
 
 
 def test_a_class_in_two_splits_is_refused() -> None:
-    one, other = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["b", "c"], [5, 5], 10)
+    train, test = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["b", "c"], [5, 5], 10)
     with pytest.raises(DataError, match="train and test share 1 classes, such as 'b'"):
-        TensorSource("demo", random_images(20), {"train": one, "test": other}, Device())
+        TensorSource("demo", random_images(20), {"train": train, "test": test}, Device())
 
 
 def test_an_image_in_two_splits_is_refused() -> None:
-    one, other = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["c", "d"], [5, 5], 9)
+    train, validation = ClassIndex.of_counts(["a", "b"], [5, 5]), ClassIndex.of_counts(["c", "d"], [5, 5], 9)
     with pytest.raises(DataError, match="share 1 images, such as 9"):
-        check_disjoint({"train": one, "validation": other})
+        check_disjoint({"train": train, "validation": validation})
 
 
 def test_a_class_twice_or_without_images_is_refused() -> None:
@@ -224,7 +224,7 @@ def test_flips_and_shifts_are_exact() -> None:
     assert 60 < int(mirrored.sum()) < 140
     padded = torch.nn.functional.pad(x[:1], (1, 1, 1, 1))[0, 0]
     crops = {tuple(padded[r : r + 4, c : c + 4].ravel().tolist()) for r in range(3) for c in range(3)}
-    assert {tuple(one.ravel().tolist()) for one in Augment(shift=1)(x, noise)} == crops
+    assert {tuple(crop.ravel().tolist()) for crop in Augment(shift=1)(x, noise)} == crops
 
 
 def test_a_quarter_turn_of_rotation_keeps_its_angle() -> None:

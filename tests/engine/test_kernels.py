@@ -39,9 +39,9 @@ SHAPES = {  # tasks, images, channels in and out, plane, kernel, sliding
 
 
 def kernels() -> Kernels:
-    found = kernels_for(torch.zeros(1, dtype=torch.float64))
-    assert found is not None, "these tests need a C++ compiler"
-    return found
+    loaded = kernels_for(torch.zeros(1, dtype=torch.float64))
+    assert loaded is not None, "these tests need a C++ compiler"
+    return loaded
 
 
 def problem(name: str, shared: bool = False) -> tuple[Tensor, Tensor, Sliding]:
@@ -103,8 +103,8 @@ def test_gradients_of_gradients_of_a_convolution_agree_with_differences(name: st
 def test_tasks_with_the_very_same_kernels_have_gradients_of_their_own() -> None:
     x, weight, sliding = problem("padded", shared=True)
     start = weight[0].detach().expand(len(x), *weight.shape[1:]).requires_grad_()
-    found = torch.autograd.grad(convolve(kernels(), x, start, sliding).sin().sum(), start)
-    assert close(found, torch.autograd.grad(by_torch(x, start, sliding).sin().sum(), start))
+    gradient = torch.autograd.grad(convolve(kernels(), x, start, sliding).sin().sum(), start)
+    assert close(gradient, torch.autograd.grad(by_torch(x, start, sliding).sin().sum(), start))
 
 
 def norm_by_torch(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
@@ -149,18 +149,18 @@ def test_gradients_of_gradients_of_batch_norm_agree_with_differences(relu: bool)
 def test_sums_of_many_rows_are_exact_in_float32() -> None:
     torch.manual_seed(0)
     x = 100 + torch.randn(1, 50, 60, 60, 4)
-    found = kernels_for(x)
-    assert found is not None
-    y = batch_norm(found, x, torch.ones(1, 4), torch.zeros(1, 4), 0.0, False)
+    loaded = kernels_for(x)
+    assert loaded is not None
+    y = batch_norm(loaded, x, torch.ones(1, 4), torch.zeros(1, 4), 0.0, False)
     assert float(y.double().mean((0, 1, 2, 3)).abs().max()) < 1e-5
     assert float((y.double().square().mean((0, 1, 2, 3)) - 1).abs().max()) < 1e-5
 
 
 def test_a_nan_stays_a_nan_through_the_fused_relu() -> None:
     x = torch.full((1, 2, 1, 1, 3), torch.nan)
-    found = kernels_for(x)
-    assert found is not None
-    assert bool(batch_norm(found, x, torch.ones(1, 3), torch.zeros(1, 3), 1e-5, True).isnan().all())
+    loaded = kernels_for(x)
+    assert loaded is not None
+    assert bool(batch_norm(loaded, x, torch.ones(1, 3), torch.zeros(1, 3), 1e-5, True).isnan().all())
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ def built(results: list[Result], folder: Path, *options: str) -> Path:
     """The site of these results, made by the command itself."""
     store(folder / "results", results)
     arguments = [str(folder / "results"), "-o", str(folder / "site"), *options]
-    found = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         metabench,
         ["leaderboard", *arguments],
         standalone_mode=False,
         env={"METABENCH_CACHE": str(folder / "c")},
     )
-    if found.exception is not None:
-        raise found.exception
+    if outcome.exception is not None:
+        raise outcome.exception
     return folder / "site"
 
 

@@ -150,9 +150,9 @@ def store(folder: Path, results: Sequence[Result]) -> list[Path]:
 
 def made_board(seeds: Sequence[int] = (0, 1, 2), test_tasks: int = 600) -> list[Result]:
     """A small suite: three methods, one protocol, two ranks of one method, and a failure."""
-    told = {"maml": 0.75, "protonet": 0.76, "nearest-neighbour": 0.45}
+    accuracies = {"maml": 0.75, "protonet": 0.76, "nearest-neighbour": 0.45}
     results = []
-    for name, accuracy in told.items():
+    for name, accuracy in accuracies.items():
         for seed in seeds:
             still = name == "nearest-neighbour"
             cell = made_cell(name, seed, test_tasks=test_tasks, steps=0 if still else 400)

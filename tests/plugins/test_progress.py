@@ -94,12 +94,12 @@ def test_a_terminal_shows_a_line_that_moves_and_keeps_the_end() -> None:
     assert "\x1b[?25l" in text  # the cursor is hidden while the line moves,
     assert text.rstrip().endswith(f"\x1b[?25h\r\x1b[1A\x1b[2K{TITLE}: accuracy 0.4567 in 80.0 s")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    for said in (
+    for status in (
         "sets up",
         "step 60/400, loss 1.25, 91 tasks/s, 60 s left, validation 0.4321 (step 50)",
         "evaluates, 32 of 600 tasks",
     ):
-        assert f"{TITLE}: {said}" in plain
+        assert f"{TITLE}: {status}" in plain
 
 
 def in_terminal(argv: list[str]) -> str:
@@ -108,15 +108,15 @@ def in_terminal(argv: list[str]) -> str:
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
     os.close(theirs)
-    said = b""
+    output = b""
     try:
         while part := os.read(ours, 65536):
-            said += part
+            output += part
     except OSError:  # Linux's way to say that the other end is closed
         pass
     os.close(ours)
-    assert process.wait() == 0, said.decode()
-    return said.decode()
+    assert process.wait() == 0, output.decode()
+    return output.decode()
 
 
 def test_a_terminal_shows_a_line_for_each_cell_that_runs() -> None:

@@ -21,9 +21,9 @@ COARSE = sorted(name for names in superclasses().values() for name in names)
 PARENT = np.random.default_rng(0).permutation(100) // 5  # of each fine class
 
 
-def records(each: int) -> NDArray[np.uint8]:
+def records(per_class: int) -> NDArray[np.uint8]:
     """Records in upstream's form; an image is filled with its fine label, its planes plus 0, 50 and 100."""
-    fine = np.random.default_rng(1).permutation(np.tile(np.arange(100), each))
+    fine = np.random.default_rng(1).permutation(np.tile(np.arange(100), per_class))
     records = np.empty((len(fine), cifar.RECORD), np.uint8)
     records[:, 0], records[:, 1] = PARENT[fine], fine
     for plane in range(3):

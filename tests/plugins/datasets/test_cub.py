@@ -71,9 +71,11 @@ def test_images_lie_with_their_class_whatever_the_archive_s_order(tmp_path: Path
     assert isinstance(source, TensorSource)
     train, validation = source.splits["train"], source.splits["validation"]
     # photographs are taken from ten in turn, so classes 10 apart look the same and neighbours do not
-    one, same, other = (int(index.first[n]) for index, n in ((train, 0), (train, 5), (validation, 0)))
-    assert (source.examples[one] == source.examples[same]).all()
-    assert (source.examples[one] != source.examples[other]).any()
+    first, same_class, other_class = (
+        int(index.first[n]) for index, n in ((train, 0), (train, 5), (validation, 0))
+    )
+    assert (source.examples[first] == source.examples[same_class]).all()
+    assert (source.examples[first] != source.examples[other_class]).any()
 
 
 def test_an_archive_that_is_not_whole_is_refused(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def test_tasks_follow_the_facts_and_their_numbers(dataset: Dataset, split: str) 
         assert tuple(whole.query.y.shape[2:]) == (facts.outputs,)
     else:
         assert whole.query.y.tolist() == [[0, 1, 2, 3] * 3] * 6
-    for one, other in ((whole.support, part.support), (whole.query, part.query)):
-        assert torch.equal(one.x[[4, 2]], other.x)
-        assert torch.equal(one.y[[4, 2]], other.y)
+    for expected, drawn in ((whole.support, part.support), (whole.query, part.query)):
+        assert torch.equal(expected.x[[4, 2]], drawn.x)
+        assert torch.equal(expected.y[[4, 2]], drawn.y)
     assert part.index.tolist() == [4, 2]
 
 
@@ -95,10 +95,10 @@ def test_splits_and_seeds_draw_other_tasks(dataset: Dataset) -> None:
 def test_a_gpu_draws_the_tasks_of_the_cpu(dataset: Dataset) -> None:
     protocol = Protocol(1 if dataset.describe().kind == "regression" else 4, 2, 3)
     here, there = (dataset.load(Device(place, torch.float64)) for place in ("cpu", "cuda"))
-    one, other = (source.episodes("test", protocol, range(5), 1) for source in (here, there))
-    assert other.query.x.device.type == "cuda"
-    assert torch.allclose(one.query.x, other.query.x.cpu(), rtol=0, atol=1e-12)
-    assert torch.equal(one.classes, other.classes.cpu())
+    expected, drawn = (source.episodes("test", protocol, range(5), 1) for source in (here, there))
+    assert drawn.query.x.device.type == "cuda"
+    assert torch.allclose(expected.query.x, drawn.query.x.cpu(), rtol=0, atol=1e-12)
+    assert torch.equal(expected.classes, drawn.classes.cpu())
     if isinstance(there, TensorSource):
         assert there.examples.device.type == "cuda"
         batches = [source.batch(Batches(32), range(2), 0) for source in (here, there)]

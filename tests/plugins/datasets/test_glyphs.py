@@ -61,8 +61,8 @@ def test_no_letter_looks_like_one_of_another_split() -> None:
     chosen = [letter for names in letters().values() for letter in names]
     split = np.repeat(np.arange(3), [len(names) for names in letters().values()])
     alike = likeness(chosen)
-    for one, other in combinations(range(3), 2):
-        assert alike[np.ix_(split == one, split == other)].max() <= 0.85
+    for first, second in combinations(range(3), 2):
+        assert alike[np.ix_(split == first, split == second)].max() <= 0.85
     np.fill_diagonal(alike, 0)
     assert alike.max() <= 0.92
 
@@ -108,7 +108,7 @@ def test_an_outline_is_as_its_font_file_says() -> None:
 def test_a_variant_has_other_pictures_of_the_same_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "letters", lambda: {"train": ["A", "B"]})
     monkeypatch.setattr(glyphs, "outlines_digest", lambda outlines: glyphs.OUTLINES)
-    one, other = (np.zeros((24, 1, 28, 28), np.uint8) for _ in range(2))
-    Glyphs(images=12).render(one)
-    Glyphs(images=12, variant=1).render(other)
-    assert (one != other).any()
+    images, variant = (np.zeros((24, 1, 28, 28), np.uint8) for _ in range(2))
+    Glyphs(images=12).render(images)
+    Glyphs(images=12, variant=1).render(variant)
+    assert (images != variant).any()

@@ -92,14 +92,14 @@ def test_every_image_is_in_its_class(tmp_path: Path) -> None:
 
 def test_folders_of_classes_are_split_by_fractions_and_seed(tmp_path: Path) -> None:
     write_classes(tmp_path / "mine")
-    one = load(path="mine", size=8, fractions=(0.5, 0.2, 0.3))
-    assert {split: len(index) for split, index in one.splits.items()} == {
+    source = load(path="mine", size=8, fractions=(0.5, 0.2, 0.3))
+    assert {split: len(index) for split, index in source.splits.items()} == {
         "train": 5,
         "validation": 2,
         "test": 3,
     }
-    other = load(path="mine", size=8, fractions=(0.5, 0.2, 0.3), split_seed=1)
-    assert one.splits["train"].names != other.splits["train"].names
+    reseeded = load(path="mine", size=8, fractions=(0.5, 0.2, 0.3), split_seed=1)
+    assert source.splits["train"].names != reseeded.splits["train"].names
 
 
 def test_folders_of_classes_are_split_by_a_list(tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_exported_tasks_are_refused_with_other_images(tmp_path: Path) -> None:
 def test_a_folder_is_described_by_what_is_in_it_and_not_by_where_it_is(tmp_path: Path) -> None:
     for name in ("mine", "copy"):
         write_splits(tmp_path / name)
-    one, other = (ImageFolder(path=name).describe().content for name in ("mine", "copy"))
-    assert one == other
+    content, copy = (ImageFolder(path=name).describe().content for name in ("mine", "copy"))
+    assert content == copy
     (tmp_path / "copy" / "test" / "d").rename(tmp_path / "copy" / "test" / "renamed")
-    assert ImageFolder(path="copy").describe().content != one
+    assert ImageFolder(path="copy").describe().content != content
 
 
 def test_an_absent_folder_is_named_and_described_as_empty(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def test_slices_give_the_tasks_of_the_whole() -> None:
 
 def test_noise_is_on_support_targets_alone() -> None:
     plain, noisy = Sinusoid().load(Device()), Sinusoid(noise=0.5).load(Device())
-    one, other = (s.episodes("train", PROTOCOL, range(500), 0) for s in (plain, noisy))
-    assert torch.equal(one.query.y, other.query.y)
-    assert float((one.support.y - other.support.y).std()) == pytest.approx(0.5, rel=0.05)
+    clean, noised = (s.episodes("train", PROTOCOL, range(500), 0) for s in (plain, noisy))
+    assert torch.equal(clean.query.y, noised.query.y)
+    assert float((clean.support.y - noised.support.y).std()) == pytest.approx(0.5, rel=0.05)
 
 
 def test_more_ways_than_one_make_no_sense() -> None:

@@ -29,7 +29,7 @@ SRUN = """#!{python}
 import os, signal, subprocess, sys
 argv = sys.argv[1:]
 options = [one for one in argv if one.startswith("--")]
-with open({asked!r}, "a") as file:
+with open({requests!r}, "a") as file:
     print(" ".join(options), file=file)
 if "--partition=absent" in options:
     sys.exit("srun: error: invalid partition specified: absent")
@@ -65,12 +65,12 @@ seeds = [0]
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def requests_of_srun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file with the options of each `srun`; from here on the cluster is the stand-in."""
-    path, commands = tmp_path / "asked", tmp_path / "bin"
+    path, commands = tmp_path / "requests", tmp_path / "bin"
     commands.mkdir()
     for name, text in (
-        ("srun", SRUN.format(python=sys.executable, asked=str(path))),
+        ("srun", SRUN.format(python=sys.executable, requests=str(path))),
         ("scancel", SCANCEL),
     ):
         (commands / name).write_text(text)
@@ -86,7 +86,7 @@ def sent(folder: Path, executor: Slurm, program: str = "pass", **resources: obje
     return outcome
 
 
-def test_it_keeps_the_contract_of_executors(asked: Path) -> None:
+def test_it_keeps_the_contract_of_executors(requests_of_srun: Path) -> None:
     check_executor(Slurm())
     check_executor(Slurm(parallel=1))
 
@@ -123,11 +123,11 @@ def test_it_keeps_the_contract_on_a_real_cluster() -> None:
     ],
 )
 def test_a_cell_gets_what_its_backend_asks_for(
-    asked: Path, tmp_path: Path, executor: Slurm, resources: dict[str, object], options: str
+    requests_of_srun: Path, tmp_path: Path, executor: Slurm, resources: dict[str, object], options: str
 ) -> None:
     assert sent(tmp_path, executor, **resources).exit_code == 0
 
-    head, _, name = asked.read_text().strip().rpartition(" --job-name=metabench-")
+    head, _, name = requests_of_srun.read_text().strip().rpartition(" --job-name=metabench-")
     assert head == f"--quiet --nodes=1 --ntasks=1 {options}"
     assert len(name) == 12
 
@@ -141,21 +141,21 @@ def test_backends_say_how_many_gpus_a_machine_must_have(monkeypatch: pytest.Monk
     assert make(CudaRanks, {"ranks": 8}).gpus == 4
 
 
-def test_what_srun_refuses_is_told(asked: Path, tmp_path: Path) -> None:
+def test_what_srun_refuses_is_told(requests_of_srun: Path, tmp_path: Path) -> None:
     outcome = sent(tmp_path, Slurm(partition="absent"))
 
     assert outcome.exit_code == 1
     assert "invalid partition specified: absent" in outcome.job.log.read_text()
 
 
-def test_a_step_that_is_killed_whole_was_ended_by_that_signal(asked: Path, tmp_path: Path) -> None:
+def test_a_step_that_is_killed_whole_was_ended_by_that_signal(requests_of_srun: Path, tmp_path: Path) -> None:
     kill = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"  # as the kernel does, out of memory
 
     assert sent(tmp_path, Slurm(), kill).exit_code == -9
 
 
 def test_cells_of_several_machines_are_refused_with_the_way_out(
-    asked: Path, monkeypatch: pytest.MonkeyPatch
+    requests_of_srun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Slurm.unavailable() is None
     monkeypatch.setenv("METABENCH_NODES", "2")
@@ -163,24 +163,26 @@ def test_cells_of_several_machines_are_refused_with_the_way_out(
     assert "unset METABENCH_NODES; see docs/hardware.md" in str(Slurm.unavailable())
 
 
-def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(asked: Path, shell: Shell) -> None:
+def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(
+    requests_of_srun: Path, shell: Shell
+) -> None:
     (shell.folder / "sent.toml").write_text(SUITE)
     variables = {**shell.environment, "PATH": os.environ["PATH"], "METABENCH_MACHINE": "login"}
     there = Shell(shell.folder, variables, shell.python)
 
     done = there.run("run", "sent.toml", "--executor", "slurm:parallel=2")
 
-    results = {one.cell.id: one for one in there.results("sent-v1")}
-    assert sorted(one.status for one in results.values()) == ["ok", "ok", "skipped"]
+    results = {result.cell.id: result for result in there.results("sent-v1")}
+    assert sorted(result.status for result in results.values()) == ["ok", "ok", "skipped"]
     assert "is sent" in done.stderr
-    for one in results.values():
-        if one.status == "ok":
-            assert one.environment["machine"] == "node-7"
-            assert one.environment["git"] == environment.provenance()["git"]  # of the one that sent it
-            assert 0 <= one.setup["start"] < 30
+    for result in results.values():
+        if result.status == "ok":
+            assert result.environment["machine"] == "node-7"
+            assert result.environment["git"] == environment.provenance()["git"]  # of the one that sent it
+            assert 0 <= result.setup["start"] < 30
         else:  # found out by the machine of the cluster, not by the one that sent it
-            assert "64 ranks of 64 threads need 4096 cores" in one.reason
-    assert len(asked.read_text().splitlines()) == 3
+            assert "64 ranks of 64 threads need 4096 cores" in result.reason
+    assert len(requests_of_srun.read_text().splitlines()) == 3
 
 
 def test_without_slurm_the_request_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

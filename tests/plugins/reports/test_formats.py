@@ -62,13 +62,13 @@ def test_a_text_format_is_what_its_golden_file_says(
 
 
 def test_json_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
-    told = json.loads(written(registry, tmp_path, "json", made_board(test_tasks=60)))
-    told["results"] = told["results"][:1]
+    report = json.loads(written(registry, tmp_path, "json", made_board(test_tasks=60)))
+    report["results"] = report["results"][:1]
     path = GOLDEN / "report.json"
     if os.environ.get("METABENCH_GOLDEN"):
-        path.write_text(json.dumps(told, indent=1) + "\n")
+        path.write_text(json.dumps(report, indent=1) + "\n")
 
-    assert close(told, json.loads(path.read_text()))
+    assert close(report, json.loads(path.read_text()))
 
 
 def test_csv_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_csv_is_what_its_golden_file_says(registry: Registry, tmp_path: Path) ->
     path = GOLDEN / "scores.csv"
     if os.environ.get("METABENCH_GOLDEN"):
         path.write_text(text)
-    found, golden = (list(csv.DictReader(one.splitlines())) for one in (text, path.read_text()))
-    assert close([{k: number(v) for k, v in row.items()} for row in found],
+    rows, golden = (list(csv.DictReader(table.splitlines())) for table in (text, path.read_text()))
+    assert close([{k: number(v) for k, v in row.items()} for row in rows],
                  [{k: number(v) for k, v in row.items()} for row in golden])  # fmt: skip
     assert len(list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))) == 12
 
@@ -100,15 +100,15 @@ def number(text: str) -> float | str:
         return text
 
 
-def close(found: Any, golden: Any) -> bool:
+def close(value: Any, golden: Any) -> bool:
     """Equal, with figures equal to nine digits."""
-    if isinstance(found, dict) and isinstance(golden, dict):
-        return found.keys() == golden.keys() and all(close(found[k], golden[k]) for k in found)
-    if isinstance(found, list) and isinstance(golden, list):
-        return len(found) == len(golden) and all(map(close, found, golden))
-    if isinstance(found, float) and isinstance(golden, (int, float)):
-        return found == pytest.approx(golden, rel=1e-9, abs=1e-12)
-    return bool(found == golden)
+    if isinstance(value, dict) and isinstance(golden, dict):
+        return value.keys() == golden.keys() and all(close(value[k], golden[k]) for k in value)
+    if isinstance(value, list) and isinstance(golden, list):
+        return len(value) == len(golden) and all(map(close, value, golden))
+    if isinstance(value, float) and isinstance(golden, (int, float)):
+        return value == pytest.approx(golden, rel=1e-9, abs=1e-12)
+    return bool(value == golden)
 
 
 @pytest.fixture(scope="module")
@@ -260,10 +260,10 @@ def test_references_reach_the_files_with_source_and_verdict(registry: Registry, 
 
 
 def test_the_time_to_a_target_is_what_its_golden_file_says() -> None:
-    told = {"maml": 0.75, "protonet": 0.76, "reptile": 0.72}
+    accuracies = {"maml": 0.75, "protonet": 0.76, "reptile": 0.72}
     results = [
         made_result(made_cell(name, seed, target=0.7, test_tasks=60), accuracy)
-        for name, accuracy in told.items()
+        for name, accuracy in accuracies.items()
         for seed in range(5 if name == "maml" else 3)
     ]
     for number, status in ((1, "out-of-memory"), (2, "failed")):

@@ -29,7 +29,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_page_holds_markup_from_a_result(hostile: Path) -> None:
-    class Found(HTMLParser):
+    class Tags(HTMLParser):
         def __init__(self) -> None:
             super().__init__()
             self.scripts: list[dict[str, str | None]] = []
@@ -42,10 +42,10 @@ def test_no_page_holds_markup_from_a_result(hostile: Path) -> None:
                 self.images.append(dict(attrs)["src"])
 
     for page in hostile.glob("*.html"):
-        found = Found()
-        found.feed(page.read_text())
-        assert all("src" in one or one.get("type") == "application/json" for one in found.scripts)
-        assert all(src is not None and src.startswith("plots/") for src in found.images)
+        parser = Tags()
+        parser.feed(page.read_text())
+        assert all("src" in script or script.get("type") == "application/json" for script in parser.scripts)
+        assert all(src is not None and src.startswith("plots/") for src in parser.images)
 
 
 def test_every_row_links_to_its_raw_results_and_the_command_that_repeats_them(site: Path) -> None:
@@ -115,11 +115,11 @@ def test_a_broken_file_is_told_on_the_first_page(tmp_path: Path) -> None:
 
 def test_times_of_several_machines_are_not_shown_without_a_word(tmp_path: Path) -> None:
     here, there = (made_result(made_cell(n, test_tasks=60), machine=n) for n in ("here", "there"))
-    one = built([here], tmp_path / "one", "--pictures", "0")
-    two = built([here, there], tmp_path / "two", "--pictures", "0")
+    alone = built([here], tmp_path / "one", "--pictures", "0")
+    both = built([here, there], tmp_path / "two", "--pictures", "0")
 
-    assert "Several machines" not in (one / "made-v1.html").read_text()
-    assert "Several machines" in (two / "made-v1.html").read_text()
+    assert "Several machines" not in (alone / "made-v1.html").read_text()
+    assert "Several machines" in (both / "made-v1.html").read_text()
 
 
 def test_the_name_of_a_foreign_file_cannot_move_the_terminal(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_the_name_of_a_foreign_file_cannot_move_the_terminal(tmp_path: Path) -> 
     (path.parent / "foreign\x1b[2J.json").write_text("{}")
 
     arguments = [str(tmp_path / "results"), "-o", str(tmp_path / "site"), "--pictures", "0"]
-    found = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         metabench, ["leaderboard", *arguments], env={"METABENCH_CACHE": str(tmp_path / "c")}
     )
 
-    assert "foreign [2J.json" in found.output
-    assert "\x1b" not in found.output
+    assert "foreign [2J.json" in outcome.output
+    assert "\x1b" not in outcome.output

@@ -64,9 +64,9 @@ def opened(browser: Any, page: Path, fragment: str = "") -> Any:
 def wait(condition: Any, seconds: float = 10) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
+        value = condition()
+        if value:
+            return value
         time.sleep(0.05)
     raise AssertionError("it did not happen in time")
 
@@ -190,8 +190,8 @@ def mixed_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     squared = replace(error.scores, metric="mse", unit="", higher_is_better=False)
     results.append(replace(error, scores=squared))
     for backend, device in (("cpu", "cpu"), ("cuda", "cuda:0")):
-        one = made_result(made_cell("anil", backend=backend, test_tasks=60), exact=True)
-        results.append(replace(one, environment={**one.environment, "device": device}))
+        result = made_result(made_cell("anil", backend=backend, test_tasks=60), exact=True)
+        results.append(replace(result, environment={**result.environment, "device": device}))
     for ranks in (1, 2):
         cell = made_cell("reptile", backend="cpu-ranks", ranks=ranks, tasks=8 * ranks, group="scaling-weak",
                          test_tasks=60)  # fmt: skip
@@ -253,9 +253,9 @@ def severe(browser: Any) -> list[str]:
 
 def requests(browser: Any) -> set[str]:
     """Every address that was asked for since the last call."""
-    told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [one for one in told if one["method"] == "Network.requestWillBeSent"]
-    return {one["params"]["request"]["url"] for one in sent}
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return {message["params"]["request"]["url"] for message in sent}
 
 
 def test_no_page_logs_an_error_or_asks_any_host(browser: Any, site: Path) -> None:
