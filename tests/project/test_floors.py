@@ -130,7 +130,7 @@ def test_every_floor_names_rooms_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "breach"),
     [
         ({"records/cell.py": "from metabench.runner import execute"}, "records imports runner: up"),
         ({"results/rows.py": "def f():\n    import metabench.report.scores"}, "results imports report: up"),
@@ -147,7 +147,7 @@ def test_every_floor_names_rooms_that_exist() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_breach_is_seen(files: Mapping[str, str], told: str, tmp_path: Path) -> None:
+def test_a_breach_is_seen(files: Mapping[str, str], breach: str, tmp_path: Path) -> None:
     names = {
         *files,
         "runner/execute.py",
@@ -160,7 +160,7 @@ def test_a_breach_is_seen(files: Mapping[str, str], told: str, tmp_path: Path) -
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(files.get(name, ""))
     (tmp_path / "folders.py").touch()
-    assert any(line.startswith(told) for line in breaches(tmp_path))
+    assert any(line.startswith(breach) for line in breaches(tmp_path))
 
 
 def test_torch_is_imported_at_the_top_of_few_modules_only() -> None:

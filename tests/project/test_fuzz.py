@@ -74,8 +74,8 @@ def check_reports(folder: Path, mutants: Sequence[tuple[str, str, bytes]], forma
 
 def _data(page: Path) -> str:
     """The data of a leaderboard as its script reads it; "{}" where it has none."""
-    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
-    return found[1] if found else "{}"
+    match = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    return match[1] if match else "{}"
 
 
 def _refuse(word: str) -> None:

@@ -41,8 +41,8 @@ def test_every_board_is_published_with_three_seeds_in_every_cell(suite: str, tmp
 
 def test_boards_are_suites_that_exist_with_three_seeds() -> None:
     for suite in BOARDS:
-        told = tomllib.loads((ROOT / "suites" / f"{suite}.toml").read_text(encoding="utf-8"))
-        assert len(told["defaults"]["seeds"]) >= 3, suite
+        document = tomllib.loads((ROOT / "suites" / f"{suite}.toml").read_text(encoding="utf-8"))
+        assert len(document["defaults"]["seeds"]) >= 3, suite
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda p: p.parent.name)

@@ -85,19 +85,19 @@ def test_broken_package_is_named_with_its_remedies_and_the_rest_works(
 ) -> None:
     shell = Shell(tmp_path, shell_environment(), broken_python)
     listed = shell.run("list")
-    said = listed.stdout + listed.stderr
+    output = listed.stdout + listed.stderr
     for plugin, what, remedy in (
         ("absent", "No module named 'no_such_module'", "pip install --force-reinstall toy-worse"),
         ("twin", "'toy-mean' is already provided by plugin 'toy'", "Rename one of them"),
         ("wrong", "its hook metabench_networks has the argument 'folder'", "See the hooks in metabench"),
     ):
-        (line,) = [line for line in said.splitlines() if f"plugin '{plugin}' (toy_worse.{plugin})" in line]
+        (line,) = [line for line in output.splitlines() if f"plugin '{plugin}' (toy_worse.{plugin})" in line]
         assert "of toy-worse 0.4" in line
         assert what in line
         assert remedy in line
     assert "toy-linear" in listed.stdout
 
-    said = shell.run("run", "toy", "--quiet").stderr
-    assert "toy_worse.absent" in said
+    output = shell.run("run", "toy", "--quiet").stderr
+    assert "toy_worse.absent" in output
     (result,) = shell.results("toy-v3")
     assert (result.status, result.cell.plugins["algorithm"]) == ("ok", "toy-metabench 1.2.3")

@@ -27,7 +27,9 @@ def test_algorithm_and_dataset_have_at_most_60_lines_and_use_public_names(name: 
     assert len(path.read_text().splitlines()) <= 60
     with path.open("rb") as file:
         names = [token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME]
-    private = [one for one in names if one.startswith("_") and not one.endswith("__")]
+    private = [
+        identifier for identifier in names if identifier.startswith("_") and not identifier.endswith("__")
+    ]
     assert private == []
     modules = re.findall(r"^\s*from (metabench[\w.]*) import", path.read_text(), re.MULTILINE)
     assert set(modules) <= {
@@ -52,14 +54,14 @@ def test_tutorial_leads_from_nothing_to_a_published_row(tmp_path: Path) -> None:
     place = scratch(tmp_path)
     first, *rest = snippets(TUTORIAL, "console")
     for line in commands(first):
-        said = place.run(line)
-    assert "anchor" in said  # the table of the run that the page begins with
+        output = place.run(line)
+    assert "anchor" in output  # the table of the run that the page begins with
     for name, target in FILES.items():
         (place.folder / target).write_text((DOCS / "tutorial" / name).read_text())
     shorten(place.folder / FILES["anchor.toml"])
     for block in rest:
         for line in commands(block):
-            said = place.run(line)
+            output = place.run(line)
     published = sorted((place.folder / "results" / "anchor-v2").rglob("*.json"))
     methods = {json.loads(path.read_text())["cell"]["algorithm"]["name"] for path in published}
     assert methods == {"anchor", "protonet", "nearest-neighbour"}

@@ -40,8 +40,8 @@ def put(*path_and_value: Any) -> Edit:
     return edit
 
 
-def each(*path_and_value: Any) -> Edit:
-    """The same for every member of a list: `each("training", "blocks", "seconds", 0.0)`."""
+def in_all(*path_and_value: Any) -> Edit:
+    """The same for every member of a list: `in_all("training", "blocks", "seconds", 0.0)`."""
     *path, name, value = path_and_value
 
     def edit(document: dict[str, Any]) -> None:
@@ -143,15 +143,15 @@ FOUND: list[tuple[str, str, str, Edit, str]] = [
     ("manifest of all files", BOARD, "*", put("scores", "manifest", "a" * 64), "manifest"),
     ("text of the suite in all files", BOARD, "*", put("environment", "suite_digest", "b" * 64),
      "suite digest"),
-    ("validations of 0.99", BOARD, ALL, each("training", "validations", "mean", 0.99), "best step"),
+    ("validations of 0.99", BOARD, ALL, in_all("training", "validations", "mean", 0.99), "best step"),
     ("best step without validation", BOARD, ALL, put("training", "best_step", 7), "best step"),
     ("best step that is not the best", BOARD, ALL, put("training", "best_step", 50), "best step"),
     ("state", BOARD, ALL, put("scores", "state", "last"), "best step"),
-    ("validations of 7", BOARD, ALL, each("training", "validations", "mean", 7), "validation"),
+    ("validations of 7", BOARD, ALL, in_all("training", "validations", "mean", 7), "validation"),
     ("a mean that no answers give", BOARD, ALL, put("training", "validations", 0, "mean", 0.50021),
      "validation"),
-    ("wide validations", BOARD, ALL, each("training", "validations", "half_width", 1e9), "validation"),
-    ("wide validations of errors", WAVES, ALL, each("training", "validations", "half_width", 1e9),
+    ("wide validations", BOARD, ALL, in_all("training", "validations", "half_width", 1e9), "validation"),
+    ("wide validations of errors", WAVES, ALL, in_all("training", "validations", "half_width", 1e9),
      "validation"),
     ("a validation left out", BOARD, ALL, lambda t: t["training"]["validations"].pop(0), "validation"),
     ("time of a validation", BOARD, ALL, put("training", "validations", 0, "train_seconds", 0.1), "clock"),
@@ -165,8 +165,8 @@ FOUND: list[tuple[str, str, str, Edit, str]] = [
         put("scores", "adapt_seconds", [1e-9]), put("scores", "adapt_tasks", [600.0])), "adaptation"),
     ("batches of adaptation", BOARD, ALL, put("scores", "adapt_tasks", lambda s: s[:-1]), "adaptation"),
     ("latencies", BOARD, ALL, put("scores", "latency_seconds", [1e-6] * 10), "latency"),
-    ("blocks of no time", BOARD, ALL, each("training", "blocks", "seconds", 0.0), "clock"),
-    ("parts of blocks", BOARD, ALL, each("training", "blocks", "learning", 1e6), "clock"),
+    ("blocks of no time", BOARD, ALL, in_all("training", "blocks", "seconds", 0.0), "clock"),
+    ("parts of blocks", BOARD, ALL, in_all("training", "blocks", "learning", 1e6), "clock"),
     ("negative memory", BOARD, ONE, put("memory", "host", -1.0), "figures"),
     ("no parameters", BOARD, ALL, put("parameters", 0), "figures"),
     ("a field", BOARD, ONE, lambda t: t.update(remark="independently audited"), "schema"),
@@ -217,11 +217,11 @@ def test_an_edit_that_contradicts_what_is_known_is_found(
     board = copied_board(suite, tmp_path)
     edited = [forged(path, edit) for path in sorted(board.glob(f"*/{files}.json"))]
 
-    found = errors_of(board)
+    errors = errors_of(board)
 
     assert edited
-    assert check in {finding.check for finding in found}, found
-    assert "seal" not in {finding.check for finding in found}
+    assert check in {finding.check for finding in errors}, errors
+    assert "seal" not in {finding.check for finding in errors}
 
 
 @pytest.mark.parametrize(
@@ -292,11 +292,11 @@ def test_a_number_of_parameters_is_counted_anew(tmp_path: Path) -> None:
     )
 
     assert not [finding for finding in verify(stored).findings if finding.check == "parameters"]
-    found = [finding for finding in verify(stored, deep=True).findings if finding.check == "parameters"]
+    findings = [finding for finding in verify(stored, deep=True).findings if finding.check == "parameters"]
 
-    assert [(finding.file, finding.serious) for finding in found] == [
+    assert [(finding.file, finding.serious) for finding in findings] == [
         (str(stored[0]), True),
         (str(stored[2]), False),  # its data set is not installed
     ]
-    assert f"says {count // 100:,} parameters, its learner has {count:,} here" in found[0].what
-    assert "made-images" in found[1].what
+    assert f"says {count // 100:,} parameters, its learner has {count:,} here" in findings[0].what
+    assert "made-images" in findings[1].what

@@ -23,18 +23,18 @@ def test_what_is_published_lies_by_suite_and_machine_and_stays(
     stored_results: list[Path], tmp_path: Path
 ) -> None:
     target = tmp_path / "published"
-    made = publish(verify([stored_results[0].parent]), target)
+    published = publish(verify([stored_results[0].parent]), target)
 
-    assert {path.parent for path in made} == {target / "made-v1" / "made-machine-2-cores"}
-    assert {path.name for path in made} == {path.name for path in stored_results}
+    assert {path.parent for path in published} == {target / "made-v1" / "made-machine-2-cores"}
+    assert {path.name for path in published} == {path.name for path in stored_results}
     assert publish(verify([stored_results[0].parent]), target) == []  # again: nothing new
-    made[0].write_text("{}")
+    published[0].write_text("{}")
     with pytest.raises(RequestError, match="published results stay"):
         publish(verify([stored_results[0].parent]), target)
 
 
 def test_publishing_refuses_what_verify_refuses(stored_results: list[Path], tmp_path: Path) -> None:
-    edited(stored_results[0], lambda told: told.update(mean=0.9))
+    edited(stored_results[0], lambda document: document.update(mean=0.9))
 
     code, _ = run("publish", str(stored_results[0].parent), "--to", str(tmp_path / "published"))
 

@@ -22,10 +22,10 @@ from metabench.records.identity import digest_of
 
 
 def test_an_honest_set_passes(stored_results: list[Path]) -> None:
-    found = verify([stored_results[0].parent])
+    verification = verify([stored_results[0].parent])
 
-    assert len(found.files) == 6
-    assert not found.findings
+    assert len(verification.files) == 6
+    assert not verification.findings
 
 
 def test_a_hand_edited_score_is_named(stored_results: list[Path]) -> None:
@@ -34,9 +34,9 @@ def test_a_hand_edited_score_is_named(stored_results: list[Path]) -> None:
 
     edited(stored_results[0], change)
 
-    found = errors(stored_results[0].parent)
-    assert {finding.file for finding in found} == {str(stored_results[0])}
-    assert {finding.check for finding in found} == {"seal", "scores"}
+    findings = errors(stored_results[0].parent)
+    assert {finding.file for finding in findings} == {str(stored_results[0])}
+    assert {finding.check for finding in findings} == {"seal", "scores"}
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_each_kind_of_tampering_is_found(
 ) -> None:
     edited(stored_results[0], change, seal=True)
 
-    found = errors(stored_results[0].parent)
+    findings = errors(stored_results[0].parent)
 
-    assert any(finding.check == check and says in finding.what for finding in found), found
-    assert "seal" not in {finding.check for finding in found}
+    assert any(finding.check == check and says in finding.what for finding in findings), findings
+    assert "seal" not in {finding.check for finding in findings}
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_a_setting_that_is_said_to_be_a_default_must_be_the_installed_one(
 
     forged(path, lambda t: t["cell"]["algorithm"].update(defaults=defaults))
 
-    found = [finding.what for finding in errors(tmp_path) if finding.check == "cell digest"]
-    assert len(found) == (says is not None), found
-    assert says is None or found[0].startswith(says)
+    messages = [finding.what for finding in errors(tmp_path) if finding.check == "cell digest"]
+    assert len(messages) == (says is not None), messages
+    assert says is None or messages[0].startswith(says)
 
 
 @pytest.mark.parametrize(("method", "lacks"), [("nearest-neighbour", False), ("cnp", True)])
 def test_a_deterministic_method_lacks_no_seed(tmp_path: Path, method: str, lacks: bool) -> None:
     store(tmp_path, [*honest(methods=["maml"]), honest_result(made_cell(method))])
 
-    found = [finding.what for finding in errors(tmp_path) if finding.check == "complete"]
+    messages = [finding.what for finding in errors(tmp_path) if finding.check == "complete"]
 
-    assert [method in what and "lacks seed 1, 2" in what for what in found] == [True] * lacks
+    assert [method in what and "lacks seed 1, 2" in what for what in messages] == [True] * lacks
 
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, float("nan")], ids=repr)
@@ -111,9 +111,9 @@ def test_whatever_a_file_holds_verify_names_it(tmp_path: Path, wrong: Any) -> No
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / f"{made_cell(test_tasks=20).id}.json").write_text(json.dumps(copy))
 
-    found = verify([tmp_path])
+    verification = verify([tmp_path])
 
-    named = {Path(finding.file).parent.name for finding in found.errors}
+    named = {Path(finding.file).parent.name for finding in verification.errors}
     assert named >= {str(number) for number in range(len(files))}
 
 
@@ -129,16 +129,16 @@ def test_a_truncated_and_a_foreign_file_are_named(stored_results: list[Path]) ->
 def test_a_missing_seed_is_found(stored_results: list[Path]) -> None:
     stored_results[4].unlink()
 
-    (found,) = errors(stored_results[0].parent)
-    assert found.check == "complete"
-    assert "protonet" in found.what
-    assert "seed 1" in found.what
+    (finding,) = errors(stored_results[0].parent)
+    assert finding.check == "complete"
+    assert "protonet" in finding.what
+    assert "seed 1" in finding.what
 
 
 def test_a_missing_cell_is_found_where_the_suite_is_known(stored_results: list[Path]) -> None:
-    (found,) = verify([stored_results[0].parent], made_suite(made_cell("cnp")), complete=True).errors
+    (error,) = verify([stored_results[0].parent], made_suite(made_cell("cnp")), complete=True).errors
 
-    assert "1 of 7 cells lack a result: cnp-" in found.what
+    assert "1 of 7 cells lack a result: cnp-" in error.what
     assert not verify([stored_results[0].parent], made_suite(), complete=True).findings
 
 
@@ -147,10 +147,10 @@ def test_a_seed_that_every_cell_lacks_is_found_and_one_more_is_welcome(tmp_path:
     store(tmp_path / "four", honest([0, 1, 2, 3]))
     store(tmp_path / "chosen", [*honest(), *honest([3], ["maml"])])
 
-    (found,) = verify([tmp_path / "two"], made_suite(), complete=True).errors
+    (error,) = verify([tmp_path / "two"], made_suite(), complete=True).errors
     (uneven,) = verify([tmp_path / "chosen"], made_suite(), complete=True).errors
 
-    assert "2 of 6 cells lack a result" in found.what
+    assert "2 of 6 cells lack a result" in error.what
     assert not errors(tmp_path / "two")
     assert not verify([tmp_path / "four"], made_suite(), complete=True).errors
     assert "seed 3 beyond the suite's" in uneven.what
@@ -160,10 +160,10 @@ def test_a_tuned_setting_under_the_name_of_the_suite_is_found(tmp_path: Path) ->
     tuned = [honest_result(made_cell("maml", s, settings={"inner_rate": 0.1}), 0.8) for s in (0, 1, 2)]
     paths = store(tmp_path, [*honest(), *tuned])
 
-    found = verify([tmp_path], made_suite(), complete=True).errors
+    findings = verify([tmp_path], made_suite(), complete=True).errors
 
-    assert {finding.file for finding in found} == {str(path) for path in paths[6:]}
-    assert all("of no cell of made-v1" in finding.what for finding in found)
+    assert {finding.file for finding in findings} == {str(path) for path in paths[6:]}
+    assert all("of no cell of made-v1" in finding.what for finding in findings)
 
 
 def test_other_versions_and_one_other_backend_are_complete_but_not_a_mixture(tmp_path: Path) -> None:
@@ -203,10 +203,10 @@ def test_a_diverged_run_and_a_skip_are_rows_with_a_notice(tmp_path: Path) -> Non
             tmp_path / status,
             [replace(ran, status=Status(status), reason="so it is", scores=None, training=None)],
         )
-        (found,) = verify([tmp_path / status]).findings
-        assert found.check == "outcome"
-        assert "so it is" in found.what
-        assert not found.serious
+        (finding,) = verify([tmp_path / status]).findings
+        assert finding.check == "outcome"
+        assert "so it is" in finding.what
+        assert not finding.serious
 
 
 def test_a_disturbed_machine_and_shared_hardware_are_noticed(tmp_path: Path) -> None:
@@ -217,15 +217,15 @@ def test_a_disturbed_machine_and_shared_hardware_are_noticed(tmp_path: Path) -> 
     store(tmp_path / "crowded", [honest_result(crowded)])
     store(tmp_path / "shared", [honest_result(shared)])
 
-    said = {}
+    messages = {}
     for name in ("disturbed", "crowded", "shared"):
-        (found,) = verify([tmp_path / name]).findings
-        assert not found.serious
-        said[name] = found.what
+        (finding,) = verify([tmp_path / name]).findings
+        assert not finding.serious
+        messages[name] = finding.what
 
-    assert "disturbed: clocks throttled: heat" in said["disturbed"]
-    assert "speed-up is not for a published table" in said["crowded"]
-    assert "share a GPU" in said["shared"]
+    assert "disturbed: clocks throttled: heat" in messages["disturbed"]
+    assert "speed-up is not for a published table" in messages["crowded"]
+    assert "share a GPU" in messages["shared"]
 
 
 @pytest.mark.parametrize("status", ["failed", "timed-out", "out-of-memory", "invalid"])
@@ -244,17 +244,17 @@ def test_one_seed_passed_off_as_another_is_found(tmp_path: Path) -> None:
     first, second = honest([0, 1], ["maml"])
     store(tmp_path, [first, replace(first, cell=second.cell)])
 
-    found = errors(tmp_path)
-    assert "seeds" in {finding.check for finding in found}
-    assert any("scores and losses are those of seed 0" in finding.what for finding in found)
+    findings = errors(tmp_path)
+    assert "seeds" in {finding.check for finding in findings}
+    assert any("scores and losses are those of seed 0" in finding.what for finding in findings)
 
 
 def test_two_results_of_one_cell_are_found(tmp_path: Path) -> None:
     store(tmp_path / "one", honest([0], ["maml"]))
     store(tmp_path / "two", honest([0], ["maml"]))
 
-    (found,) = errors(tmp_path)
-    assert "a second result of the cell" in found.what
+    (finding,) = errors(tmp_path)
+    assert "a second result of the cell" in finding.what
 
 
 def test_backends_that_do_not_agree_are_found(tmp_path: Path) -> None:
@@ -269,30 +269,30 @@ def test_backends_that_do_not_agree_are_found(tmp_path: Path) -> None:
 def test_backends_that_are_neither_shown_equal_nor_different_are_noticed(tmp_path: Path) -> None:
     cells = [made_cell("maml", backend="cpu-ranks", ranks=n, test_tasks=20) for n in (1, 2)]
     restless = ((0.2, 0.8) * 10, (0.8, 0.2) * 10)  # no difference on average, but wide apart in each task
-    made = [honest_result(cell) for cell in cells]
-    store(tmp_path, [replace(r, scores=replace(r.scores, per_task=each))
-                     for r, each in zip(made, restless, strict=True) if r.scores])  # fmt: skip
+    results = [honest_result(cell) for cell in cells]
+    store(tmp_path, [replace(r, scores=replace(r.scores, per_task=per_task))
+                     for r, per_task in zip(results, restless, strict=True) if r.scores])  # fmt: skip
 
-    (found,) = verify([tmp_path]).findings
+    (finding,) = verify([tmp_path]).findings
 
-    assert found.check == "parity"
-    assert "neither equality nor a difference is shown" in found.what
-    assert not found.serious
+    assert finding.check == "parity"
+    assert "neither equality nor a difference is shown" in finding.what
+    assert not finding.serious
 
 
 def test_short_training_is_a_notice(tmp_path: Path) -> None:
     store(tmp_path, [honest_result(made_cell(), rising=True)])
 
-    found = verify([tmp_path])
-    assert not found.errors
-    assert [finding.check for finding in found.findings] == ["trained enough"]
+    verification = verify([tmp_path])
+    assert not verification.errors
+    assert [finding.check for finding in verification.findings] == ["trained enough"]
 
 
 def test_the_command_names_the_edited_file_and_fails(stored_results: list[Path]) -> None:
     folder = str(stored_results[0].parent)
     assert run("verify", folder)[0] == 0
 
-    edited(stored_results[2], lambda told: told.update(mean=0.9))
+    edited(stored_results[2], lambda document: document.update(mean=0.9))
     code, text = run("verify", folder)
 
     assert code == 1

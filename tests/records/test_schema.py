@@ -28,19 +28,19 @@ def test_the_shipped_schema_is_that_of_the_records() -> None:
 def test_the_schema_accepts_results_and_refuses_others() -> None:
     validator = jsonschema.Draft202012Validator(stored())
     jsonschema.Draft202012Validator.check_schema(stored())
-    told = honest([0], ["maml"])[0].to_json()
+    document = honest([0], ["maml"])[0].to_json()
 
-    assert validator.is_valid(told)
-    assert not validator.is_valid({**told, "started": 7})
-    assert not validator.is_valid({k: v for k, v in told.items() if k != "cell"})
+    assert validator.is_valid(document)
+    assert not validator.is_valid({**document, "started": 7})
+    assert not validator.is_valid({k: v for k, v in document.items() if k != "cell"})
 
 
 def test_older_results_are_upgraded_step_by_step() -> None:
-    def second(told: dict[str, Any]) -> dict[str, Any]:
-        return {**told, "notes": [told["note"]]}
+    def second(document: dict[str, Any]) -> dict[str, Any]:
+        return {**document, "notes": [document["note"]]}
 
-    def third(told: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in told.items() if k != "note"}
+    def third(document: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in document.items() if k != "note"}
 
     steps = {1: second, 2: third}
     assert upgrade({"schema": 1, "note": "a"}, 3, steps) == {"schema": 3, "notes": ["a"]}

@@ -14,11 +14,11 @@ def test_the_largest_size_and_the_first_that_fails_stand_beside_the_limit() -> N
     section = table_of(results, "capacity")
 
     columns, (line,), _ = section.shown()
-    told = dict(zip((column.header for column in columns), line, strict=True))
-    assert told["limit GiB"] == "2.00"
-    assert told["largest that fits"] == "10-way 5-shot"
-    assert told["its peak MiB"] == "500"
-    assert told["first that does not"] == "10-way 10-shot"
+    values = dict(zip((column.header for column in columns), line, strict=True))
+    assert values["limit GiB"] == "2.00"
+    assert values["largest that fits"] == "10-way 5-shot"
+    assert values["its peak MiB"] == "500"
+    assert values["first that does not"] == "10-way 10-shot"
 
 
 def test_a_size_fits_only_where_every_seed_of_it_ran() -> None:
@@ -37,7 +37,9 @@ def test_sizes_without_a_failure_say_what_fits() -> None:
 
 def test_other_limits_and_machines_are_other_lines() -> None:
     results = [sized(s, True, limit=limit) for s in (1, 5) for limit in (1.0, 2.0)]
-    elsewhere = [replace(one, environment={**one.environment, "machine": "other"}) for one in results]
+    elsewhere = [
+        replace(result, environment={**result.environment, "machine": "other"}) for result in results
+    ]
 
     assert len(table_of([*results, *elsewhere], "capacity").records) == 4
 

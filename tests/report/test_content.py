@@ -243,7 +243,7 @@ def test_rows_are_chosen_by_any_axis(only: list[str], skip: list[str], count: in
 )
 def test_names_are_chosen_whole_or_without_their_settings(text: str, count: int) -> None:
     variants = [{"inner_rate": 0.1, "steps": 1}, {"inner_rate": 0.4, "steps": 5}]
-    cells = [made_cell("maml", settings=one, test_tasks=20) for one in variants]
+    cells = [made_cell("maml", settings=settings, test_tasks=20) for settings in variants]
     cells[0] = replace(cells[0], network=Spec("conv4", {"filters": 32}))
     table = Results.of(map(made_result, [*cells, made_cell("reptile", network="mlp", test_tasks=20)]))
 

@@ -66,18 +66,18 @@ def test_a_result_within_the_tolerance_agrees_with_its_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claimed", "found", "label"),
+    ("claimed", "observed", "label"),
     [(True, True, "transductive"), (True, False, "transductive (claimed, not found)"),
      (True, None, "transductive (claimed, not checked)"), (False, True, "transductive (found, not claimed)"),
      (False, None, "transduction not checked"), (False, False, "–")],
 )  # fmt: skip
 def test_what_is_claimed_of_transduction_and_what_was_found_are_told_apart(
-    claimed: bool, found: bool | None, label: str
+    claimed: bool, observed: bool | None, label: str
 ) -> None:
     result = made_result(made_cell("a", test_tasks=20))
     assert result.scores is not None
     table = content_of(
-        [replace(result, scores=replace(result.scores, transductive=claimed, transductive_found=found))]
+        [replace(result, scores=replace(result.scores, transductive=claimed, transductive_found=observed))]
     )
 
     assert flags(table.summaries[0]) == label

@@ -65,10 +65,10 @@ def test_suites_along_an_axis_keep_their_versions_apart() -> None:
 
 
 def test_latex_keeps_suites_machines_and_seeds_apart_and_says_what_differs() -> None:
-    told = [("a", "x", (0,), 400), ("b", "x", (0,), 400), ("a", "y", (0, 1), 400)]
+    runs = [("a", "x", (0,), 400), ("b", "x", (0,), 400), ("a", "y", (0, 1), 400)]
     results = [
         made_result(made_cell("maml", seed, suite=suite, steps=steps, test_tasks=60), machine=machine)
-        for suite, machine, seeds, steps in told
+        for suite, machine, seeds, steps in runs
         for seed in seeds
     ]
     results.append(untrained(made_cell("floor", suite="a", steps=0, test_tasks=60), 0.4))

@@ -16,7 +16,7 @@ from metabench.results.rows import row_of
 MLP = {"hidden": [256, 128, 64, 64], "batch_norm": True}
 
 
-def found(
+def figures(
     algorithm: str = "maml",
     network: tuple[str, Mapping[str, Any]] = ("conv4", {"width": 64}),
     data: Mapping[str, Any] | None = None,
@@ -29,13 +29,13 @@ def found(
     cell = replace(cell, network=Spec(*network), dataset=Spec(dataset, {**standard, **(data or {})}))
     row, _ = row_of(made_result(cell))
     row |= {f"{kind}_name": row[kind] for kind in ("network", "dataset")}
-    return [round(100 * one.accuracy, 2) for one in published(row)]
+    return [round(100 * reference.accuracy, 2) for reference in published(row)]
 
 
 def test_the_papers_network_has_the_papers_figure() -> None:
-    assert found()[0] == 98.7
-    assert found(network=("mlp", MLP))[0] == 89.7
-    assert found(network=("l2l-omniglot-cnn", {"width": 64, "layers": 4}), algorithm="l2l-maml")[0] == 98.7
+    assert figures()[0] == 98.7
+    assert figures(network=("mlp", MLP))[0] == 89.7
+    assert figures(network=("l2l-omniglot-cnn", {"width": 64, "layers": 4}), algorithm="l2l-maml")[0] == 98.7
 
 
 @pytest.mark.parametrize(
@@ -50,24 +50,24 @@ def test_the_papers_network_has_the_papers_figure() -> None:
     ids=str,
 )
 def test_another_size_of_network_has_none(network: tuple[str, Mapping[str, Any]]) -> None:
-    assert not found(network=network)
+    assert not figures(network=network)
 
 
 @pytest.mark.parametrize("data", [{"split": "lake"}, {"rotations": False}, {"size": 84}], ids=str)
 def test_another_form_of_the_data_has_none(data: Mapping[str, Any]) -> None:
-    assert not found(data=data)
+    assert not figures(data=data)
 
 
 def test_the_width_tells_figures_of_one_network_apart() -> None:
-    assert found(network=("conv4", {"width": 32}), dataset="mini-imagenet")[0] == 48.7
-    assert found(network=("conv4", {"width": 64}), dataset="mini-imagenet")[0] == 46.47
+    assert figures(network=("conv4", {"width": 32}), dataset="mini-imagenet")[0] == 48.7
+    assert figures(network=("conv4", {"width": 64}), dataset="mini-imagenet")[0] == 46.47
 
 
 def test_first_order_has_figures_of_its_own() -> None:
-    assert found(first_order=True) == [98.3]
-    assert found("anil", first_order=True) == [96.06]
-    assert not found("anil", first_order=False)
-    assert not found("metasgd", first_order=True)
+    assert figures(first_order=True) == [98.3]
+    assert figures("anil", first_order=True) == [96.06]
+    assert not figures("anil", first_order=False)
+    assert not figures("metasgd", first_order=True)
 
 
 def test_a_result_agrees_within_two_points_or_the_interval() -> None:

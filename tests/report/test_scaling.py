@@ -21,12 +21,12 @@ def test_speed_up_is_told_where_scores_agree() -> None:
 
 
 def test_speed_up_is_withheld_where_scores_do_not_agree() -> None:
-    one = made_result(made_cell("reptile", backend="cpu-ranks", group="scaling-strong"), 0.66)
-    two = made_result(
+    one_rank = made_result(made_cell("reptile", backend="cpu-ranks", group="scaling-strong"), 0.66)
+    two_ranks = made_result(
         made_cell("reptile", backend="cpu-ranks", ranks=2, group="scaling-strong"), 0.60, step_seconds=0.01
     )
 
-    section = table_of([one, two], "scaling")
+    section = table_of([one_rank, two_ranks], "scaling")
 
     assert section.records[1]["speedup"] is None
     assert "1.99" not in str(section.shown()[1])
@@ -52,10 +52,10 @@ def test_a_change_of_device_tells_a_speed_up_where_scores_agree() -> None:
 
     lines = table_of([gpu, base, other, worse], "devices").records
 
-    told = {(line["method"], line["device"]): line for line in lines}
-    assert told["maml", "cpu"]["parity"] == "baseline"
-    assert told["maml", "cuda"]["speedup"] == pytest.approx(10, rel=0.03)
-    assert told["anil", "cuda"]["speedup"] is None
+    by_device = {(line["method"], line["device"]): line for line in lines}
+    assert by_device["maml", "cpu"]["parity"] == "baseline"
+    assert by_device["maml", "cuda"]["speedup"] == pytest.approx(10, rel=0.03)
+    assert by_device["anil", "cuda"]["speedup"] is None
     assert not table_of([base, other], "devices")
 
 
@@ -76,8 +76,8 @@ def ranked(ranks: int, seconds: float, **settings: object) -> Result:
     cell = made_cell("reptile", backend="cpu-ranks", ranks=ranks, group="scaling-strong", test_tasks=60)
     cell = replace(cell, backend=Spec("cpu-ranks", {**cell.backend.settings, **settings}))
     result = made_result(cell, 0.66, step_seconds=seconds)
-    one = made_result(made_cell("reptile", backend="cpu-ranks", test_tasks=60), 0.66, exact=True)
-    return replace(result, scores=one.scores)
+    scored = made_result(made_cell("reptile", backend="cpu-ranks", test_tasks=60), 0.66, exact=True)
+    return replace(result, scores=scored.scores)
 
 
 def test_a_speed_up_has_an_interval_from_the_blocks() -> None:

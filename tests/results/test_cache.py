@@ -60,13 +60,13 @@ def test_bad_files_are_named_and_the_rest_is_read(tmp_path: Path, cache: Path) -
     (good.parent / "list.json").write_text("[1, 2]")
     (good.parent / "newer.json").write_text('{"schema": 99}')
 
-    found = index.read([tmp_path / "made-v1"], cache)
+    contents = index.read([tmp_path / "made-v1"], cache)
 
-    assert len(found.rows) == 11
-    told = {Path(problem.file).name: problem.what for problem in found.problems}
-    assert set(told) == {cut.name, "foreign.json", "list.json", "newer.json"}
-    assert "truncated" in told[cut.name]
-    assert "upgrade metabench" in told["newer.json"]
+    assert len(contents.rows) == 11
+    problems = {Path(problem.file).name: problem.what for problem in contents.problems}
+    assert set(problems) == {cut.name, "foreign.json", "list.json", "newer.json"}
+    assert "truncated" in problems[cut.name]
+    assert "upgrade metabench" in problems["newer.json"]
 
 
 def test_what_lies_aside_is_no_result(tmp_path: Path, cache: Path) -> None:
@@ -141,19 +141,19 @@ def test_an_absent_path_says_how_results_are_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [None, -7, "x", [], {"a": [1]}, [1, "b"], float("nan"), True], ids=repr)
 def test_whatever_a_file_holds_it_is_shown_or_named(tmp_path: Path, cache: Path, wrong: Any) -> None:
-    told = made_result(made_cell(test_tasks=20)).to_json()
-    files = list(spoiled(told, wrong))
-    for number, one in enumerate(files):
-        (tmp_path / f"{number:04d}.json").write_text(json.dumps(one))
+    document = made_result(made_cell(test_tasks=20)).to_json()
+    files = list(spoiled(document, wrong))
+    for number, spoiled_document in enumerate(files):
+        (tmp_path / f"{number:04d}.json").write_text(json.dumps(spoiled_document))
 
-    found = index.read([tmp_path], cache)
+    contents = index.read([tmp_path], cache)
 
-    assert len(found.rows) + len(found.problems) == len(files) > 200
-    assert all(problem.what for problem in found.problems)
+    assert len(contents.rows) + len(contents.problems) == len(files) > 200
+    assert all(problem.what for problem in contents.problems)
     again = index.read([tmp_path], cache)
-    assert len(again.rows) == len(found.rows)
+    assert len(again.rows) == len(contents.rows)
     whole = Results.of([made_result(made_cell("other", test_tasks=20))])
-    for row, scores in zip(found.rows, found.scores, strict=True):
+    for row, scores in zip(contents.rows, contents.scores, strict=True):
         both = Results([row, *(dict(r) for r in whole.rows)], [scores[0], *whole.scores])
         assert shown(Content.of(both))
 

@@ -61,7 +61,7 @@ def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"cell": {"su', "truncated"),
         ("[]", "no JSON object"),
@@ -69,10 +69,10 @@ def test_foreign_file_moves_aside_like_a_result(tmp_path: Path) -> None:
         ("", "truncated"),
     ],
 )
-def test_foreign_or_truncated_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_foreign_or_truncated_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=f"x.json.*{said}"):
+    with pytest.raises(StoreError, match=f"x.json.*{message}"):
         read_result(path)
 
 

@@ -10,7 +10,7 @@ from metabench.runner.outcome import without_homes
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "shortened"),
     [
         ("/home/me/venv/lib/python3.11/site-packages/torch/_ops.py", "torch/_ops.py"),
         ("/usr/lib/python3/dist-packages/mine/learner.py", "mine/learner.py"),
@@ -19,8 +19,8 @@ from metabench.runner.outcome import without_homes
         ("<frozen runpy>", "<frozen runpy>"),
     ],
 )
-def test_file_names_begin_with_their_package(path: str, told: str) -> None:
-    assert without_homes(f'  File "{path}", line 7, in f') == f'  File "{told}", line 7, in f'
+def test_file_names_begin_with_their_package(path: str, shortened: str) -> None:
+    assert without_homes(f'  File "{path}", line 7, in f') == f'  File "{shortened}", line 7, in f'
 
 
 def test_a_home_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,10 @@ def test_ranges_of_ways_shots_and_queries_are_read(suite_of: Reader) -> None:
 
 
 def test_a_range_of_ways_is_refused_for_a_head_of_fixed_size(suite_of: Reader) -> None:
-    found = mistakes(suite_of, HEAD + RANGES.format(algorithm='"maml"', test="{ways = [5, 20]}"))
+    messages = mistakes(suite_of, HEAD + RANGES.format(algorithm='"maml"', test="{ways = [5, 20]}"))
 
     rule = "cells[1].test.ways must be one number (algorithm 'maml' has a head of fixed size), got [5, 20]"
-    assert any(rule in line for line in found)
+    assert any(rule in line for line in messages)
     (cell,) = suite_of(HEAD + RANGES.format(algorithm='"maml"', test="{shots = [1, 3]}")).cells
     assert str(cell.test) == "5-way 1–3-shot"
 
@@ -40,8 +40,8 @@ def test_mistakes_in_ranges_are_named(suite_of: Reader) -> None:
         ("{ways = [1, 2, 3]}", "must be int"),
         ('{sampling = "even"}', "must be one of uniform, uneven, meta-dataset"),
     ):
-        found = mistakes(suite_of, HEAD + RANGES.format(algorithm='"protonet"', test=test))
-        assert any(message in line for line in found), (test, found)
+        messages = mistakes(suite_of, HEAD + RANGES.format(algorithm='"protonet"', test=test))
+        assert any(message in line for line in messages), (test, messages)
 
 
 def test_training_may_have_ranges_of_its_own(suite_of: Reader) -> None:

@@ -64,8 +64,8 @@ def test_value_with_a_comma_is_matched_whole_before_it_is_split(suite_of: Reader
 
 
 def test_backend_from_the_command_line_is_read_like_toml() -> None:
-    told = parse_spec("cpu-ranks:ranks=2,deterministic=true,precision=float64")
-    assert told == {"name": "cpu-ranks", "ranks": 2, "deterministic": True, "precision": "float64"}
+    spec = parse_spec("cpu-ranks:ranks=2,deterministic=true,precision=float64")
+    assert spec == {"name": "cpu-ranks", "ranks": 2, "deterministic": True, "precision": "float64"}
     assert parse_spec("cpu:affinity=[0,1],threads=2") == {"name": "cpu", "affinity": [0, 1], "threads": 2}
     assert parse_spec('x:a=["b,c","d"],e="f,g"') == {"name": "x", "a": ["b,c", "d"], "e": "f,g"}
     assert parse_spec("x:a=[1,b=2") == {"name": "x", "a": "[1,b=2"}

@@ -78,19 +78,19 @@ def test_cell_reads_back_from_its_json(suite_of: Reader) -> None:
 
 def test_label_group_and_expectation_change_no_digest_but_a_setting_does(suite_of: Reader) -> None:
     (plain,) = suite_of(HEAD + GLYPHS).cells
-    (told,) = suite_of(HEAD + GLYPHS + 'label = "x"\ngroup = "g"\nexpect = ["diverged"]\n').cells
+    (described,) = suite_of(HEAD + GLYPHS + 'label = "x"\ngroup = "g"\nexpect = ["diverged"]\n').cells
     (other,) = suite_of(HEAD + GLYPHS + "evaluation = {seed = 1}\n").cells
-    assert plain.digest == told.digest != other.digest
+    assert plain.digest == described.digest != other.digest
 
 
 def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader) -> None:
     (silent,) = suite_of(HEAD + GLYPHS).cells
-    (said,) = suite_of(HEAD + GLYPHS.replace('"maml"', '{name = "maml", first_order = false}')).cells
-    assert silent.digest == said.digest
+    (explicit,) = suite_of(HEAD + GLYPHS.replace('"maml"', '{name = "maml", first_order = false}')).cells
+    assert silent.digest == explicit.digest
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             GLYPHS.replace('"maml"', '"mamml"'),
@@ -186,10 +186,10 @@ def test_filled_in_default_and_the_same_value_said_are_one_cell(suite_of: Reader
         ),
     ],
 )
-def test_mistake_names_the_file_the_key_and_the_known_ones(suite_of: Reader, text: str, said: str) -> None:
+def test_mistake_names_the_file_the_key_and_the_known_ones(suite_of: Reader, text: str, message: str) -> None:
     (mistake,) = mistakes(suite_of, HEAD + text)
     assert "s.toml: " in mistake
-    assert said in mistake
+    assert message in mistake
 
 
 def test_all_mistakes_are_reported_at_once(suite_of: Reader) -> None:
@@ -199,14 +199,14 @@ def test_all_mistakes_are_reported_at_once(suite_of: Reader) -> None:
 
 def test_every_mistake_of_one_cell_is_reported_that_needs_no_other_to_be_right(suite_of: Reader) -> None:
     text = GLYPHS.replace('"maml"', '"mamml"') + "test = {ways = 500}\nseeds = [-1]\n"
-    found = mistakes(suite_of, HEAD + text)
+    messages = mistakes(suite_of, HEAD + text)
     for key in (
         "cells[1].algorithm: ",
         "cells[1].test.ways must be at most",
         "cells[1].seeds must be a list of integers ≥ 0, got [-1]",
     ):
-        assert sum(key in mistake for mistake in found) == 1
-    assert len(found) == 3
+        assert sum(key in mistake for mistake in messages) == 1
+    assert len(messages) == 3
 
 
 def test_wrong_backend_hides_neither_a_wrong_metric_nor_a_learner_of_another_kind(suite_of: Reader) -> None:
@@ -220,16 +220,16 @@ test = {ways = 1}
 train = {weys = 1}
 evaluation = {metric = "accuracy"}
 """
-    found = "\n".join(mistakes(suite_of, HEAD + text))
-    assert "cells[1].backend: no backend is called 'tpu'" in found
-    assert "algorithm 'protonet' needs a data set of classification, got one of regression" in found
-    assert "metric 'accuracy' needs a data set of classification, got one of regression" in found
-    assert "unknown key 'weys' in 'cells[1].train'" in found
-    assert len(found.splitlines()) == 4
+    text_of_all = "\n".join(mistakes(suite_of, HEAD + text))
+    assert "cells[1].backend: no backend is called 'tpu'" in text_of_all
+    assert "algorithm 'protonet' needs a data set of classification, got one of regression" in text_of_all
+    assert "metric 'accuracy' needs a data set of classification, got one of regression" in text_of_all
+    assert "unknown key 'weys' in 'cells[1].train'" in text_of_all
+    assert len(text_of_all.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             HEAD + GLYPHS.replace("[[cells]]", "[cells]"),
@@ -278,9 +278,9 @@ evaluation = {metric = "accuracy"}
         ),
     ],
 )
-def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text: str, said: str) -> None:
-    found = mistakes(suite_of, text)
-    assert any("s.toml: " in mistake and said in mistake for mistake in found), found
+def test_malformed_shape_is_a_mistake_with_the_right_form(suite_of: Reader, text: str, message: str) -> None:
+    messages = mistakes(suite_of, text)
+    assert any("s.toml: " in mistake and message in mistake for mistake in messages), messages
 
 
 @pytest.mark.parametrize("algorithm", ["baseline", "nearest-neighbour"])
