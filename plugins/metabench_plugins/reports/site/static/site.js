@@ -1,7 +1,7 @@
 // Joins the data of the page to Tabulator, keeps filter and order in the address, and adds the keyboard.
 "use strict";
 (() => {
-  const told = JSON.parse(document.getElementById("data").textContent);
+  const page = JSON.parse(document.getElementById("data").textContent);
   const status = document.getElementById("status");
 
   // Everything from a result becomes text nodes: no value is ever read as markup.
@@ -19,12 +19,12 @@
 
   // "≥ 3" (or just "3"), "≤ 3", "= 3"; what is no number filters nothing.
   const limits = /^\s*(>=|<=|[≥≤><=])?\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*$/i;
-  const within = (asked, value) => {
-    const found = limits.exec(asked);
-    if (!found) return true;
+  const within = (text, value) => {
+    const match = limits.exec(text);
+    if (!match) return true;
     if (value === null || value === undefined) return false;
-    const limit = Number(found[2]);
-    switch (found[1]) {
+    const limit = Number(match[2]);
+    switch (match[1]) {
       case "<=": case "≤": return value <= limit;
       case "<": return value < limit;
       case ">": return value > limit;
@@ -36,7 +36,7 @@
   // A spreadsheet would run text that begins so as a formula.
   const inert = (value) => (typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? "'" + value : value);
 
-  const columns = told.columns.map((column) => ({
+  const columns = page.columns.map((column) => ({
     title: column.title,
     field: column.field,
     hozAlign: column.number ? "right" : "left",
@@ -57,7 +57,7 @@
   }));
 
   const table = new Tabulator("#table", {
-    data: told.rows,
+    data: page.rows,
     rowFormatter: (row) => row.getElement().classList.toggle("withdrawn", Boolean(row.getData().withdrawn)),
     columns,
     layout: "fitDataStretch",
@@ -69,8 +69,8 @@
   });
 
   const state = () => {
-    const filters = table.getHeaderFilters().map((one) => [one.field, String(one.value)]);
-    const order = table.getSorters().map((one) => [one.field, one.dir]);
+    const filters = table.getHeaderFilters().map((filter) => [filter.field, String(filter.value)]);
+    const order = table.getSorters().map((sorter) => [sorter.field, sorter.dir]);
     return { filters, order };
   };
   let reading = false;
@@ -79,7 +79,7 @@
     const { filters, order } = state();
     const words = new URLSearchParams();
     for (const [field, value] of filters) words.append("f." + field, value);
-    if (order.length) words.set("sort", order.map((one) => one.join(":")).join(","));
+    if (order.length) words.set("sort", order.map((pair) => pair.join(":")).join(","));
     const hash = words.toString();
     history.replaceState(null, "", hash ? "#" + hash : location.pathname + location.search);
     tell();
@@ -87,19 +87,19 @@
   const recall = () => {
     reading = true;
     const words = new URLSearchParams(location.hash.slice(1));
-    const fields = new Set(told.columns.map((column) => column.field));
+    const fields = new Set(page.columns.map((column) => column.field));
     table.clearHeaderFilter();
     for (const [name, value] of words) {
       if (name.startsWith("f.") && fields.has(name.slice(2))) table.setHeaderFilterValue(name.slice(2), value);
     }
-    const order = (words.get("sort") || "").split(",").filter(Boolean).map((one) => one.split(":"));
+    const order = (words.get("sort") || "").split(",").filter(Boolean).map((pair) => pair.split(":"));
     const known = order.filter(([field, dir]) => fields.has(field) && (dir === "asc" || dir === "desc"));
     if (known.length) table.setSort(known.map(([column, dir]) => ({ column, dir })));
     reading = false;
     tell();
   };
   const tell = () => {
-    status.textContent = `${table.getDataCount("active")} of ${told.rows.length} rows`;
+    status.textContent = `${table.getDataCount("active")} of ${page.rows.length} rows`;
   };
 
   table.on("tableBuilt", () => {
@@ -113,7 +113,7 @@
       title.addEventListener("keydown", (event) => {
         if (event.key !== "Enter" && event.key !== " ") return;
         event.preventDefault();
-        const now = table.getSorters().find((one) => one.field === column.getField());
+        const now = table.getSorters().find((sorter) => sorter.field === column.getField());
         table.setSort(column.getField(), now && now.dir === "asc" ? "desc" : "asc");
       });
     }
@@ -124,7 +124,7 @@
     document.documentElement.dataset.ready = "yes";
   });
   window.addEventListener("hashchange", recall);
-  document.getElementById("csv").addEventListener("click", () => table.download("csv", told.name + ".csv"));
+  document.getElementById("csv").addEventListener("click", () => table.download("csv", page.name + ".csv"));
   document.getElementById("clear").addEventListener("click", () => { table.clearHeaderFilter(); });
   document.getElementById("copy").addEventListener("click", async (event) => {
     remember();
