@@ -265,6 +265,42 @@ def test_a_network_whose_parts_are_frozen_is_scored(name: str, frozen: tuple[str
     assert bool(predicted(learner).isnan().any()) is False
 
 
+@pytest.mark.parametrize("frozen", [("features",), ("head",), ("features", "head")], ids=str)
+@pytest.mark.parametrize("name", [n for n in LIBRARY if n != "l2l-metasgd"])  # which refuses frozen weights
+def test_a_network_whose_parts_are_frozen_is_scored_under_learn2learn(
+    name: str, frozen: tuple[str, ...]
+) -> None:
+    algorithm = named(name)
+    if algorithm.unavailable():
+        pytest.skip(str(algorithm.unavailable()))
+
+    learner = build(algorithm, Pretrained(frozen=frozen), TEST, device=FLOAT64, steps=0)
+
+    assert bool(predicted(learner).isnan().any()) is False
+
+
+@pytest.mark.parametrize("name", ["metalstm", "metasgd", "l2l-gbml", "l2l-maml"])
+def test_a_frozen_network_is_not_trained_whatever_is_learned_beside_it(name: str) -> None:
+    algorithm = named(name)
+    if algorithm.unavailable():
+        pytest.skip(str(algorithm.unavailable()))
+
+    with pytest.raises(Invalid, match=f"{name} has nothing to train"):
+        build(algorithm, Pretrained(frozen=("features", "head")), TEST, device=FLOAT64)
+
+
+def test_a_state_must_have_what_finish_computed_and_nothing_beside_it() -> None:
+    learner = build(SimpleShot(), NORMED, TEST, device=FLOAT64)
+    state = learner.state_dict()
+
+    with pytest.raises(Invalid, match=r"it has 'computed\.other', which the learner lacks"):
+        learner.load_state_dict({**state, "computed.other": torch.zeros(1)})
+    with pytest.raises(Invalid, match=r"it has no 'computed\.centre'"):
+        learner.load_state_dict({n: t for n, t in state.items() if n != "computed.centre"})
+    with pytest.raises(Invalid, match=r"'computed\.centre' of shape \(1,\)"):
+        learner.load_state_dict({**state, "computed.centre": torch.zeros(1)})
+
+
 def test_a_task_trains_around_frozen_weights() -> None:
     """The inner gradient of the other weights is that of the plain network."""
     learner = build(Maml(inner_rate=0.1), Pretrained(frozen=("features.conv1",)), TEST, device=FLOAT64)

@@ -16,7 +16,14 @@ Axes: T tasks, n support examples of a task, q query examples of a task, d featu
 shape.
 """
 
-from metabench.learning.base import ModuleLearner, UntrainedLearner, adam, load_module, module_tensors
+from metabench.learning.base import (
+    ModuleLearner,
+    UntrainedLearner,
+    adam,
+    load_module,
+    module_tensors,
+    require_trainable,
+)
 from metabench.learning.displacement import DisplacementLearner
 from metabench.learning.embedding import (
     EmbeddingAlgorithm,
@@ -35,6 +42,7 @@ from metabench.learning.losses import mean_gradient, outputs_of, some_tasks, tas
 from metabench.learning.networks import (
     Headed,
     build_network,
+    equal_ways,
     feature_width,
     fixed_ways,
     require_equal_ways,
@@ -76,6 +84,7 @@ __all__ = [
     "class_means",
     "class_sums",
     "cosines",
+    "equal_ways",
     "feature_width",
     "fit_head",
     "fixed_ways",
@@ -85,6 +94,7 @@ __all__ = [
     "module_tensors",
     "outputs_of",
     "require_equal_ways",
+    "require_trainable",
     "some_tasks",
     "squared_distances",
     "task_losses",

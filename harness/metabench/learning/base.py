@@ -26,12 +26,17 @@ def adam(module: nn.Module, rate: float, algorithm: str, workload: Workload) -> 
         if fused:
             optimizer.register_step_pre_hook(_make_gradients_contiguous)
         return optimizer
-    if workload.steps == 0:
-        return None
-    raise Invalid(
-        f"{algorithm} has nothing to train: the network has no parameter that requires a gradient; give the "
-        "cell a budget of 0 steps, or name a network with parameters that are not frozen"
-    )
+    require_trainable(module, algorithm, workload)
+    return None
+
+
+def require_trainable(network: nn.Module, algorithm: str, workload: Workload) -> None:
+    """Raise Invalid where the cell has training steps and all parameters of its network are frozen."""
+    if workload.steps and not any(parameter.requires_grad for parameter in network.parameters()):
+        raise Invalid(
+            f"{algorithm} has nothing to train: the network has no parameter that requires a gradient; give "
+            "the cell a budget of 0 steps, or name a network with parameters that are not frozen"
+        )
 
 
 def _make_gradients_contiguous(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -51,7 +56,7 @@ class ModuleLearner(Learner):
 
     schedule: a torch scheduler that is stepped after each update, or None; training_head: a module that
     is trained along but that `adapt` and `predict` do not need, or None. `computed`: tensors by name that
-    `finish` computes; they are part of the learned state.
+    `finish` computes; they are part of the learned state, and `__init__` sets each to one of its shape.
     """
 
     def __init__(
@@ -86,14 +91,10 @@ class ModuleLearner(Learner):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Copy a learned state into the module; raise Invalid where names or shapes differ."""
-        own = {name: tensor for name, tensor in state.items() if not name.startswith(COMPUTED)}
-        load_module(self.module, own)
+        require_equal_tensors(self.state_dict(), state)
+        load_module(self.module, {n: tensor for n, tensor in state.items() if not n.startswith(COMPUTED)})
         like = next(self.module.parameters(), torch.empty(0))
-        self.computed = {
-            name.removeprefix(COMPUTED): _copied(tensor, like)
-            for name, tensor in state.items()
-            if name not in own
-        }
+        self.computed = {name: _copied(state[COMPUTED + name], like) for name in self.computed}
 
     def training_state(self) -> dict[str, Any]:
         """Return the states of the optimizer, the schedule and the training head."""

@@ -17,7 +17,7 @@ from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part
 from metabench.errors import Invalid
-from metabench.learning.base import ModuleLearner, adam
+from metabench.learning.base import ModuleLearner, adam, require_trainable
 from metabench.learning.losses import outputs_of, some_tasks, task_losses
 from metabench.learning.networks import build_network, output_shape, require_equal_ways
 from metabench.learning.statistics import (
@@ -61,11 +61,13 @@ class GradientAlgorithm(Algorithm):
     ) -> nn.Module:
         """Return the cell's network on the device, with a head for the workload, or without one.
 
-        Raises Invalid without a network, where its outputs do not fit, or where training has other ways.
+        Raises Invalid without a network, where its outputs do not fit, where all its weights are frozen in a
+        cell that trains, or where training has other ways.
         """
         require_equal_ways(self.name, workload)
         outputs = workload.outputs if head else None
         module = build_network(self.name, network, workload, device, outputs)
+        require_trainable(module, self.name, workload)
         shape = output_shape(module, workload, device)
         assert network is not None  # `build_network` has refused a cell without one
         if len(shape) != 1 or outputs not in (None, shape[0]):

@@ -84,6 +84,14 @@ def fixed_ways(workload: Workload) -> int | None:
     return None if isinstance(test, VariedProtocol) and test.least_ways < test.ways else test.ways
 
 
+def equal_ways(workload: Workload) -> int | None:
+    """Return the ways of every task, in training and in the test; None where they differ."""
+    train, test = workload.train, workload.test
+    varied = [p for p in (train, test) if isinstance(p, VariedProtocol) and p.least_ways < p.ways]
+    differs = isinstance(train, Protocol) and train.ways != test.ways
+    return None if varied or differs else test.ways
+
+
 def require_equal_ways(algorithm: str, workload: Workload) -> None:
     """Raise Invalid where training tasks have other ways than the test's, for a head of fixed size."""
     train, test = workload.train, workload.test

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Invalid, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import (
@@ -18,7 +18,7 @@ from metabench.learning import (
     Adapted,
     GradientAlgorithm,
     GradientLearner,
-    fixed_ways,
+    equal_ways,
 )
 
 
@@ -43,6 +43,11 @@ class ProtoMaml(GradientAlgorithm):
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ProtoMamlLearner":
         """Build the learner of the features; the head is each task's own."""
+        if self.execution != "eager" and equal_ways(workload) is None:
+            raise Invalid(
+                f"{self.name}: execution must be 'eager' where ways differ from task to task, got "
+                f"{self.execution!r}: the size of the head is read from each task's labels"
+            )
         return ProtoMamlLearner(self, self.module(network, workload, device, head=False), workload)
 
 
@@ -52,7 +57,7 @@ class ProtoMamlLearner(GradientLearner):
     def __init__(self, protomaml: ProtoMaml, module: nn.Module, workload: Workload) -> None:
         super().__init__(module, workload, protomaml)
         self.protomaml = protomaml
-        self.ways = fixed_ways(workload)
+        self.ways = equal_ways(workload)
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
         """Return the features' weights and the head after `steps` gradient steps on the support set."""

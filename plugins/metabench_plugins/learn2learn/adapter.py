@@ -29,7 +29,14 @@ from torch.nn import functional as F
 from metabench import Algorithm, Episodes, Examples, Network, Workload, setting
 from metabench.device import Device
 from metabench.engine import drop_running_statistics
-from metabench.learning import ModuleLearner, adam, build_network, outputs_of, require_equal_ways
+from metabench.learning import (
+    ModuleLearner,
+    adam,
+    build_network,
+    outputs_of,
+    require_equal_ways,
+    require_trainable,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,9 +78,12 @@ class CloneAdapt(Algorithm):
         """Build the learner; raise Invalid without a network, or for other ways in training than the test."""
         require_equal_ways(self.name, workload)
         module = build_network(self.name, network, workload, device, workload.outputs)
+        require_trainable(module, self.name, workload)
         encoder = self.shared(module)
-        wrapped = self.wrap(module if encoder is None else cast(nn.Module, module.head))
-        return CloneAdaptLearner(self, wrapped.to(device.torch, device.dtype), encoder, workload)
+        adapted = module if encoder is None else cast(nn.Module, module.head)
+        adapts = any(parameter.requires_grad for parameter in adapted.parameters())
+        wrapped = self.wrap(adapted).to(device.torch, device.dtype)
+        return CloneAdaptLearner(self, wrapped, encoder, workload, adapts=adapts)
 
 
 class Parts(nn.ModuleDict):
@@ -83,19 +93,27 @@ class Parts(nn.ModuleDict):
 class CloneAdaptLearner(ModuleLearner):
     """Runs one task after the other, each on a clone of its own.
 
-    wrapped: an `Adaptable` module; encoder: what runs before it in every task, unadapted, or None.
+    wrapped: an `Adaptable` module; encoder: what runs before it in every task, unadapted, or None; adapts:
+    False where all weights that would adapt are frozen, so that inner steps change nothing.
     """
 
     path = "loop"
 
     def __init__(
-        self, settings: CloneAdapt, wrapped: nn.Module, encoder: nn.Module | None, workload: Workload
+        self,
+        settings: CloneAdapt,
+        wrapped: nn.Module,
+        encoder: nn.Module | None,
+        workload: Workload,
+        *,
+        adapts: bool = True,
     ) -> None:
         parts = Parts({"wrapped": wrapped} if encoder is None else {"encoder": encoder, "wrapped": wrapped})
         self.transductive = has_batch_norm(parts)
         super().__init__(parts, adam(parts, settings.rate, settings.name, workload))
         self.wrapped = cast(Adaptable, wrapped)
         self.encode: Callable[[Tensor], Tensor] = (lambda x: x) if encoder is None else encoder
+        self.adapts = adapts
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.loss = loss_of(workload.facts.kind)
@@ -111,7 +129,7 @@ class CloneAdaptLearner(ModuleLearner):
     def _task_loss(self, batch: Episodes, task: int) -> Tensor:
         clone = self.wrapped.clone()
         x, y = self.encode(batch.support.x[task]), batch.support.y[task]
-        for _ in range(self.steps):
+        for _ in range(self.steps if self.adapts else 0):
             _adapt(clone, self.loss(clone(x), y))
         return self.loss(clone(self.encode(batch.query.x[task])), batch.query.y[task])
 
@@ -124,7 +142,7 @@ class CloneAdaptLearner(ModuleLearner):
             encoded = self.encode(x)
             with torch.enable_grad():
                 clone = self.wrapped.clone()
-                for _ in range(steps):
+                for _ in range(steps if self.adapts else 0):
                     _adapt(clone, self.loss(clone(encoded), y), **options)
             clones.append(clone)
         return clones

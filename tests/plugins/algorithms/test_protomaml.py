@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from helpers.problems import POINT_WAYS, meta_train, points, points_learner
+from helpers.problems import PLAIN, POINT_WAYS, POINTS, POINTS_TEST, meta_train, points, points_learner
+from metabench import Examples, Invalid, Protocol, Workload
+from metabench.device import Device
+from metabench.records.protocol import VariedProtocol
 from metabench_plugins.algorithms.protomaml import ProtoMaml
 
 
@@ -19,6 +23,27 @@ def test_without_a_step_it_is_the_nearest_prototype() -> None:
         distance = torch.cdist(queries, means).square()
         expected = queries.square().sum(1, keepdim=True) - distance
         assert torch.allclose(scores[t], expected, rtol=1e-12, atol=1e-13)
+
+
+VARIED = VariedProtocol(POINT_WAYS, 2, 2, least_ways=2, least_shots=2, least_queries=2)
+
+
+@pytest.mark.parametrize(("train", "test"), [(VARIED, POINTS_TEST), (POINTS_TEST, VARIED)])
+@pytest.mark.parametrize("execution", ["compiled", "cuda-graph"])
+def test_ways_that_differ_are_run_eagerly_only(execution: str, train: Protocol, test: Protocol) -> None:
+    workload = Workload(POINTS, train, test, steps=3, tasks=4)
+    with pytest.raises(Invalid, match="execution must be 'eager' where ways differ from task to task"):
+        ProtoMaml(execution=execution).build(workload, PLAIN, Device())
+
+
+def test_a_head_has_the_ways_of_its_task() -> None:
+    learner = ProtoMaml().build(Workload(POINTS, VARIED, POINTS_TEST, steps=3, tasks=4), PLAIN, Device())
+    support = points(5, 0).support
+    of_two = [x[:, support.y[0] < 2] for x in support]
+
+    adapted = learner.adapt(Examples(*of_two))
+
+    assert adapted.weights["prototype.weight"].shape[1] == 2
 
 
 def test_training_lowers_the_loss_on_queries() -> None:
