@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from metabench import Algorithm, Batches, Budget, Cell, Evaluation, Examples, In
 from metabench.device import Device
 from metabench.plugins import load
 from metabench.records import SPLITS, Event, Facts, SetupEvent
+from metabench.records.cell import NETWORK_WEIGHTS
+from metabench.results.states import write_state
 from metabench.settings import make
 from metabench.worker import cell_run
 from metabench.worker.cell_run import build, draw, share
@@ -71,6 +74,21 @@ def test_metric_that_cannot_score_the_learner_ends_the_cell_before_training() ->
         Invalid, match="metric 'mse' needs values; algorithm 'untyped' predicts scores without"
     ):
         build(cell, make_component, Device())
+
+
+def test_weights_of_a_network_need_a_network(tmp_path: Path) -> None:
+    registry = load()
+    digest = write_state(tmp_path / "weights", {"head.weight": torch.zeros(1)})
+    cell = toy_cell(Budget(), Evaluation(metric="mse"))
+    cell = replace(cell, algorithm=Spec("maml"), dataset=Spec("sinusoid"), network=None)
+
+    with pytest.raises(Invalid, match="weights are of its network, and it has none"):
+        build(
+            replace(cell, weights=NETWORK_WEIGHTS + digest),
+            lambda kind, spec: make(registry.find(kind, spec.name).cls, spec.settings),
+            Device(),
+            weights=str(tmp_path / "weights"),
+        )
 
 
 def test_finish_sees_the_same_labelled_examples_each_time() -> None:

@@ -112,7 +112,9 @@ def build(
     network: Network | None = make_component("network", cell.network) if cell.network else None
     tensors = read_weights(cell.weights, weights) if cell.weights else {}
     of_network = cell.weights.startswith(NETWORK_WEIGHTS)
-    if network is not None and of_network:
+    if of_network:
+        if network is None:
+            raise Invalid("the cell's weights are of its network, and it has none: name the network")
         network = PretrainedNetwork(network, tensors)
     metric: Metric = make_component("metric", Spec(cell.evaluation.metric))
     workload = Workload(
