@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from helpers.shell import ROOT
+from metabench import Protocol
 from metabench.plugins import load
 from metabench.settings import make
 from metabench.testing import (
@@ -122,7 +123,8 @@ def test_dataset_keeps_its_contract(name: str, tmp_path: Path, monkeypatch: pyte
         settings = {"path": str(pictures(tmp_path)), "size": 8}
     if name == "table":
         settings = {"path": str(features(tmp_path))}
-    check_dataset(make(REGISTRY.find("dataset", name).cls, settings))
+    options: dict[str, Any] = {"test": Protocol(20, 1, 1), "tasks": 20} if name == "lake" else {}
+    check_dataset(make(REGISTRY.find("dataset", name).cls, settings), **options)
 
 
 @pytest.mark.parametrize("name", names("metric"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metabench.data.augment import Augment
 from metabench.data.cache import cached, fingerprint
-from metabench.data.classes import ClassIndex, arrange, check_disjoint, class_name
+from metabench.data.classes import ClassIndex, Drawn, arrange, check_disjoint, class_name
 from metabench.folders import cache_folder, data_folder, file_digest
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = [
     "SUFFIXES",
     "Augment",
     "ClassIndex",
+    "Drawn",
     "FilesDataset",
     "ImageDataset",
     "RemoteFile",

@@ -11,6 +11,7 @@ def metabench_algorithms() -> list[type]:
     from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus
     from metabench_plugins.algorithms.boil import Boil
     from metabench_plugins.algorithms.cnp import Cnp
+    from metabench_plugins.algorithms.hausdorff import Hausdorff
     from metabench_plugins.algorithms.imaml import Imaml
     from metabench_plugins.algorithms.maml import Maml
     from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
@@ -46,4 +47,5 @@ def metabench_algorithms() -> list[type]:
         BaselinePlusPlus,
         Scratch,
         NearestNeighbour,
+        Hausdorff,
     ]

@@ -14,6 +14,7 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.glyphs import Glyphs
     from metabench_plugins.datasets.harmonics import Harmonics
     from metabench_plugins.datasets.imagefolder import ImageFolder
+    from metabench_plugins.datasets.lake import Lake
     from metabench_plugins.datasets.mini_imagenet import MiniImagenet
     from metabench_plugins.datasets.omniglot import Omniglot
     from metabench_plugins.datasets.omniglot_small import OmniglotSmall
@@ -21,6 +22,6 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.tiered_imagenet import TieredImagenet
 
     return [
-        Blobs, CifarFs, Cub, Fc100, Glyphs, Harmonics, ImageFolder, MiniImagenet, Omniglot, OmniglotSmall,
-        Sinusoid, Features, TieredImagenet,
+        Blobs, CifarFs, Cub, Fc100, Glyphs, Harmonics, ImageFolder, Lake, MiniImagenet, Omniglot,
+        OmniglotSmall, Sinusoid, Features, TieredImagenet,
     ]  # fmt: skip
