@@ -11,23 +11,30 @@ from metabench import Network, Workload, setting
 from metabench.device import Device
 from metabench.learning import SupervisedAlgorithm, SupervisedLearner, cosines, fit_head
 
+FEW_CLASSES = 200
+FEW_CLASSES_SCALE, MANY_CLASSES_SCALE = 2.0, 10.0
+"""Factors of the cosines in the authors' code, of heads with up to 200 classes and with more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaselinePlusPlus(SupervisedAlgorithm):
     """As `baseline`, with heads that compare directions: a class score is a scaled cosine.
 
     W.-Y. Chen et al.: A Closer Look at Few-shot Classification, ICLR 2019, section 3.2 (Baseline++), which
-    makes the features of a class vary less. Departures as for `baseline`, with three differences: the
-    head's rate is 1 (0.01 in the authors' code); every direction counts by its angle alone, where that
-    code also learns a norm for each class (WeightNorm); the head of a task starts from weights sampled by
-    the cell's seed, the same for every task, since a cosine has no gradient at zero.
+    makes the features of a class vary less. As in the authors' code cosines are scaled by 2 in a head of up
+    to 200 classes, so in that of every task, and by 10 in a larger one. Departures as for `baseline`, with
+    three differences: the head's rate is 1, at which 100 steps on the whole support set score as the class
+    means of the same features do (0.01 in that code, in batches of four); every direction counts by its angle
+    alone, where that code also learns a norm for each class (WeightNorm); the head of a task starts from
+    weights sampled by the cell's seed, the same for every task, since a cosine has no gradient at zero.
     """
 
     name: ClassVar[str] = "baseline++"
 
-    scale: float = setting(
-        10.0, "factor of the cosines (the paper's code: 2 up to 200 classes, else 10)", above=0
+    scale: float | None = setting(
+        None, "factor of the cosines in training; none: 2 up to 200 classes of meta-train, else 10", above=0
     )
+    head_scale: float = setting(2.0, "factor of the cosines in the head of a task", above=0)
     head_steps: int = setting(100, "gradient steps that fit the head to a task", at_least=0)
     head_rate: float = setting(1.0, "learning rate of the head", above=0)
     head_decay: float = setting(1e-3, "weight decay of the head", at_least=0)
@@ -35,7 +42,8 @@ class BaselinePlusPlus(SupervisedAlgorithm):
     def build(self, workload: Workload, network: Network | None, device: Device) -> "BaselinePlusPlusLearner":
         """Build the learner of an embedding and of a cosine classifier of meta-train's classes."""
         module, width, classes = self.parts(workload, network, device)
-        classifier = CosineHead(width, classes, self.scale).to(device.torch, device.dtype)
+        scale = self.scale or (FEW_CLASSES_SCALE if classes <= FEW_CLASSES else MANY_CLASSES_SCALE)
+        classifier = CosineHead(width, classes, scale).to(device.torch, device.dtype)
         return BaselinePlusPlusLearner(self, module, classifier, workload, width)
 
 
@@ -90,4 +98,4 @@ class BaselinePlusPlusLearner(SupervisedLearner):
 
     def score(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Return scaled cosines [T, q, ways]."""
-        return self.settings.scale * cosines(features, fitted)
+        return self.settings.head_scale * cosines(features, fitted)

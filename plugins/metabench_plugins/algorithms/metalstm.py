@@ -29,10 +29,13 @@ class MetaLstm(GradientAlgorithm):
     S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning, ICLR 2017, section 3: the
     weights are the LSTM's cell state, θ ← f ⊙ θ − i ⊙ ∇L, with learned gates f and i, and the first θ is
     learned. As in the paper (section 3.2) gradients are constants to the meta-learner (first order),
-    and gradient and loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A. Departures: the
-    input gate starts at `inner_rate` (the paper: 0.007 to 0.018). Batch norm takes the statistics of the
-    support set, in training and test alike; the authors' code scores by running statistics of the task's own
-    support set, so that no query sees another.
+    and gradient and loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A; as in the authors'
+    code a meta-gradient longer than `clip_norm` is scaled down to that norm. Departures: the input gate
+    starts at `inner_rate` (the paper: 0.007 to 0.018) and the forget gate's bias at 5 (that code draws it from 4 to
+    5); 5 updates on the whole support set, where that code takes 12 for 1 shot and mini-batches of 5 examples
+    for 5 shots; the gates of the step before are read after the sigmoid, as the paper writes it (before it in
+    that code). Batch norm takes the statistics of the support set, in training and test alike; that code
+    scores by running statistics of the task's own support set, so that no query sees another.
     """
 
     name: ClassVar[str] = "metalstm"
@@ -44,7 +47,7 @@ class MetaLstm(GradientAlgorithm):
     statistics: str = setting("support", STATISTICS_HELP, choices=STATISTICS)
     train_statistics: str = setting("support", TRAIN_STATISTICS_HELP, choices=TASK_STATISTICS)
     hidden: int = setting(20, "width of the LSTM that reads gradients and losses", at_least=1)
-    clip: float = setting(0.25, "largest magnitude of an element of the meta-gradient; 0: any", at_least=0)
+    clip_norm: float = setting(0.25, "largest norm of the whole meta-gradient; 0: any", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "MetaLstmLearner":
         """Build the learner of the first weights and of the LSTM that updates them."""
@@ -59,7 +62,7 @@ class MetaLstmLearner(GradientLearner):
     def __init__(self, settings: MetaLstm, module: nn.Module, updater: "Updater", workload: Workload) -> None:
         super().__init__(module, workload, settings, updater)
         self.updater = updater
-        self.clip = settings.clip
+        self.clip_norm = settings.clip_norm
         self.held_per_weight = 4 * settings.hidden  # the gates of an LSTM
 
     def adapt(self, support: Examples, steps: int | None = None) -> Adapted:
@@ -75,8 +78,8 @@ class MetaLstmLearner(GradientLearner):
 
     def update(self, step: int, total: int) -> None:
         """Take one step of Adam on the clipped meta-gradient."""
-        if self.clip:
-            nn.utils.clip_grad_value_(self.parameters(), self.clip)
+        if self.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
         super().update(step, total)
 
 

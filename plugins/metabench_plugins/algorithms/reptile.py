@@ -18,12 +18,13 @@ class Reptile(GradientAlgorithm):
     """Trains on each task for some steps and moves the starting point towards the weights it ended with.
 
     A. Nichol, J. Achiam, J. Schulman: On First-Order Meta-Learning Algorithms, arXiv:1803.02999,
-    algorithm 2 (its batch version). A training task's support and query examples are trained on together.
-    Departures: inner steps are plain gradient descent, where the paper's image experiments use Adam with
-    β₁ = 0, and the test takes as many as training unless `test_steps` says otherwise, where those
-    experiments take 50; one order of examples, drawn for each meta-step, gives the mini-batches of all of
-    its tasks. Batch norm takes the statistics of all queries, as in the rows "Reptile + Transduction" of the
-    paper; `statistics` "support" is nearest to its other rows, where a query shares the support set's batch.
+    algorithm 2 (its batch version). A training task's support and query examples are trained on together, in
+    mini-batches of 10 as in the authors' code (20 there for tasks of 20 ways). Departures: inner steps are
+    plain gradient descent, where the paper's image experiments use Adam with β₁ = 0, and the test takes as
+    many as training unless `test_steps` says otherwise, where those experiments take 50, in mini-batches too;
+    one order of examples, drawn for each meta-step, gives the mini-batches of all of its tasks. Batch norm
+    takes the statistics of all queries, as in the rows "Reptile + Transduction" of the paper; `statistics`
+    "support" is nearest to its other rows, where a query shares the support set's batch.
     """
 
     name: ClassVar[str] = "reptile"
@@ -31,7 +32,7 @@ class Reptile(GradientAlgorithm):
     inner_rate: float = setting(0.02, "step size of adaptation", above=0)
     steps: int = setting(5, "inner steps in training, k", at_least=1)
     rate: float = setting(1.0, "outer step size, ε; falls linearly to 0 over the budget", above=0)
-    mini_batch: int = setting(0, "examples of an inner step in training; 0: all of the task", at_least=0)
+    mini_batch: int = setting(10, "examples of an inner step in training; 0: all of the task", at_least=0)
 
     def build(self, workload: Workload, network: Network | None, device: Device) -> "ReptileLearner":
         """Build the learner of the whole network's starting point."""

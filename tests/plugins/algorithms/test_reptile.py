@@ -21,7 +21,7 @@ def test_query_error_on_sinusoids_falls_with_each_adaptation_step(mini_batch: in
 
 
 def test_a_full_outer_step_ends_at_the_mean_of_the_tasks_weights() -> None:
-    learner = points_learner(Reptile(inner_rate=0.1, steps=1, rate=1.0), dtype=torch.float64)
+    learner = points_learner(Reptile(inner_rate=0.1, steps=1, rate=1.0, mini_batch=0), dtype=torch.float64)
     episodes = points(4, 0, torch.float64)
     both = type(episodes.support)(
         torch.cat([episodes.support.x, episodes.query.x], 1),
