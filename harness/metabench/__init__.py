@@ -99,9 +99,11 @@ __all__ = [
 ]
 
 
-def run(suite: str, **options: Any) -> "pd.DataFrame":
+def run(suite: str | None = None, **options: Any) -> "pd.DataFrame":
     """Run a suite (a name or a path) as `metabench run` does; return one row per result.
 
+    Without a suite: run(algorithms=["maml:inner_rate=0.4", "protonet"], networks="conv4", datasets="glyphs",
+    test="5w1s", steps=500, seeds=[0, 1]); see `metabench.api.arguments_of`.
     Results and reports are stored as by the command; its warnings are Python's. options: those of
     `metabench.runner.make_plan`, e.g. only=["algorithm=maml"], seeds=[0, 1], results="results/local", and
     quiet=True for no progress.

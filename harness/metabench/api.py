@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from metabench.records.files import writing
 from metabench.runner import Plan, RunOutcome, execute, make_plan
+from metabench.suite import Arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +20,7 @@ REPORTS = ("markdown", "csv", "json")
 """The reports that every run writes."""
 
 
-def run(suite: str, **options: Any) -> pd.DataFrame:
+def run(suite: str | None = None, **options: Any) -> pd.DataFrame:
     """Run a suite and write its reports; return one row per result. options: those of `run_suite`."""
     from metabench.results.table import Results
 
@@ -24,12 +28,13 @@ def run(suite: str, **options: Any) -> pd.DataFrame:
     return frame
 
 
-def run_suite(suite: str, *, quiet: bool = False, **options: Any) -> RunOutcome:
-    """Plan and execute a suite and write its reports; options are those of `make_plan`.
+def run_suite(suite: str | None = None, *, quiet: bool = False, **options: Any) -> RunOutcome:
+    """Plan and execute a suite and write its reports; options: those of `make_plan` and of `arguments_of`.
 
     quiet: no progress. Warnings are Python's.
     """
-    plan = make_plan(suite, **options)
+    named = {name: options.pop(name) for name in RUN_ARGUMENTS if name in options}
+    plan = make_plan(suite, arguments=arguments_of(**named), **options)
     for text in (*map(str, plan.registry.problems), *plan.warnings):
         warnings.warn(text, stacklevel=2)
     if quiet:
@@ -37,6 +42,39 @@ def run_suite(suite: str, *, quiet: bool = False, **options: Any) -> RunOutcome:
     outcome = execute(plan)
     write_run_reports(plan)
     return outcome
+
+
+def arguments_of(
+    *,
+    algorithms: Any = (),
+    networks: Any = (),
+    datasets: Any = (),
+    test: Any = (),
+    test_dataset: Any = None,
+    train: Any = None,
+    steps: int | None = None,
+    budget: Mapping[str, Any] = MappingProxyType({}),
+    evaluation: Mapping[str, Any] = MappingProxyType({}),
+    save_suite: str | Path | None = None,
+) -> Arguments:
+    """Return what a run without a suite asks for; what may be a list may be a single thing too.
+
+    algorithms, networks, datasets: "maml:inner_rate=0.4", or {"name": "maml", "inner_rate": 0.4}; test,
+    train: "5w1s15q", a table, or a Protocol; budget, evaluation: tables of a suite file; save_suite: a file
+    to write the suite to.
+    """
+    return Arguments(
+        _listed(algorithms), networks=_listed(networks), datasets=_listed(datasets), tests=_listed(test),
+        test_dataset=test_dataset, train=train, steps=steps, budget=dict(budget),
+        evaluation=dict(evaluation), save=Path(save_suite) if save_suite is not None else None,
+    )  # fmt: skip
+
+
+RUN_ARGUMENTS = tuple(inspect.signature(arguments_of).parameters)
+
+
+def _listed(given: Any) -> Sequence[Any]:
+    return given if isinstance(given, (list, tuple)) else [given]
 
 
 def write_run_reports(plan: Plan) -> list[Path]:

@@ -1,9 +1,10 @@
-"""`metabench run SUITE`."""
+"""`metabench run SUITE`, or without a file `metabench run --algorithm … --dataset … --test …`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,9 @@ from metabench.api import write_run_reports
 from metabench.records.apart import settings_apart
 from metabench.records.cell import Cell
 from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
+from metabench.settings import parse_spec
+from metabench.suite import Arguments
+from metabench.suite.bounds import MOST_CELLS
 
 
 @click.command(
@@ -18,17 +22,33 @@ from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
 Examples:
   metabench run quick
   metabench run quick --only algorithm=maml,protonet --skip dataset=sinusoid
-  metabench run my-suite.toml --seeds 0,1,2 --backend cpu-ranks:ranks=2,threads=1
+  metabench run my-suite.toml --seeds 0-2 --backend cpu-ranks:ranks=2,threads=1
+  metabench run --algorithm protonet --network conv4 --dataset glyphs --test 5w1s --steps 100
 """
 )
-@click.argument("suite")
+@click.argument("suite", required=False)
+@click.option("--algorithm", "algorithms", multiple=True, metavar="NAME[:KEY=VALUE,…]",
+              help="Run without a suite: an algorithm with its settings (repeatable).")  # fmt: skip
+@click.option("--network", "networks", multiple=True, metavar="NAME[:KEY=VALUE,…]",
+              help="A network for the algorithms that have one (repeatable).")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME[:KEY=VALUE,…]",
+              help="A data set (repeatable).")  # fmt: skip
+@click.option("--test-dataset", metavar="NAME[:KEY=VALUE,…]", help="The data set that is tested, if another.")
+@click.option("--test", "tests", multiple=True, metavar="5w1s[15q]",
+              help="Ways, shots and queries (by default 15) of the test tasks (repeatable).")  # fmt: skip
+@click.option("--train", metavar="20w5s[15q]", help="Ways, shots and queries of training, if others.")
+@click.option("--steps", type=click.IntRange(min=0), metavar="N", help="Meta-steps of training.")
+@click.option("--budget", metavar="KEY=VALUE,…", help="More of the budget, e.g. tasks=4,validate_every=50.")
+@click.option("--evaluation", metavar="KEY=VALUE,…", help="How to score, e.g. tasks=200,metric=nll.")
+@click.option("--save-suite", type=click.Path(dir_okay=False, path_type=Path), metavar="NAME.toml",
+              help="Write what runs as a suite file, and run that.")  # fmt: skip
 @click.option(
     "--only", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Keep only these cells (repeatable)."
 )
 @click.option(
     "--skip", multiple=True, metavar="AXIS=VALUE[,VALUE]", help="Leave these cells out (repeatable)."
 )
-@click.option("--seeds", metavar="N[,N]", help="Training seeds instead of the suite's own, e.g. 0,1,2.")
+@click.option("--seeds", metavar="N[-N][,N]", help="Training seeds instead of the suite's, e.g. 0-2,5.")
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the suite's own.")
 @click.option("--results", default=RESULTS, show_default=True, help="Folder that results are stored in.")
 @click.option("--rerun", is_flag=True, help="Run finished cells again; the old results move aside.")
@@ -50,7 +70,17 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
 def command(
-    suite: str,
+    suite: str | None,
+    algorithms: tuple[str, ...],
+    networks: tuple[str, ...],
+    datasets: tuple[str, ...],
+    test_dataset: str | None,
+    tests: tuple[str, ...],
+    train: str | None,
+    steps: int | None,
+    budget: str | None,
+    evaluation: str | None,
+    save_suite: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
     seeds: str | None,
@@ -66,6 +96,8 @@ def command(
 ) -> int:
     """Run SUITE (a name, or a path to a TOML file) and show its tables.
 
+    Without SUITE, run every --algorithm with every --network, --dataset and --test, in the suite `runs`.
+
     Cells whose result is stored already are not run again; one that was interrupted goes on from its last
     checkpoint. AXIS is one of algorithm, network, dataset,
     backend, ranks, threads, ways, shots, queries, train, steps, step_tasks, metric, seed, group, label, id,
@@ -74,9 +106,14 @@ def command(
     Exit status: 0 when every cell is ok, skipped with a reason, or ended as its suite expects; 1 when
     one failed; 2 for a mistake in the request; 130 when interrupted.
     """
+    arguments = Arguments(
+        algorithms, networks=networks, datasets=datasets, test_dataset=test_dataset, tests=tests, train=train,
+        steps=steps, budget=_table(budget), evaluation=_table(evaluation), save=save_suite,
+    )  # fmt: skip
     plan = make_plan(
-        suite, only=only, skip=skip, seeds=_seeds(seeds), backend=backend, results=results, rerun=rerun,
-        timeout=timeout, executor=executor, keep_states=keep_states, checkpoint_seconds=checkpoint_seconds,
+        suite, arguments=arguments, only=only, skip=skip, seeds=_seeds(seeds), backend=backend,
+        results=results, rerun=rerun, timeout=timeout, executor=executor, keep_states=keep_states,
+        checkpoint_seconds=checkpoint_seconds,
     )  # fmt: skip
     for problem in (*map(str, plan.registry.problems), *plan.warnings):
         _warn(problem)
@@ -100,11 +137,22 @@ def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        spans = [part.partition("-") for part in text.split(",")]
+        return [
+            seed
+            for first, _, last in spans
+            for seed in range(int(first), int(last or first) + 1)[: MOST_CELLS + 1]
+        ]
     except ValueError:
         raise click.BadParameter(
-            f"must be integers with commas between them, such as 0,1,2, got {text!r}", param_hint="--seeds"
+            f"must be integers or ranges with commas between them, such as 0-2 or 0,1,5, got {text!r}",
+            param_hint="--seeds",
         ) from None
+
+
+def _table(text: str | None) -> dict[str, Any]:
+    settings = parse_spec(f"table:{text or ''}")
+    return {key: value for key, value in settings.items() if key != "name"}
 
 
 def _show_plan(plan: Plan) -> None:

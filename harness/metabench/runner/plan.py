@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from metabench.contracts import Dataset
 from metabench.device import host
 from metabench.errors import RequestError, StoreError
-from metabench.folders import file_digest
 from metabench.plugins import Registry, load, plugin_call
 from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
@@ -21,6 +21,7 @@ from metabench.runner.code import code_warnings, made_by_other_code
 from metabench.runner.keeping import Keeping, keeping
 from metabench.settings import parse_spec
 from metabench.suite.bounds import require_seconds
+from metabench.suite.from_arguments import Arguments, read_arguments
 from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"
@@ -66,8 +67,9 @@ class Plan:
 
 
 def make_plan(
-    suite: str,
+    suite: str | None = None,
     *,
+    arguments: Arguments | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
@@ -82,6 +84,7 @@ def make_plan(
 ) -> Plan:
     """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
 
+    arguments: what a run without a file asks for, instead of the suite;
     only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
     timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`. Changes nothing on disk.
@@ -90,7 +93,7 @@ def make_plan(
     renamed = _checked_machine_name()
     registry = registry or load()
     executor_spec = _executor(registry, executor)
-    suite_read = read(registry, suite, seeds, parse_spec(backend) if backend else None)
+    suite_read = _suite(registry, suite, arguments, seeds, parse_spec(backend) if backend else None)
     cells = select(suite_read.cells, only, skip)
     if not cells:
         raise RequestError(
@@ -104,10 +107,29 @@ def make_plan(
     other = made_by_other_code(registry, finished)
     return Plan(
         registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
-        file_digest(suite_read.path), tuple(map(str, foreign.values())),
+        suite_read.text_digest, tuple(map(str, foreign.values())),
         (*renamed, *code_warnings(finished, other)), keeping(keep_states, checkpoint_seconds), other,
         suite_read.weights,
     )  # fmt: skip
+
+
+def _suite(
+    registry: Registry,
+    suite: str | None,
+    arguments: Arguments | None,
+    seeds: Sequence[int] | None,
+    backend: Mapping[str, Any] | None,
+) -> Suite:
+    """Return the suite of this name or path, or the one that these arguments ask for."""
+    if suite is not None and arguments:
+        raise RequestError(f"suite {suite!r} says what runs: name a suite, or components, not both")
+    if suite is not None:
+        return read(registry, suite, seeds, backend)
+    if not arguments:
+        raise RequestError(
+            "a run needs a suite (`metabench list suites`), or --algorithm, --dataset and --test"
+        )
+    return read_arguments(registry, arguments, seeds, backend)
 
 
 def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], dict[str, StoreError]]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from metabench.errors import RequestError, SuiteError, UnknownComponent, did_you_mean
+from metabench.folders import file_digest
 from metabench.plugins import Plugin, PluginProblem, Registry
 from metabench.records.cell import Cell, Spec, suite_folder
 from metabench.suite.bounds import read_suite_file, require_distinct_ids, require_few_cells
@@ -35,7 +36,7 @@ class Suite:
 
     minutes: how long the whole suite takes by its author's estimate, None where the file has none;
     earlier_texts: the SHA-256 of earlier files of this version which asked for the same cells; weights: the
-    files that cells start from, by their SHA-256.
+    files that cells start from, by their SHA-256; text_digest: the SHA-256 of the file.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Suite:
     minutes: float | None = None
     earlier_texts: tuple[str, ...] = ()
     weights: Mapping[str, Path] = field(default_factory=dict)
+    text_digest: str = ""
 
     @property
     def folder(self) -> str:
@@ -76,8 +78,9 @@ def read(
     name, version = document["name"], document["version"]
     earlier = tuple(document.get("earlier_texts", ()))
     return Suite(
-        name, version, title, path, cells, description, document.get("minutes"), earlier, reader.parts.weights
-    )
+        name, version, title, path, cells, description, document.get("minutes"), earlier,
+        reader.parts.weights, file_digest(path),
+    )  # fmt: skip
 
 
 def find(registry: Registry, name: str) -> Path:

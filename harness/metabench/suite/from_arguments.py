@@ -1,0 +1,261 @@
+"""A run without a file: components, protocol and budget from the command line or Python become a suite.
+
+    Arguments(algorithms=["maml:inner_rate=0.4", "protonet"], networks=["conv4"], datasets=["glyphs"],
+              tests=["5w1s"], budget={"steps": 500})
+
+Its cells are those of the suite file that `suite_document` writes: every algorithm with every network, data
+set and protocol. Without a file to save it in, the suite is `runs`, version 1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metabench.errors import RequestError, SuiteError
+from metabench.plugins import Registry
+from metabench.records.cell import Cell, Spec
+from metabench.records.files import write_text
+from metabench.records.identity import digest_of
+from metabench.records.protocol import Protocol
+from metabench.settings import parse_spec
+from metabench.suite.bounds import require_distinct_ids, require_few_cells
+from metabench.suite.parts import Parts
+from metabench.suite.protocols import as_written
+from metabench.suite.reader import Reader
+from metabench.suite.suite import Suite, read
+from metabench.suite.toml_text import suite_text
+
+RUNS = "runs"
+"""The suite of runs without a file; its version is 1."""
+RUNS_DIGEST = digest_of([RUNS, 1])
+"""What results of such runs have in the place of the SHA-256 of a suite file."""
+QUERIES = 15
+"""Queries of each class, where the text of a protocol does not say."""
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.toml")
+PROTOCOL = re.compile(r"(\d+(?:-\d+)?)w(\d+(?:-\d+)?)s(?:(\d+(?:-\d+)?)q)?")
+OPTION = re.compile(
+    r"(algorithm|network|dataset|test_dataset|test|train|budget|evaluation|seeds|backend)\b\.?"
+)
+
+GivenComponent = Any
+"""A component as a person names it: `maml:inner_rate=0.4`, or the table of a suite."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a run without a file asks for.
+
+    callables: what `--with` names; tests, train: `5w1s15q`, a suite's table, or a Protocol; steps: None where
+    nobody says, which is a mistake where an algorithm trains; save: the file to write the suite to.
+    """
+
+    algorithms: Sequence[GivenComponent] = ()
+    callables: Sequence[GivenComponent] = ()
+    networks: Sequence[GivenComponent] = ()
+    datasets: Sequence[GivenComponent] = ()
+    test_dataset: GivenComponent | None = None
+    tests: Sequence[Any] = ()
+    train: Any = None
+    steps: int | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    save: Path | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) not in (None, (), [], {}) for name in self.__dataclass_fields__)
+
+    @property
+    def path(self) -> Path:
+        """The file that the suite is written to, or would be."""
+        return self.save or Path(f"{RUNS}.toml")
+
+
+def read_arguments(
+    registry: Registry,
+    arguments: Arguments,
+    seeds: Sequence[int] | None = None,
+    backend: Spec | Mapping[str, Any] | None = None,
+) -> Suite:
+    """Return the suite that these arguments ask for; raises SuiteError with every mistake in them at once.
+
+    Where they name a file, the suite is written to it first, and is that of the file.
+    """
+    document = suite_document(arguments, seeds, backend)
+    path = arguments.path
+    require_few_cells(path, document, None)
+    reader = Reader(registry, path)
+    for option, kind, text, table in _components(arguments, document):
+        reader.parts.component(f"--{option} {text}", kind, table, Parts())
+    if reader.mistakes.listed:
+        raise SuiteError(list(reader.mistakes.listed))
+    cells = reader.cells(document, {})
+    mistakes = [_by_option(text, path) for text in reader.mistakes.listed] or list(
+        _missing_steps(arguments, cells)
+    )
+    if mistakes:
+        raise SuiteError(mistakes)
+    require_distinct_ids(path, cells)
+    if arguments.save is not None:
+        _save(arguments.save, document)
+        return read(registry, str(arguments.save))
+    title = str(document["title"])
+    return Suite(RUNS, 1, title, path, cells, weights=reader.parts.weights, text_digest=RUNS_DIGEST)
+
+
+def suite_document(
+    arguments: Arguments,
+    seeds: Sequence[int] | None = None,
+    backend: Spec | Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the table of the suite file that asks for the same cells.
+
+    Raises RequestError for what is absent, and for what has no form that is known.
+    """
+    _require_whole(arguments)
+    tests = [_protocol("test", test) for test in arguments.tests]
+    budget = {**arguments.budget, **({} if arguments.steps is None else {"steps": arguments.steps})}
+    defaults: dict[str, Any] = {
+        "seeds": list(seeds) if seeds is not None else [0],
+        "budget": budget,
+        "evaluation": dict(arguments.evaluation),
+        "backend": _backend(backend),
+        "test_dataset": _table(arguments.test_dataset, arguments.path) if arguments.test_dataset else None,
+    }
+    columns = {"dataset": _tables(arguments.datasets, arguments.path), "test": tests}
+    callables = _tables(arguments.callables, arguments.path)
+    entries = [_entry({"algorithm": [given], **columns}) for given in callables]
+    if arguments.algorithms:
+        algorithms = {"algorithm": _tables(arguments.algorithms, arguments.path)}
+        networks = {"network": _tables(arguments.networks, arguments.path)} if arguments.networks else {}
+        train = {} if arguments.train is None else {"train": _protocol("train", arguments.train)}
+        entries.append({**train, **_entry({**algorithms, **networks, **columns})})
+    return {
+        "name": arguments.path.stem,
+        "version": 1,
+        "title": "Runs without a file" if arguments.save is None else "Saved by metabench run",
+        "defaults": {key: value for key, value in defaults.items() if value},
+        "cells": entries,
+    }
+
+
+def _require_whole(arguments: Arguments) -> None:
+    """Raise RequestError with every argument that is absent, or has no effect."""
+    mistakes = []
+    if not arguments.algorithms and not arguments.callables:
+        mistakes.append(
+            "--algorithm is missing, or --with: `metabench list algorithms` shows those installed"
+        )
+    if not arguments.datasets:
+        mistakes.append("--dataset is missing: `metabench list datasets` shows those installed")
+    if not arguments.tests:
+        mistakes.append("--test is missing: such as 5w1s, or 5w1s15q with the queries of each class")
+    for name, given in (("network", arguments.networks), ("train", arguments.train)):
+        if given and not arguments.algorithms:
+            mistakes.append(f"--{name} has no effect without --algorithm")
+    if arguments.steps is not None and "steps" in arguments.budget:
+        mistakes.append("--steps and --budget steps=… must not both be given")
+    save = arguments.save
+    if save is not None and (not FILE_NAME.fullmatch(save.name) or save.stem == RUNS):
+        rule = f"must end in NAME.toml, of letters, digits, - and _, other than {RUNS}.toml"
+        mistakes.append(f"--save-suite {rule}, got {save.name!r}")
+    if mistakes:
+        raise SuiteError(mistakes)
+
+
+def _missing_steps(arguments: Arguments, cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield the mistake of steps that nobody gave for cells that train: a suite would take 0."""
+    trained = sorted({cell.algorithm.name for cell in cells if cell.train is not None})
+    if trained and arguments.steps is None and "steps" not in arguments.budget:
+        yield f"--steps is missing: it trains {', '.join(trained)}; 0 scores what is untrained"
+
+
+def _entry(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return an entry of a suite: what has one value, and a sweep over what has several."""
+    entry: dict[str, Any] = {key: values[0] for key, values in columns.items() if len(values) == 1}
+    sweep = {key: list(values) for key, values in columns.items() if len(values) > 1}
+    return {**entry, "sweep": sweep} if sweep else entry
+
+
+def _tables(given: Sequence[GivenComponent], path: Path) -> list[Any]:
+    return [_table(component, path) for component in given]
+
+
+def _table(given: GivenComponent, path: Path) -> Any:
+    """Return a component as a suite writes it; its weights are named from the folder of the suite."""
+    table = parse_spec(given) if isinstance(given, str) else dict(given)
+    weights = table.get("weights")
+    if isinstance(weights, str) and weights:
+        table["weights"] = os.path.relpath(weights, path.parent)
+    return table["name"] if set(table) == {"name"} else table
+
+
+def _backend(given: Spec | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return (
+        {"name": given.name, **given.settings} if isinstance(given, Spec) else dict(given) if given else None
+    )
+
+
+def _components(arguments: Arguments, document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield every component that is named: its option, kind, text and table."""
+    options = (
+        ("with", "algorithm", arguments.callables),
+        ("algorithm", "algorithm", arguments.algorithms),
+        ("network", "network", arguments.networks),
+        ("dataset", "dataset", arguments.datasets),
+        ("test-dataset", "test_dataset", [arguments.test_dataset] if arguments.test_dataset else []),
+    )
+    for option, kind, listed in options:
+        for given in listed:
+            table = _table(given, arguments.path)
+            yield option, kind, given if isinstance(given, str) else str(dict(given).get("name", "")), table
+    backend = document["defaults"].get("backend")
+    if backend is not None:
+        yield "backend", "backend", str(backend["name"]), backend
+
+
+def _protocol(option: str, given: Any) -> dict[str, Any]:
+    """Return a protocol as a suite writes it: `5-20w1s15q` is a range of ways."""
+    if isinstance(given, Protocol):
+        return as_written(given)
+    if isinstance(given, Mapping):
+        return dict(given)
+    match = PROTOCOL.fullmatch(str(given))
+    if match is None:
+        raise RequestError(f"--{option} must be like 5w1s, 5w1s15q or 5-20w1-5s10q, got {given!r}")
+    ways, shots, queries = (_span(text or str(QUERIES)) for text in match.groups())
+    return {"ways": ways, "shots": shots, "queries": queries}
+
+
+def _span(text: str) -> int | list[int]:
+    least, dash, most = text.partition("-")
+    return [int(least), int(most)] if dash else int(least)
+
+
+def _by_option(text: str, path: Path) -> str:
+    """Return a mistake of the suite's table in the words of the command line."""
+    text = text.removeprefix(f"{path}: ")
+    text = re.sub(r" in 'cells\[\d+\]\.(?:sweep\.)?(\w+)'", r" in --\1", text)
+    text = re.sub(r"^(?:cells\[\d+\]|defaults)(?:\.sweep)?(?:: |\.)", "", text)
+    key = OPTION.match(text)
+    if key is None or text[key.end() :].startswith(" '"):  # of "algorithm 'maml' needs …", it is the subject
+        return text
+    rest = text[key.end() :]
+    return f"--{key[1].replace('_', '-')}{'' if rest.startswith((' ', ':')) else ' '}{rest}"
+
+
+def _save(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the suite; raises RequestError where another file is there, or TOML cannot say what was given."""
+    try:
+        text = suite_text(document)
+    except TypeError as error:
+        raise RequestError(f"--save-suite {path}: {error}") from error
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+        raise RequestError(f"--save-suite {path}: another file is there; remove it, or name another")
+    if not path.parent.is_dir():
+        raise RequestError(f"--save-suite {path}: there is no folder {path.parent}")
+    write_text(path, text)
