@@ -74,7 +74,7 @@ class HausdorffLearner(UntrainedLearner):
         return torch.stack([torch.stack([modified_hausdorff(a, b) for b in support]) for a in queries])
 
     def _points(self, x: Tensor) -> Tensor:
-        """Return the coordinates [points, axes] of an input's ink about their mean; without ink the origin."""
+        """Return the places [points, axes] of an input's ink about their mean; without ink the origin."""
         places = x if x.dim() < 3 else x.amax(0)  # an image's first axis is its channels
         points = (places > self.ink).nonzero().to(x.dtype)
         return points - points.mean(0) if len(points) else points.new_zeros(1, places.dim())
@@ -82,6 +82,8 @@ class HausdorffLearner(UntrainedLearner):
 
 def modified_hausdorff(a: Tensor, b: Tensor) -> Tensor:
     """Return the larger mean distance from points of a [p, d] or b [r, d] to the nearest of the other."""
-    # Without the matrix product, whose rounding depends on the sizes.
-    distances = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-    return torch.maximum(distances.amin(1).mean(), distances.amin(0).mean())
+    squares = a.new_zeros(len(a), len(b))
+    for of_a, of_b in zip(a.mT, b.mT, strict=True):
+        difference = of_a[:, None] - of_b
+        squares.addcmul_(difference, difference)
+    return torch.maximum(squares.amin(1).sqrt().mean(), squares.amin(0).sqrt().mean())
