@@ -20,6 +20,7 @@ from metabench.stats.intervals import (
 )
 from metabench.stats.jackknife import pseudo_values
 from metabench.stats.ranking import TIER_RULE, Ranking, all_pairs, holm, tiers
+from metabench.stats.redraw import LEAST_GROUPS, Redraw
 from metabench.stats.times import (
     UNSTABLE_EXTREME,
     UNSTABLE_SPREAD,
@@ -36,6 +37,7 @@ __all__ = [
     "EQUAL_LEVEL",
     "EQUAL_RELATIVE",
     "EQUAL_SHARE",
+    "LEAST_GROUPS",
     "POWER",
     "TIER_RULE",
     "UNSTABLE_EXTREME",
@@ -43,6 +45,7 @@ __all__ = [
     "Estimate",
     "Ranking",
     "Ratio",
+    "Redraw",
     "TimeToTarget",
     "all_pairs",
     "difference",

@@ -11,8 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metabench.stats.intervals import CONFIDENCE, Estimate, estimate_from_squares, grouped
+from metabench.stats.intervals import (
+    CONFIDENCE,
+    Estimate,
+    estimate_from_squares,
+    grouped,
+    plain_squares,
+    redrawn_squares,
+)
 from metabench.stats.pooling import homogeneous
+from metabench.stats.redraw import Redraw
 
 Array = NDArray[np.float64]
 
@@ -42,11 +50,15 @@ class Ranking:
 
 
 def tiers(
-    competitors: Sequence[ArrayLike], higher_is_better: bool = True, level: float = 1 - CONFIDENCE
+    competitors: Sequence[ArrayLike],
+    higher_is_better: bool = True,
+    level: float = 1 - CONFIDENCE,
+    redraw: Redraw | None = None,
 ) -> Ranking:
     """Ranks that paired tests over the same tasks can defend, corrected by Holm over all pairs.
 
-    competitors: each [seeds, tasks]. See `TIER_RULE`: a worse mean never has a better rank, no two of one
+    competitors: each [seeds, tasks]; redraw: what the tasks are made of, for tests that hold for new classes
+    too. See `TIER_RULE`: a worse mean never has a better rank, no two of one
     tier are shown to differ, and every new tier rests on a difference that is shown; where all are equal,
     there is more than one tier with a chance of at most `level`. That a difference is shown is
     not transitive: a competitor that varies much between seeds can be a tier below another that no test
@@ -56,7 +68,7 @@ def tiers(
     count = len(scores)
     if count < 2:
         return Ranking((1,) * count, float("nan"))
-    mean, p, detectable = all_pairs(scores, level)
+    mean, p, detectable = all_pairs(scores, level, redraw)
     first, second = np.triu_indices(count, 1)
     apart = np.zeros((count, count), dtype=bool)
     apart[first, second] = apart[second, first] = holm(p[first, second]) <= level
@@ -70,7 +82,9 @@ def tiers(
     return Ranking(tuple(ranks), float(np.median(detectable[first, second])))
 
 
-def all_pairs(scores: Sequence[Array], level: float) -> tuple[Array, Array, Array]:
+def all_pairs(
+    scores: Sequence[Array], level: float, redraw: Redraw | None = None
+) -> tuple[Array, Array, Array]:
     """For every pair, [n, n] each: mean difference, p value, and difference detectable after correction.
 
     The squares of a difference are those of both sides less twice their product, so that three matrix
@@ -82,7 +96,7 @@ def all_pairs(scores: Sequence[Array], level: float) -> tuple[Array, Array, Arra
     for seeds in np.unique(sizes):
         chosen = np.flatnonzero(sizes >= seeds)
         y = np.stack([grouped(scores[i], int(seeds)) for i in chosen.tolist()])
-        estimates = _pairs_of(y)
+        estimates = _pairs_of(y, redraw)
         here = np.minimum.outer(sizes[chosen], sizes[chosen]) == seeds
         at = tuple(axis[here] for axis in np.meshgrid(chosen, chosen, indexing="ij"))
         mean[at] = estimates.mean[here]
@@ -91,26 +105,29 @@ def all_pairs(scores: Sequence[Array], level: float) -> tuple[Array, Array, Arra
     return mean, p, detectable
 
 
-def _pairs_of(y: Array) -> Estimate:
+def _pairs_of(y: Array, redraw: Redraw | None = None) -> Estimate:
     """Estimates [n, n] of every difference between scores y [n, seeds, tasks]."""
     _, seeds, tasks = y.shape
     mean = y.mean(axis=(1, 2))
     by_seed = y.mean(axis=2) - mean[:, None]
     by_task = y.mean(axis=1) - mean[:, None]
-    rest = (y - mean[:, None, None] - by_seed[:, :, None] - by_task[:, None, :]).reshape(len(y), -1)
+    rest = y - mean[:, None, None] - by_seed[:, :, None] - by_task[:, None, :]
     seed_square = tasks * _squares(by_seed) / max(seeds - 1, 1)
-    freedom = np.full_like(seed_square, max(seeds - 1, 1))
+    freedom = None
     if seeds > 1 and len(y) > 2:
         seed_square, freedom = _pooled(seed_square, seeds)
-    return estimate_from_squares(
-        mean[:, None] - mean[None, :],
+    squares = plain_squares(
         seed_square,
         seeds * _squares(by_task) / max(tasks - 1, 1),
         _squares(rest) / max((seeds - 1) * (tasks - 1), 1),
-        seeds,
-        tasks,
-        freedom,
-    )
+        seeds, tasks, freedom,
+    )  # fmt: skip
+    redrawn = squares
+    if redraw is not None:
+        of_tasks = [_squares(part) for part in redraw.projections(by_task)]
+        of_rest = [_squares(part) for part in redraw.projections(rest)]
+        redrawn = redrawn_squares(squares, of_tasks, of_rest, redraw, seeds, tasks)
+    return estimate_from_squares(mean[:, None] - mean[None, :], squares, redrawn, seeds, tasks)
 
 
 def _pooled(seed_square: Array, seeds: int) -> tuple[Array, Array]:
@@ -132,8 +149,9 @@ def _pooled(seed_square: Array, seeds: int) -> tuple[Array, Array]:
 
 
 def _squares(deviations: Array) -> Array:
-    """Sums of squares [n, n] of all differences between rows of [n, k]."""
-    products = deviations @ deviations.T
+    """Sums of squares [n, n] of all differences between rows of [n, ...]."""
+    flat = deviations.reshape(len(deviations), -1)
+    products = flat @ flat.T
     own = np.diag(products)
     squares = own[:, None] + own[None, :] - 2 * products
     squares[squares < 1e-12 * (own[:, None] + own[None, :])] = 0.0  # equal rows, up to rounding
