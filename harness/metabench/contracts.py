@@ -60,9 +60,14 @@ class Episodes(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """What every component has: a name, its settings (fields) and its help (docstring)."""
+    """What every component has: a name, its settings (fields) and its help (docstring).
+
+    imported: the settings that name code to import, as "module:name", in `build`, `load` or later. What a
+    suite or a result names so is refused unless the person who runs it repeats it.
+    """
 
     name: ClassVar[str]
+    imported: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def unavailable(cls) -> str | None:

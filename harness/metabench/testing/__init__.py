@@ -26,6 +26,7 @@ from metabench.testing.fakes import (
 from metabench.testing.learners import check_learner
 from metabench.testing.metrics import check_metric
 from metabench.testing.networks import check_network
+from metabench.testing.predictions import check_predictions, example_tasks
 from metabench.testing.pretended_device import pretend_device
 from metabench.testing.reports import check_report
 
@@ -42,7 +43,9 @@ __all__ = [
     "check_learner",
     "check_metric",
     "check_network",
+    "check_predictions",
     "check_report",
+    "example_tasks",
     "pretend_device",
     "tiny_results",
 ]

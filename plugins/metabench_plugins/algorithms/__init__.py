@@ -10,6 +10,7 @@ def metabench_algorithms() -> list[type]:
     from metabench_plugins.algorithms.baseline import Baseline
     from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus
     from metabench_plugins.algorithms.boil import Boil
+    from metabench_plugins.algorithms.callable import CallableAlgorithm
     from metabench_plugins.algorithms.cnp import Cnp
     from metabench_plugins.algorithms.hausdorff import Hausdorff
     from metabench_plugins.algorithms.imaml import Imaml
@@ -48,4 +49,5 @@ def metabench_algorithms() -> list[type]:
         Scratch,
         NearestNeighbour,
         Hausdorff,
+        CallableAlgorithm,
     ]
