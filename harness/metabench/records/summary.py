@@ -7,27 +7,36 @@ from typing import TypedDict
 
 from metabench.records.row import Averages, FurtherFields, Peaks, Shared
 
-TOLERANCE = 0.02
-"""Independent reproductions of one method differ by 1 to 3 points of accuracy."""
+MARGINS = ((0.95, 0.005), (0.80, 0.01), (0.0, 0.02))
+"""From which published accuracy on a result may be how far from it, beside both intervals, and agree."""
+
+FROM_MEMORY = "memory"
+"""A figure that nobody has looked up: results are set beside it without a verdict."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A published accuracy, a fraction, with its interval if reported; kind: paper or reproduction."""
+    """A published accuracy, a fraction, with its interval if reported; kind: paper or reproduction.
+
+    checked: how its source was read: "checked" at the source itself, "quoted" in another text, or "memory".
+    steps: the training steps that it was measured after, 0 where that is not known.
+    """
 
     accuracy: float
     half_width: float | None
     kind: str
     source: str
+    checked: str = "quoted"
+    steps: int = 0
 
     @property
-    def tolerance(self) -> float:
-        """How far a result may be from it and still agree."""
-        return max(TOLERANCE, self.half_width or 0.0)
+    def margin(self) -> float:
+        """How far a result may be from it, beside both intervals: 0.5 points from 95 %, 1 from 80, else 2."""
+        return next(margin for least, margin in MARGINS if self.accuracy >= least)
 
-    def agrees(self, accuracy: float) -> bool:
-        """Return whether an accuracy (a fraction) lies within the tolerance."""
-        return abs(accuracy - self.accuracy) <= self.tolerance + 1e-9
+    def tolerance(self, half_width: float | None = None) -> float:
+        """Return how far a result may be from it and agree; half_width: of the result."""
+        return self.margin + (self.half_width or 0.0) + (half_width or 0.0) + 1e-9
 
     def __str__(self) -> str:
         half = f" ± {self.half_width * 100:.1f}" if self.half_width else ""
@@ -58,7 +67,9 @@ class Scored(TypedDict):
 
     rivals: how many summaries were ranked together; detectable: the smallest difference that would have been
     found among them with a power of 80 %; seed_share, task_share: fractions of the variance of a score;
-    further: what further metrics give that all of its results have, by title.
+    references: published figures of the same conditions, each with its verdict; unlike: where there is none,
+    the nearest figure and what differs; further: what further metrics give that all of its results have, by
+    title.
     """
 
     mean: float
@@ -69,6 +80,8 @@ class Scored(TypedDict):
     rivals: int
     detectable: float | None
     references: tuple[Reference, ...]
+    verdicts: tuple[str, ...]
+    unlike: str
     further: dict[str, FurtherFields]
 
 

@@ -19,12 +19,13 @@ from metabench.report.columns import (
 )
 from metabench.report.content import TABLES, Content
 from metabench.report.further import further_figures, further_titles
-from metabench.report.labels import flags, labels, reference_text, verdict
+from metabench.report.labels import flags, labels, reference_text
 from metabench.report.output import plain, render, write_reports
 from metabench.report.pivot import MARKS, Grid, GridRow, grid, marked, marks
 from metabench.report.scores import best_first
 from metabench.report.summary import Summaries, ranked
 from metabench.report.times import SEVERAL_MACHINES
+from metabench.report.verdicts import verdict
 from metabench.text import ABSENT, markdown_text, one_line, printable, score_text
 
 __all__ = [

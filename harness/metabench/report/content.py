@@ -21,6 +21,7 @@ from metabench.report.capacity import capacity
 from metabench.report.cost import cost
 from metabench.report.failures import failures
 from metabench.report.pivot import pivot
+from metabench.report.replication import replication
 from metabench.report.scaling import devices, strong, weak
 from metabench.report.scores import scores
 from metabench.report.summary import Summaries
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 TABLES: Mapping[str, Callable[[Summaries], Section[Any]]] = {
     "scores": scores,
+    "replication": replication,
     "wall-time": wall_time,
     "scaling": strong,
     "weak-scaling": weak,

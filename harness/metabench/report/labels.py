@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from metabench.records.summary import Labels, Reference
+from metabench.records.summary import Labels, Summary
 from metabench.text import ABSENT, brief
 
 TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
@@ -18,6 +18,10 @@ TRANSDUCTION: Mapping[tuple[bool, bool | None], str] = {
 """Whether predictions depend on the other queries: what the algorithm claims, and what the check found."""
 
 
+BELOW_REFERENCES = "below every published reference"
+"""Why a configuration that has converged is labelled budget-limited all the same."""
+
+
 def flags(line: Labels) -> str:
     """Return the labels of a summary, in words."""
     return "; ".join(_flags(line)) or ABSENT
@@ -28,16 +32,10 @@ def labels(line: Labels) -> str:
     return "; ".join([*_flags(line), *_warnings(line)]) or ABSENT
 
 
-def reference_text(references: Sequence[Reference], mean: float) -> str:
-    """Return the published counterparts of a score, each with whether it agrees."""
-    return "; ".join(f"{reference}: {verdict(reference, mean)}" for reference in references) or ABSENT
-
-
-def verdict(reference: Reference, mean: float) -> str:
-    """Return whether a score agrees with a reference, or by how many points it differs."""
-    if reference.agrees(mean):
-        return "agrees"
-    return f"differs by {(mean - reference.accuracy) * 100:+.1f}"
+def reference_text(summary: Summary) -> str:
+    """Return the published counterparts of a score with their verdicts, or what differs from the nearest."""
+    pairs = zip(summary["references"], summary["verdicts"], strict=True)
+    return "; ".join(f"{reference}: {verdict}" for reference, verdict in pairs) or summary["unlike"] or ABSENT
 
 
 def _flags(line: Labels) -> list[str]:

@@ -22,6 +22,7 @@ from metabench.report.columns import (
 from metabench.report.further import further_columns, further_figures, further_notes
 from metabench.report.labels import flags, reference_text
 from metabench.report.summary import Summaries
+from metabench.report.verdicts import VERDICT_RULE
 from metabench.text import significant
 
 MOST_DIFFERENCES = 8
@@ -40,15 +41,11 @@ def scores(source: Summaries) -> Section[Summary]:
         *COUNT_COLUMNS,
         STEPS,
         text("machine", "machine", quiet=True),
-        Column("published", _published, quiet=True),
+        Column("published", reference_text, quiet=True),
         Column("notes", flags, quiet=True),
     ]
     records = [cast(Summary, {**summary, **further_figures(summary)}) for summary in ranked]
     return Section("scores", "Scores", records, columns, _notes(ranked) if ranked else ())
-
-
-def _published(summary: Summary) -> str:
-    return reference_text(summary["references"], summary["mean"])
 
 
 def best_first(summary: Summary) -> tuple[Any, ...]:
@@ -63,7 +60,7 @@ def _notes(summaries: Sequence[Summary]) -> list[str]:
     notes += _variance_notes(summaries)
     notes += further_notes(summaries)
     if any(summary["references"] for summary in summaries):
-        notes.append("Published: agrees within max(2 points, the interval reported) or not.")
+        notes.append(f"{VERDICT_RULE}.")
     return notes
 
 

@@ -16,8 +16,9 @@ from metabench.contracts import CONTRACT_VERSION
 from metabench.records.cell import Status
 from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, FurtherFields, Peaks, Row, Shared
 from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
-from metabench.report.labels import TRANSDUCTION
-from metabench.report.references import published
+from metabench.report.labels import BELOW_REFERENCES, TRANSDUCTION
+from metabench.report.references import published, unlike
+from metabench.report.verdicts import add_verdicts
 from metabench.results.reproductions import Reruns, reruns_of
 from metabench.results.table import Results
 
@@ -73,6 +74,7 @@ def _summarize(results: Results) -> list[Summary]:
         for (key, positions), estimate in zip(groups.items(), estimates, strict=True)
     ]
     _rank(results, summaries)
+    add_verdicts(summaries)
     return summaries
 
 
@@ -106,6 +108,7 @@ def _summary(
         "code_label": _code_label(rows[0], several),
         **_seeds(rows, positions),
         "references": references,
+        "unlike": unlike(rows[0]),
         "further": _further(results, positions),
     }
 
@@ -158,6 +161,8 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
                 "rivals": 0,
                 "detectable": None,
                 "references": (),
+                "verdicts": (),
+                "unlike": "",
                 "further": {},
             }
     return [estimates[number] for number in range(len(groups))]
@@ -270,8 +275,8 @@ def budget_limited_reason(rows: Sequence[Row], references: Sequence[Reference]) 
         return "validation still moving"
     if references:
         mean = fmean(row["mean"] for row in rows if row["mean"] is not None)
-        if mean < min(reference.accuracy - reference.tolerance for reference in references):
-            return "below every published reference"
+        if mean < min(reference.accuracy - reference.tolerance() for reference in references):
+            return BELOW_REFERENCES
     return ""
 
 

@@ -38,16 +38,15 @@ def write_csv(records: Sequence[Mapping[str, Any]], path: Path) -> Path:
     return path
 
 
-def _flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _flat(record: Any) -> Mapping[str, Any]:
     """Return the record with its published counterparts (value, source, verdict) in words."""
     flat = {name: value for name, value in record.items() if name != LEFT_OUT}
     if "further" in flat:
         flat = {**flat, **further_figures(record)}
         del flat["further"]
-    if flat.get("references"):
-        flat["references"] = reference_text(record["references"], record["mean"])
-    elif "references" in flat:
-        flat["references"] = ""
+    if "references" in flat:
+        flat["references"] = reference_text(record) if record["references"] else ""
+        del flat["verdicts"]
     return flat
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import verdict
 from metabench_plugins.reports.csv import LEFT_OUT
 
 
@@ -63,7 +62,8 @@ def _references(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "half_width": reference.half_width,
             "kind": reference.kind,
             "source": reference.source,
-            "verdict": verdict(reference, record["mean"]),
+            "checked": reference.checked,
+            "verdict": verdict,
         }
-        for reference in record["references"]
+        for reference, verdict in zip(record["references"], record["verdicts"], strict=True)
     ]

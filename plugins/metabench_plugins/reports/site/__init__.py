@@ -243,8 +243,7 @@ def _plain_table(section: Section[Any]) -> dict[str, Any]:
 def _line(summary: Summary, slug: str, folder: Path, root: str) -> dict[str, Any]:
     scale = 100.0 if summary["unit"] == "share" else 1.0
     raw = [_raw(file, slug, summary["machine"], folder) for file in summary["files"] if file]
-    labels = flags(summary)
-    references = summary["references"]
+    labels, published = flags(summary), reference_text(summary)
     return {
         "withdrawn": bool(summary["withdrawn"]),
         "rank": summary["rank"],
@@ -259,7 +258,7 @@ def _line(summary: Summary, slug: str, folder: Path, root: str) -> dict[str, Any
         "tasks": summary["tasks"],
         "labels": "" if labels == ABSENT else printable(labels),
         "remarks": printable("; ".join(summary["warnings"])) or None,
-        "published": printable(reference_text(references, summary["mean"])) if references else None,
+        "published": None if published == ABSENT else printable(published),
         "training": _rounded(summary["training_seconds"]),
         "speed": _rounded(summary["tasks_per_second"]),
         "_speed": speed(summary),
