@@ -37,6 +37,7 @@ from metabench import (
     suite,
 )
 from metabench.cli import COMMANDS, metabench
+from metabench.commands.show import settings_text
 from metabench.learning.statistics import TRANSDUCTIVE
 from metabench.plugins import load
 from metabench.suite import tables
@@ -197,6 +198,15 @@ def _suite_file() -> str:
     )
     parts.append(
         _prose(
+            'A `preset` among the settings, `algorithm = {name = "protonet", preset = "snell2017"}`, stands '
+            "for those of a paper, which `metabench show protonet` lists with their source; a setting beside "
+            "it wins. The cell records the settings that it stands for: with and without its name it is the "
+            "same. A network may have settings that are usual for the data's inputs: `conv4` pools and keeps "
+            "all places of images of 32 pixels and more, where nothing else is given."
+        )
+    )
+    parts.append(
+        _prose(
             "In `test` and `train` each of `ways`, `shots` and `queries` may be a range, `[5, 20]`, both "
             "ends included; `sampling` then says how the shape of a task is drawn: "
             '`"uniform"` (the default), each number by itself; `"uneven"`, shots for each class of a task; '
@@ -262,8 +272,21 @@ def _algorithms() -> str:
         network = "needed" if cls.needs_network else "none"
         rows.append(f"| `{name}` | {', '.join(sorted(cls.kinds))} | {network} | {' | '.join(claims)} |")
     parts = ["# Algorithms", _prose(intro), "\n".join(rows)]
-    parts += [f"## {name}\n\n{doc(cls)}\n\n{settings_table(cls)}" for name, cls in classes.items()]
+    parts += [
+        f"## {name}\n\n{doc(cls)}\n\n{settings_table(cls)}{_presets(cls)}" for name, cls in classes.items()
+    ]
     return _page(parts)
+
+
+def _presets(cls: type[Algorithm]) -> str:
+    """The presets of a component as a table; nothing where it has none."""
+    if not cls.presets:
+        return ""
+    rows = ["| preset | settings | beside it in the cell | source |", "| --- | --- | --- | --- |"]
+    for name, preset in cls.presets.items():
+        cell = f"`{preset.cell}`" if preset.cell else "–"
+        rows.append(f"| `{name}` | `{settings_text(preset)}` | {cell} | {preset.source} |")
+    return "\n\n" + "\n".join(rows)
 
 
 def _prose(text: str) -> str:

@@ -39,6 +39,7 @@ from metabench.errors import (
     UnknownComponent,
 )
 from metabench.hookspecs import hookimpl
+from metabench.presets import Preset
 from metabench.records.cell import Budget, Cell, Evaluation, Facts, Spec, Split, Workload
 from metabench.records.protocol import Batches, Protocol, UnevenProtocol, VariedProtocol
 from metabench.records.result import Result
@@ -76,6 +77,7 @@ __all__ = [
     "Metric",
     "Network",
     "PluginError",
+    "Preset",
     "Protocol",
     "Report",
     "ReportContent",

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from metabench.presets import Preset
 from metabench.records.cell import Facts, Split, Workload
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.protocol import Batches, Protocol
@@ -63,11 +64,13 @@ class Component:
     """What every component has: a name, its settings (fields) and its help (docstring).
 
     imported: the settings that name code to import, as "module:name", in `build`, `load` or later. What a
-    suite or a result names so is refused unless the person who runs it repeats it.
+    suite or a result names so is refused unless the person who runs it repeats it. presets: settings under
+    names, such as those of its paper for each data set.
     """
 
     name: ClassVar[str]
     imported: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[str, Preset]] = {}
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -77,6 +80,15 @@ class Component:
 
 class Network(Component, ABC):
     """Builds a torch module for inputs and outputs of a given size."""
+
+    @classmethod
+    def usual_settings(cls, input_shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """The settings that a suite's cell has for such inputs where it gives none: no others, by default.
+
+        For networks that the literature builds in different ways for small and for large images. The cell
+        records them as if the suite had given them; a network that is made in Python has its defaults.
+        """
+        return {}
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...], outputs: int | None) -> nn.Module:

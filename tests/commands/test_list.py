@@ -102,6 +102,15 @@ def test_command_that_installs_learn2learn_stands_whole_and_once(tmp_path: Path)
     assert f"install it with: {INSTALL}" in run("show", "l2l-maml")
 
 
+def test_an_algorithm_is_shown_with_its_presets_and_their_sources(shell: Shell) -> None:
+    shown = shell.run("show", "protonet").stdout
+    assert 'Presets, such as algorithm = {name = "protonet", preset = "snell2017"}:' in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("snell2017 ")]
+    assert "train_ways = 60" in row
+    assert "Snell et al. 2017" in row
+    assert "Presets" not in shell.run("show", "scratch").stdout
+
+
 def test_suites_are_listed_with_their_package(shell: Shell) -> None:
     lines = {line.split()[0]: line for line in shell.run("list", "suites").stdout.splitlines() if line}
     assert lines["quick"].endswith("metabench 0.1.0")

@@ -29,7 +29,8 @@ FLOORS: Mapping[str, Mapping[str, str]] = {
     },
     "1": {"contracts": ""},
     "0": {
-        "records": "settings text errors", "settings": "errors", "device": "errors", "stats": "", "text": "",
+        "records": "settings presets text errors", "settings": "errors", "presets": "errors",
+        "device": "errors", "stats": "", "text": "",
         "folders": "", "errors": "", "deprecation": "", "interrupts": "",
     },
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import Any
 
@@ -14,6 +15,7 @@ from metabench.commands.list import state
 from metabench.commands.terminal import say
 from metabench.errors import UnknownComponent, did_you_mean
 from metabench.plugins import KINDS, Entry, load
+from metabench.presets import Preset
 from metabench.settings import Setting, describe_settings
 from metabench.suite import Suite, installed_suites, read
 
@@ -63,7 +65,24 @@ def _component(entry: Entry) -> str:
     head = f"{entry.kind} {entry.name} ({entry.source}, {entry.path})\n{state(entry)}\n"
     table = tabulate(rows, ["setting", "type", "default", "what it is"], disable_numparse=True,
                      maxcolwidths=[None, None, None, 70]) if rows else "It has no settings."  # fmt: skip
-    return "\n".join([head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table])
+    return "\n".join([head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table, *_presets(entry)])
+
+
+def _presets(entry: Entry) -> list[str]:
+    """Return the component's presets as a table, with what a suite's cell writes to have the first."""
+    presets: Mapping[str, Preset] = entry.cls.presets
+    if not presets:
+        return []
+    rows = [[name, settings_text(preset), preset.cell, preset.source] for name, preset in presets.items()]
+    table = tabulate(rows, ["preset", "settings", "beside it in the cell", "source"], disable_numparse=True,
+                     maxcolwidths=[None, 30, 40, 40])  # fmt: skip
+    written = f'{{name = "{entry.name}", preset = "{next(iter(presets))}"}}'
+    return ["", f"Presets, such as {entry.kind} = {written}:\n", table]
+
+
+def settings_text(preset: Preset) -> str:
+    """Return the settings of a preset as a suite file would have them."""
+    return ", ".join(f"{name} = {json.dumps(value)}" for name, value in preset.settings.items())
 
 
 def _default(setting: Setting) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal
 
+from metabench.presets import expand_preset
 from metabench.records.identity import RULE, canonical_json, counted_parts, digest_of_parts
 from metabench.records.protocol import Batches, Protocol, protocol_from_json
 from metabench.settings import at_default, complete, setting
@@ -121,8 +122,11 @@ class Spec:
 
     @classmethod
     def of(cls, component: type, given: Mapping[str, Any]) -> "Spec":
-        """Return the spec of a component class with these settings; raises SettingError for a wrong one."""
-        settings = complete(component, given)
+        """Return the spec of a component class with these settings; raises SettingError for a wrong one.
+
+        A `preset` among them is replaced by the settings that it stands for.
+        """
+        settings = complete(component, expand_preset(component, given))
         name: str = component.name  # type: ignore[attr-defined]  # every component class has one
         return cls(name, settings, at_default(component, settings))
 

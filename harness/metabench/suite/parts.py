@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metabench.contracts import Algorithm, Dataset
+from metabench.contracts import Algorithm, Dataset, Network
 from metabench.errors import MetabenchError, RequestError, SettingError, StoreError
 from metabench.folders import file_digest
 from metabench.plugins import Registry, describe_exception
@@ -64,7 +64,7 @@ class PartsReader:
         parts = Parts()
         given = {"backend": "cpu", **table}
         for kind in COMPONENTS:
-            if kind in given:
+            if kind in given and kind != "network":
                 self.component(f"{where}.{kind}", kind, given[kind], parts)
             elif kind not in ("network", "test_dataset"):
                 self.mistakes.missing(f"{where}.{kind}", self.registry.names(kind))
@@ -78,6 +78,8 @@ class PartsReader:
             parts.specs.pop("test_dataset", None)  # what is tested by default
             parts.plugins.pop("test_dataset", None)
         parts.facts = self._facts_of(where, "dataset", parts.specs)
+        if "network" in given:  # its usual settings depend on the data's inputs
+            self.component(f"{where}.network", "network", given["network"], parts)
         parts.test_facts = parts.facts
         if "test_dataset" in parts.specs:
             parts.test_facts = self._facts_of(where, "test_dataset", parts.specs)
@@ -97,7 +99,7 @@ class PartsReader:
                 weights = given_settings.pop("weights", None)
                 if weights is not None:
                     self._weights(f"{where}.weights", weights, parts, of_network=kind == "network")
-            spec = Spec.of(entry.cls, given_settings)
+            spec = Spec.of(entry.cls, {**usual_settings(entry.cls, parts.facts), **given_settings})
         except RequestError as error:
             self.mistakes.errors(where, error)
             return
@@ -265,6 +267,13 @@ class PartsReader:
             specs[title] = spec
             parts.plugins[metric_slot(spec)] = read.plugins["metric"]
         return tuple(specs.values())
+
+
+def usual_settings(component: type, facts: Facts | None) -> Mapping[str, Any]:
+    """Return the settings that a network usually has for such data; none of another component."""
+    if facts is None or not issubclass(component, Network):
+        return {}
+    return component.usual_settings(facts.input_shape)
 
 
 def setting_names(component: type) -> set[str]:

@@ -1,11 +1,12 @@
 """ANIL: MAML that adapts the head alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -21,6 +22,23 @@ class Anil(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "anil"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "learn2learn-fc100": Preset(
+            "the example of learn2learn, anil_fc100",
+            {"inner_rate": 0.1, "steps": 5},
+            'dataset = "fc100", budget = {steps = 1000, tasks = 32}',
+        ),
+        "learn2learn-mini-imagenet": Preset(
+            "the example of learn2learn for mini-ImageNet",
+            {"inner_rate": 0.1, "steps": 5},
+            'dataset = "mini-imagenet", budget = {steps = 25000, tasks = 16}',
+        ),
+        "learn2learn-cifar-fs": Preset(
+            "the example of learn2learn for CIFAR-FS",
+            {"inner_rate": 0.05, "steps": 5},
+            'dataset = "cifar-fs", budget = {steps = 2000, tasks = 16}',
+        ),
+    }
 
     first_order: bool = setting(False, "take the inner gradients for constants")
 

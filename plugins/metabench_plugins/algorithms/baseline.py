@@ -1,12 +1,13 @@
 """Baseline: an ordinary classifier of meta-train whose last layer is fitted anew to each task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from metabench import Network, Workload, setting
+from metabench import Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import SupervisedAlgorithm, SupervisedLearner, fit_head
 
@@ -24,6 +25,13 @@ class Baseline(SupervisedAlgorithm):
     """
 
     name: ClassVar[str] = "baseline"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "chen2019": Preset(
+            "Chen et al. 2019, section 4.2",
+            {"rate": 0.001},
+            'network = "conv4", budget = {tasks = 16}',
+        ),
+    }
 
     head_steps: int = setting(100, "gradient steps that fit the head to a task", at_least=0)
     head_rate: float = setting(0.1, "learning rate of the head", above=0)

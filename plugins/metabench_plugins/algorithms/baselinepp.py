@@ -1,5 +1,6 @@
 """Baseline++: a classifier by cosine similarity, trained on meta-train and fitted anew to each task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Network, Workload, setting
+from metabench import Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import SupervisedAlgorithm, SupervisedLearner, cosines, fit_head
 
@@ -30,6 +31,13 @@ class BaselinePlusPlus(SupervisedAlgorithm):
     """
 
     name: ClassVar[str] = "baseline++"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "chen2019": Preset(
+            "Chen et al. 2019, section 4.2",
+            {"rate": 0.001},
+            'network = "conv4", budget = {tasks = 16}',
+        ),
+    }
 
     scale: float | None = setting(
         None, "factor of the cosines in training; none: 2 up to 200 classes of meta-train, else 10", above=0

@@ -1,11 +1,12 @@
 """BOIL: MAML that adapts the body alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -22,6 +23,13 @@ class Boil(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "boil"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "oh2021": Preset(
+            "the authors' code, main.py",
+            {"inner_rate": 0.5},
+            'network = "conv4" on images of 32 or 84 pixels',
+        ),
+    }
 
     first_order: bool = setting(False, "take the inner gradients for constants")
 

@@ -1,5 +1,6 @@
 """Conditional neural processes: a network reads the support set and predicts, without a gradient step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Episodes, Examples, Network, Workload, setting
+from metabench import Episodes, Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
     EmbeddingAlgorithm,
@@ -37,6 +38,13 @@ class Cnp(EmbeddingAlgorithm):
     name: ClassVar[str] = "cnp"
     any_ways: ClassVar[bool] = False
     kinds: ClassVar[frozenset[str]] = frozenset({"classification", "regression"})
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "garnelo2018": Preset(
+            "the authors' notebook of regression",
+            {"rate": 0.0001},
+            'network = "mlp"',
+        ),
+    }
 
     width: int = setting(128, "width of the encoder, the summary and the decoder", at_least=1)
     rate: float = setting(3e-3, "learning rate of Adam", above=0)

@@ -1,12 +1,13 @@
 """Implicit MAML: the meta-gradient depends on where adaptation ends, not on its path."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from metabench import Episodes, Examples, Network, Workload, setting
+from metabench import Episodes, Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, implicit_loss, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -27,6 +28,13 @@ class Imaml(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "imaml"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "rajeswaran2019": Preset(
+            "the authors' code for Omniglot, 5 ways",
+            {"steps": 16},
+            'dataset = "omniglot", network = "conv4"',
+        ),
+    }
 
     inner_rate: float = setting(0.1, "step size of adaptation", above=0)
     steps: int = setting(8, "inner steps in training", at_least=1)

@@ -1,11 +1,12 @@
 """MAML: a starting point from which a few gradient steps learn a task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -23,6 +24,34 @@ class Maml(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "maml"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "finn2017": Preset(
+            "Finn et al. 2017, appendix A.1: 0.4 on the summed loss of 5 classes, here on their mean",
+            {"inner_rate": 2.0, "test_steps": 3},
+            'dataset = "omniglot", network = "conv4", budget = {steps = 60000, tasks = 32}; 5 ways',
+        ),
+        "finn2017-20way": Preset(
+            "Finn et al. 2017, appendix A.1: 0.1 on the summed loss of 20 classes, here on their mean",
+            {"inner_rate": 2.0, "steps": 5},
+            'dataset = "omniglot", network = "conv4", budget = {steps = 60000, tasks = 16}; 20 ways',
+        ),
+        "finn2017-mini-imagenet": Preset(
+            "Finn et al. 2017, appendix A.1: 0.01 on the summed loss of 5 classes, here on their mean",
+            {"inner_rate": 0.05, "steps": 5, "test_steps": 10},
+            'dataset = "mini-imagenet", network = {name = "conv4", width = 32}, '
+            "budget = {steps = 60000, tasks = 4}; 15 queries",
+        ),
+        "finn2017-sinusoid": Preset(
+            "Finn et al. 2017, section 5.1 (the authors' code: 0.001)",
+            {"inner_rate": 0.01},
+            'dataset = "sinusoid", network = "mlp", budget = {steps = 70000, tasks = 25}; 10 shots',
+        ),
+        "learn2learn-omniglot": Preset(
+            "the example of learn2learn, maml_omniglot",
+            {"inner_rate": 0.5, "rate": 0.003},
+            'dataset = "omniglot", network = "conv4", budget = {steps = 60000, tasks = 32}; queries as shots',
+        ),
+    }
 
     first_order: bool = setting(False, "take the inner gradients for constants")
 

@@ -1,12 +1,13 @@
 """MAML++: MAML that learns each layer's step sizes and trains more steadily."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from metabench import Episodes, Examples, Network, Workload, setting
+from metabench import Episodes, Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -25,6 +26,13 @@ class MamlPlusPlus(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "maml++"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "antoniou2019": Preset(
+            "the authors' configuration for mini-ImageNet",
+            {"inner_rate": 0.01, "final_rate": 0.001, "first_order_share": 0.0},
+            'dataset = "mini-imagenet", network = {name = "conv4", width = 48}',
+        ),
+    }
 
     inner_rate: float = setting(0.1, "where every inner rate starts", above=0)
     steps: int = setting(5, "inner steps in training", at_least=1)

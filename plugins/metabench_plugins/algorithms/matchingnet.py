@@ -1,5 +1,6 @@
 """Matching networks: attention over the support set, with and without full context embeddings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Network, Workload, setting
+from metabench import Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
     EmbeddingLearner,
@@ -30,6 +31,18 @@ class MatchingNet(EpisodicAlgorithm):
     """
 
     name: ClassVar[str] = "matchingnet"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "vinyals2016": Preset(
+            "Vinyals et al. 2016, equation 2",
+            {"sharpness": 1.0},
+            'dataset = "omniglot", network = {name = "conv4", downsample = "pool", readout = "flatten"}',
+        ),
+        "chen2019": Preset(
+            "the code of A Closer Look at Few-shot Classification",
+            {"context": True, "sharpness": 100.0},
+            'dataset = "mini-imagenet", network = "conv4", budget = {steps = 60000, tasks = 1}; 1 shot',
+        ),
+    }
 
     context: bool = setting(False, "full context embeddings: a BiLSTM over the support, an attending LSTM")
     reads: int = setting(4, "steps of the attending LSTM over a query (K), with `context`", at_least=1)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, constant_gradients
 from metabench.learning import (
@@ -26,19 +26,31 @@ from metabench.learning import (
 class MetaLstm(GradientAlgorithm):
     """Learns the optimizer: an LSTM, shared by all weights, updates each from its gradient and the loss.
 
-    S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning, ICLR 2017, section 3: the
-    weights are the LSTM's cell state, θ ← f ⊙ θ − i ⊙ ∇L, with learned gates f and i, and the first θ is
-    learned. As in the paper (section 3.2) gradients are constants to the meta-learner (first order),
-    and gradient and loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A; as in the authors'
-    code a meta-gradient longer than `clip_norm` is scaled down to that norm. Departures: the input gate
-    starts at `inner_rate` (the paper: 0.007 to 0.018) and the forget gate's bias at 5 (that code draws it from 4 to
-    5); 5 updates on the whole support set, where that code takes 12 for 1 shot and mini-batches of 5 examples
-    for 5 shots; the gates of the step before are read after the sigmoid, as the paper writes it (before it in
+    S. Ravi, H. Larochelle: Optimization as a Model for Few-Shot Learning, ICLR 2017, section 3: the weights
+    are the LSTM's cell state, θ ← f ⊙ θ − i ⊙ ∇L, with learned gates f and i, and the first θ is learned. As
+    in the paper (section 3.2) gradients are constants to the meta-learner (first order), and gradient and
+    loss are preprocessed as in M. Andrychowicz et al. 2016, appendix A; as in the authors' code a
+    meta-gradient longer than `clip_norm` is scaled down to that norm. Departures: the input gate starts at
+    `inner_rate` (the paper: 0.007 to 0.018) and the forget gate's bias at 5 (that code draws it from 4 to 5);
+    5 updates on the whole support set, where that code takes 12 for 1 shot and mini-batches of 5 examples for
+    5 shots; the gates of the step before are read after the sigmoid, as the paper writes it (before it in
     that code). Batch norm takes the statistics of the support set, in training and test alike; that code
     scores by running statistics of the task's own support set, so that no query sees another.
     """
 
     name: ClassVar[str] = "metalstm"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "ravi2017-1shot": Preset(
+            "the authors' code for mini-ImageNet, 1 shot",
+            {"steps": 12},
+            'dataset = "mini-imagenet", network = {name = "conv4", width = 32}',
+        ),
+        "ravi2017-5shot": Preset(
+            "the authors' code for mini-ImageNet, 5 shots",
+            {"steps": 5},
+            'dataset = "mini-imagenet", network = {name = "conv4", width = 32}',
+        ),
+    }
 
     inner_rate: float = setting(
         0.01, "input gate, the step size of an update, at the start of training", above=0, at_most=0.9

@@ -1,12 +1,13 @@
 """Meta-SGD: MAML that learns a step size for each weight."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import inner_steps
 from metabench.learning import Adapted, GradientAlgorithm, GradientLearner
@@ -24,6 +25,14 @@ class MetaSgd(GradientAlgorithm):
     """
 
     name: ClassVar[str] = "metasgd"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "li2017": Preset(
+            "Li et al. 2017, section 4.2: rates drawn from 0.005 to 0.1, here at their mean",
+            {"inner_rate": 0.0525},
+            'dataset = "mini-imagenet", network = {name = "conv4", width = 32}, '
+            "budget = {steps = 60000, tasks = 4}",
+        ),
+    }
 
     inner_rate: float = setting(0.1, "where every rate starts", above=0)
     first_order: bool = setting(False, "take the inner gradients for constants; the rates still learn")

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metabench import Examples, Invalid, Network, Workload, setting
+from metabench import Examples, Invalid, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.engine import TaskWeights, inner_steps
 from metabench.learning import (
@@ -35,6 +35,13 @@ class ProtoMaml(GradientAlgorithm):
     name: ClassVar[str] = "protomaml"
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
     any_ways: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "triantafillou2020": Preset(
+            "the authors' code, the best rate and steps of their search",
+            {"first_order": True, "inner_rate": 0.0054, "steps": 6},
+            "",
+        ),
+    }
 
     inner_rate: float = setting(0.1, "step size of adaptation, α", above=0)
     statistics: str = setting("support", STATISTICS_HELP, choices=STATISTICS)

@@ -1,11 +1,12 @@
 """Prototypical networks: a class is the mean of its embedded examples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from metabench import Network, Protocol, Workload, setting
+from metabench import Network, Preset, Protocol, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
     EmbeddingLearner,
@@ -27,6 +28,24 @@ class ProtoNet(EpisodicAlgorithm):
     """
 
     name: ClassVar[str] = "protonet"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "snell2017": Preset(
+            "Snell et al. 2017, section 3.1, and the authors' code",
+            {"train_ways": 60, "train_queries": 5, "halve_every": 2000},
+            'dataset = "omniglot", network = {name = "conv4", downsample = "pool", '
+            'readout = "flatten"}, budget = {tasks = 1}',
+        ),
+        "snell2017-mini-imagenet-1shot": Preset(
+            "Snell et al. 2017, section 3.2",
+            {"train_ways": 30, "train_queries": 15, "halve_every": 2000},
+            'dataset = "mini-imagenet", network = "conv4", budget = {tasks = 1}',
+        ),
+        "snell2017-mini-imagenet-5shot": Preset(
+            "Snell et al. 2017, section 3.2",
+            {"train_ways": 20, "train_queries": 15, "halve_every": 2000},
+            'dataset = "mini-imagenet", network = "conv4", budget = {tasks = 1}',
+        ),
+    }
 
     train_queries: int = setting(0, "queries a class in training; 0: as in the test", at_least=0)
 

@@ -1,5 +1,6 @@
 """R2-D2: each task's classifier is a ridge regression in closed form, and the embedding learns from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Network, Workload, setting
+from metabench import Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import (
     EmbeddingLearner,
@@ -27,6 +28,23 @@ class R2D2(EpisodicAlgorithm):
     """
 
     name: ClassVar[str] = "r2d2"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "bertinetto2019": Preset(
+            "the authors' code, experiments.sh, Omniglot",
+            {"train_ways": 60, "halve_every": 2000},
+            'dataset = "omniglot", budget = {tasks = 1}',
+        ),
+        "bertinetto2019-mini-imagenet": Preset(
+            "the authors' code, experiments.sh",
+            {"train_ways": 16, "halve_every": 2000},
+            'dataset = "mini-imagenet", budget = {tasks = 1}',
+        ),
+        "bertinetto2019-cifar-fs": Preset(
+            "the authors' code, experiments.sh",
+            {"train_ways": 20, "halve_every": 2000},
+            'dataset = "cifar-fs", budget = {tasks = 1}',
+        ),
+    }
 
     train_ways: int = setting(16, "classes of a training task; 0: as in the test", at_least=0)
     penalty: float = setting(1.0, "the ridge penalty λ at the start of training", above=0)

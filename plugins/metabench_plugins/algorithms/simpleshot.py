@@ -1,6 +1,6 @@
 """SimpleShot: nearest class mean on centred, normalised features of an ordinary classifier."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metabench import Examples, Network, Workload, setting
+from metabench import Examples, Network, Preset, Workload, setting
 from metabench.device import Device
 from metabench.learning import SupervisedAlgorithm, SupervisedLearner, class_means, squared_distances
 from metabench.records import DataKind, Outputs
@@ -27,6 +27,13 @@ class SimpleShot(SupervisedAlgorithm):
     """
 
     name: ClassVar[str] = "simpleshot"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "wang2019": Preset(
+            "Wang et al. 2019, section 3.1: batches of 256",
+            {"micro": 256},
+            'dataset = "mini-imagenet", network = "conv4", budget = {tasks = 256}',
+        ),
+    }
 
     transform: str = setting(
         "CL2N",
