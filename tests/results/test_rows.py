@@ -11,7 +11,7 @@ from helpers.results import made_board, made_cell, made_result
 from metabench.records.row import AVERAGES, FIELDS, SHARED, Row
 from metabench.records.summary import Summary
 from metabench.report.columns import number
-from metabench.results.rows import row_of
+from metabench.results.rows import row_of, steps_in_test
 
 
 def test_a_row_has_just_the_fields_of_its_annotations() -> None:
@@ -51,3 +51,19 @@ def test_a_column_of_a_misspelt_figure_fails_instead_of_showing_nothing() -> Non
 
     with pytest.raises(KeyError, match="wal_seconds"):
         number("wal_seconds", "wall s").show(row)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"steps": 1, "test_steps": 10}, 10),
+        ({"steps": 5, "test_steps": None}, 5),
+        ({"steps": 1, "test_steps": 0}, 0),
+        ({"head_steps": 100}, 100),
+        ({"train_ways": 60}, None),
+    ],
+)
+def test_a_row_says_how_many_steps_adapt_to_a_test_task(
+    settings: dict[str, int | None], steps: int | None
+) -> None:
+    assert steps_in_test(settings) == steps

@@ -30,6 +30,7 @@ class CellFields(TypedDict):
     method_name: str
     algorithm: str
     algorithm_settings: str
+    test_steps: int | None  # gradient steps that adapt to a test task; None where its settings do not say
     label: str
     network: str
     network_name: str

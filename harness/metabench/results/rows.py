@@ -106,6 +106,15 @@ def _natural(text: str) -> tuple[str | int, ...]:
     return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d{1,15})", text)))
 
 
+def steps_in_test(settings: Mapping[str, Any]) -> int | None:
+    """Return how many gradient steps an algorithm with these settings takes on a test task, if they say so.
+
+    `test_steps`, or where that is None or no setting `steps`, those of training; `head_steps`, of a new head.
+    """
+    named = (settings.get(name) for name in ("test_steps", "head_steps", "steps"))
+    return next((_count(steps) for steps in named if steps is not None), None)
+
+
 def _cell_fields(cell: Cell) -> CellFields:
     method = cell.label or cell.algorithm.name
     network = cell.network.name if cell.network else ""
@@ -119,6 +128,7 @@ def _cell_fields(cell: Cell) -> CellFields:
         "method_name": method,
         "algorithm": cell.algorithm.name,
         "algorithm_settings": _compact(cell.algorithm.settings),
+        "test_steps": steps_in_test(cell.algorithm.settings),
         "label": cell.label,
         "network": network,
         "network_name": network,
@@ -377,7 +387,7 @@ def _flat(training: Training) -> bool:
 
 
 def _count(value: Any) -> int | None:
-    """Return a backend's own setting, where it is a number as in ours."""
+    """Return a component's own setting, where it is a number as in ours."""
     return value if is_whole(value) else None
 
 
