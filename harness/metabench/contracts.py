@@ -106,11 +106,14 @@ class Learner(ABC):
     outputs: what `predict` returns: "log-probabilities", "logits", whose softmax is what the method means,
     "scores" that only rank the classes, or "values" in regression (see `metabench.records.outputs`);
     transductive: whether a query's prediction may depend on the other queries of its task;
+    anneals: whether its steps become (almost) zero towards the end of training: any validation curve is flat
+    there, so that flatness does not show that it was trained enough;
     path: the engine path taken, e.g. "batched", "vmap", "loop"; printed with every result.
     """
 
     outputs: Outputs = "scores"
     transductive: bool = False
+    anneals: bool = False
     path: str = "batched"
 
     @abstractmethod
@@ -206,6 +209,17 @@ class Algorithm(Component, ABC):
         """The learner, its tensors on `device.torch` in `device.dtype`; raises `Invalid` or `Skip`."""
 
 
+class ClassUnits(NamedTuple):
+    """What an interval for new classes redraws: the unit and the group of each class of a split, by number.
+
+    Classes that share their images, such as turns of a drawing, are one unit; groups are what classes come
+    from (alphabets), without elements where nothing is known of them.
+    """
+
+    units: Sequence[int]
+    groups: Sequence[int] = ()
+
+
 class Source(ABC):
     """A loaded data set: draws tasks by number, the same ones on every machine."""
 
@@ -227,6 +241,10 @@ class Source(ABC):
         from metabench.errors import Invalid
 
         raise Invalid(f"{type(self).__name__} has no labelled batches: it cannot train a supervised learner")
+
+    def class_units(self, split: Split) -> ClassUnits | None:
+        """What an interval for new classes redraws; None: each class of the split by itself."""
+        return None
 
     @abstractmethod
     def manifest(

@@ -45,6 +45,15 @@ def score_text(mean: float | None, half_width: float | None, unit: str) -> str:
     return f"{mean:.{digits}f} ± {half:.{digits}f}{mark}"
 
 
+def half_text(half_width: float, unit: str) -> str:
+    """Return half an interval as it stands beside a score.
+
+    >>> half_text(0.0042, "share"), half_text(0.021, "")
+    ('0.42', '0.021')
+    """
+    return f"{half_width * 100:.2f}" if unit == "share" else significant(half_width, 2)
+
+
 def brief(value: str, length: int = 100) -> str:
     """Return the text on one line, cut at `length` characters."""
     flat = " ".join(value.split())

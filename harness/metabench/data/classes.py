@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metabench.contracts import ClassUnits
 from metabench.data import draws
 from metabench.errors import DataError, Invalid
 from metabench.records.cell import Split
@@ -32,13 +33,15 @@ class ClassIndex:
     """The classes of one split; the images of a class lie next to each other in the data set.
 
     names: [classes] unique names; first: [classes] number of each class's first image; count: [classes]
-    how many it has; turns: [classes] quarter turns by which its images are rotated (counter-clockwise).
+    how many it has; turns: [classes] quarter turns by which its images are rotated (counter-clockwise);
+    groups: [classes] what each class comes from (its alphabet), or without elements.
     """
 
     names: tuple[str, ...]
     first: draws.Numbers
     count: draws.Numbers
     turns: draws.Numbers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("first", "count", "turns"):
@@ -75,13 +78,22 @@ class ClassIndex:
                 f"{len(absent)} of {len(names)} classes are absent from the data, such as {absent[0]!r}"
             )
         places = [place_of[name] for name in names]
-        return ClassIndex(tuple(names), self.first[places], self.count[places], self.turns[places])
+        groups = tuple(self.groups[place] for place in places) if self.groups else ()
+        return ClassIndex(tuple(names), self.first[places], self.count[places], self.turns[places], groups)
 
     def rotated(self) -> "ClassIndex":
         """Return four classes for each class: turned by 0, 90, 180 and 270 degrees (Vinyals et al. 2016)."""
         names = tuple(f"{name}/rot{90 * turn:03d}" for turn in range(4) for name in self.names)
         turns = np.repeat(np.arange(4), len(self))
-        return ClassIndex(names, np.tile(self.first, 4), np.tile(self.count, 4), turns)
+        return ClassIndex(names, np.tile(self.first, 4), np.tile(self.count, 4), turns, self.groups * 4)
+
+    def units(self) -> ClassUnits:
+        """Return what an interval for new classes redraws: classes that share their images are one unit."""
+        units = np.unique(self.first, return_inverse=True)[1]
+        if not self.groups:
+            return ClassUnits(units.tolist())
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
+        return ClassUnits(units.tolist(), [numbers[group] for group in self.groups])
 
     def draw(self, key: int, protocol: Protocol, indices: Sequence[int]) -> Drawn:
         """Draw the tasks of these numbers. A task's stream 0 draws classes, stream 1 + w images of way w."""

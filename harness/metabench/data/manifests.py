@@ -24,6 +24,7 @@ import numpy as np
 from metabench.errors import DataError
 from metabench.records.cell import Spec, Split
 from metabench.records.protocol import Protocol, VariedProtocol
+from metabench.records.task_classes import TaskClasses
 
 if TYPE_CHECKING:
     from metabench.contracts import Episodes, Source
@@ -115,6 +116,26 @@ def drawn_digest(source: Source, split: Split, protocol: Protocol, tasks: int, s
         shape = shape_of(source, split, protocol, index, seed)
         digest.update(tasks_digest(source.manifest(split, shape, [index], seed)).encode())
     return digest.hexdigest()
+
+
+def task_classes(
+    source: Source, split: Split, protocol: Protocol, tasks: int, seed: int
+) -> TaskClasses | None:
+    """Return which classes the tasks 0 … tasks - 1 consist of; None where they have none by number."""
+    from metabench.data.shapes import groups
+
+    of_tasks: dict[int, list[int]] = {}
+    for shape, numbers in groups(source, split, protocol, range(tasks), seed):
+        drawn = source.manifest(split, shape, numbers, seed).get("classes")
+        if drawn is None or not drawn.size:
+            return None
+        of_tasks |= zip(numbers, drawn.tolist(), strict=True)
+    units = source.class_units(split)
+    if units is None:
+        return TaskClasses.of([of_tasks[number] for number in range(tasks)])
+    listed = [[int(units.units[c]) for c in of_tasks[number]] for number in range(tasks)]
+    of_units = dict(zip(units.units, units.groups, strict=True)) if units.groups else {}
+    return TaskClasses.of(listed, [of_units[unit] for unit in range(len(of_units))])
 
 
 def make_manifest(

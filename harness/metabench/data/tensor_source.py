@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from metabench.contracts import Episodes, Examples, Source
+from metabench.contracts import ClassUnits, Episodes, Examples, Source
 from metabench.data import draws
 from metabench.data.augment import Augment
 from metabench.data.buffers import Buffers
@@ -162,6 +162,10 @@ class TensorSource(Source):
         x = self._inputs(rows, index.turns[classes], noise)
         shape = (len(numbers), batches.micro)
         return Examples(x.view(*shape, *x.shape[1:]), self._numbers(classes).view(shape))
+
+    def class_units(self, split: Split) -> ClassUnits | None:
+        """Return the drawings that classes are turns of, and the groups that the data set gave them."""
+        return self._index(split).units()
 
     def manifest(
         self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int

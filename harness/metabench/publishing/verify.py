@@ -39,8 +39,8 @@ from metabench.records.cell import Cell, Status
 from metabench.records.document import read_document
 from metabench.records.result import Result
 from metabench.records.row import Row
+from metabench.report.limits import budget_limited_reason
 from metabench.report.references import published
-from metabench.report.summary import budget_limited_reason
 from metabench.results import cache
 from metabench.results.predictions import predictions_beside
 from metabench.results.table import Results

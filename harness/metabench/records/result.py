@@ -14,6 +14,7 @@ from typing import Any
 from metabench.records.cell import Cell, Status
 from metabench.records.identity import digest_of
 from metabench.records.metric_scores import MetricScores
+from metabench.records.task_classes import TaskClasses
 from metabench.records.upgrade import upgrade
 
 SCHEMA = 3
@@ -51,7 +52,8 @@ class Training:
 
     tasks: what was trained on, tasks or (with `Batches`) labelled examples; energy: joules by meter while
     the training clock ran, summed over ranks, and target_energy until the target was reached (empty where
-    no meter can be read, or the target was missed).
+    no meter can be read, or the target was missed); annealed: whether the learner says that its steps become
+    (almost) zero towards the end.
     """
 
     steps: int = 0
@@ -69,6 +71,7 @@ class Training:
     target_energy: Mapping[str, float] = field(default_factory=dict)
     ended_by: str = "steps"  # steps, seconds, target, patience or images
     resumed: tuple[int, ...] = ()  # the steps after which the cell went on from a checkpoint
+    annealed: bool = field(default=False, metadata={"optional": True})
 
     def timeline(self, warmup_steps: int) -> list[Block]:
         """Return the blocks in the order of their steps; warmup_steps: of the cell, after each start."""
@@ -92,7 +95,8 @@ class Scores:
     tasks; curve: adaptation steps (as text) → scores per task; transductive: what the algorithm claims;
     transductive_found: what permuting and splitting the queries showed (None: not checked); overlap: of
     groups in training and test, where another data set is tested, "none" or "unknown"; further: what
-    further metrics give, by their title (`ece`, `ece:bins=5`).
+    further metrics give, by their title (`ece`, `ece:bins=5`); classes: which classes each task consists of
+    (None: not recorded, or endless).
     """
 
     metric: str
@@ -111,6 +115,7 @@ class Scores:
     overlap: str = ""
     state: str = "last"  # which state was scored: "last", "best validation, step N", or "kept"
     further: Mapping[str, MetricScores] = field(default_factory=dict)
+    classes: TaskClasses | None = field(default=None, metadata={"optional": True})
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,7 @@ def _scores(document: Mapping[str, Any]) -> Scores:
             **{name: _numbers(document[name]) for name in lists},
             "curve": {steps: _numbers(scores) for steps, scores in document["curve"].items()},
             "further": {name: MetricScores.from_json(scores) for name, scores in document["further"].items()},
+            "classes": TaskClasses.from_json(document["classes"]) if document.get("classes") else None,
         }
     )
 

@@ -18,7 +18,7 @@ class CellFields(TypedDict):
     """What a cell states, but for its seed.
 
     `method`, `network`, `dataset` and `backend` name settings where these tell components of a suite apart;
-    `…_name` is the plain name, `…_settings` the settings as JSON. The last five are keys that are equal for
+    `…_name` is the plain name, `…_settings` the settings as JSON. The last six are keys that are equal for
     cells which differ in nothing but what stands beside them, and their seed.
     """
 
@@ -45,6 +45,9 @@ class CellFields(TypedDict):
     train: str
     steps: int
     step_tasks: int
+    step_images: int  # support and queries that a training step sees
+    budget_images: int
+    patience: int
     budget_seconds: float
     target: float | None
     backend: str
@@ -59,6 +62,7 @@ class CellFields(TypedDict):
     work: str  # backend
     weak_work: str  # backend, tasks of a step
     size_work: str  # ways and shots
+    length_work: str  # how long it trains
 
 
 class MachineFields(TypedDict):
@@ -84,6 +88,7 @@ class LearnerFields(TypedDict):
     unit: str
     higher_is_better: bool
     manifest: str | None
+    classes: str  # key of what the test tasks consist of, "" if not recorded
     state: str | None
 
 
@@ -153,6 +158,7 @@ class TrainingFields(TypedDict):
     target_seconds: float | None
     ended_by: str
     resumed: int  # how often the cell went on from a checkpoint
+    annealed: bool  # the learner's steps became (almost) zero
     loss: float | None
 
 

@@ -51,7 +51,7 @@ def _record(cls: type) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
-        "required": sorted(names),
+        "required": sorted(f.name for f in dataclasses.fields(cls) if not f.metadata.get("optional")),
         "additionalProperties": cls is Result,
     }
 

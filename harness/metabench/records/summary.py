@@ -63,19 +63,28 @@ class Labels(TypedDict):
 
 
 class Scored(TypedDict):
-    """The mean score over seeds and tasks, its interval, and its place among scores of the same tasks.
+    """The mean score over seeds and tasks, its intervals, and its place among scores of the same tasks.
 
-    rivals: how many summaries were ranked together; detectable: the smallest difference that would have been
-    found among them with a power of 80 %; seed_share, task_share: fractions of the variance of a score;
-    references: published figures of the same conditions, each with its verdict; unlike: where there is none,
-    the nearest figure and what differs; further: what further metrics give that all of its results have, by
-    title.
+    half_width: half the interval over tasks (and seeds) of the same classes; new_half_width: half of one
+    that holds for new classes too, None where the classes of the tasks were not recorded or nothing can be
+    said of others; redrawn: what that redraws, in words; tested: what the tests behind the rank hold for,
+    "classes" or "tasks"; ranking: the one that the rank is of, see `metabench.report.rankings`;
+    ranking_place: its number among the rankings of these tasks; rivals: how many summaries were ranked
+    together; detectable: the smallest difference that would have been found among them with a power of
+    80 %; seed_share, task_share: fractions of the variance of a score; references: published figures of the
+    same conditions, each with its verdict; unlike: where there is none, the nearest figure and what differs;
+    further: what further metrics give that all of its results have, by title.
     """
 
     mean: float
     half_width: float | None
+    new_half_width: float | None
+    redrawn: str
+    tested: str
     seed_share: float | None
     task_share: float | None
+    ranking: str
+    ranking_place: int
     rank: int | None
     rivals: int
     detectable: float | None

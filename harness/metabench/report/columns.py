@@ -9,7 +9,7 @@ from metabench.records.axes import unit_of_work
 from metabench.records.row import CellFields, Shared
 from metabench.records.section import Column
 from metabench.records.summary import Labels, Summary
-from metabench.text import ABSENT, score_text, significant
+from metabench.text import ABSENT, half_text, score_text, significant
 
 Record = Mapping[str, Any]
 
@@ -75,6 +75,12 @@ def score(summary: Summary) -> str:
     return score_text(summary["mean"], summary["half_width"], summary["unit"])
 
 
+def new_classes(summary: Summary) -> str:
+    """Return half the interval that holds for new classes."""
+    half = summary["new_half_width"]
+    return ABSENT if half is None else f"± {half_text(half, summary['unit'])}"
+
+
 def standing_notes(lines: Sequence[Labels]) -> list[str]:
     """Return how many of these lines are transductive, budget-limited or unstable; the lines say which."""
     if not lines:
@@ -138,6 +144,7 @@ SUITE: Column[SuiteFields] = Column("suite", _suite, quiet=True)
 DATASET = text("dataset", "data set", quiet=True)
 METHOD = (text("method", "method"), text("network", "network", quiet=True))
 SPEED = Column("tasks/s", speed, right=True, key="tasks_per_second")
+NEW_CLASSES: Column[Summary] = Column("new classes", new_classes, right=True, key="new_half_width")
 STEPS: Column[Summary] = Column("steps", _steps, right=True, quiet=True, key="steps")
 METHOD_COLUMNS: Sequence[Column[CellFields]] = (
     SUITE,

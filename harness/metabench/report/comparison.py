@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +59,15 @@ class Comparison:
 class ComparisonLine(Shared):
     """One cell on both sides: new - base with its interval, new / base of its step time, and the verdicts.
 
-    size: what a drop of the score is a part of; reason: why the cell counts as regressed, empty if not.
+    size: what a drop of the score is a part of; reason: why the cell counts as regressed, empty if not;
+    holds: what the difference was tested for, new "classes" or more "tasks" of the same.
     """
 
     cell: str
     base_score: str
     new_score: str
     verdict: str
+    holds: str
     difference: float | None
     low: float | None
     high: float | None
@@ -105,6 +108,7 @@ def compare(
         text("new_score", "new", right=True),
         Column("difference", _difference_text, right=True),
         text("verdict", "score"),
+        text("holds", "tested for", quiet=True),
         Column("detectable", _detectable_text, right=True, quiet=True),
         Column("time new/base", _ratio_text, right=True),
         text("time_verdict", "time"),
@@ -127,7 +131,8 @@ def _notes(limits: Thresholds, alternated: Alternated | None) -> list[str]:
     return [
         f"Difference: new - base over the same tasks and seeds, 95 % interval; verdicts at {LEVEL:.0%}, "
         "corrected by Holm over the cells, the spread between seeds pooled over them. With one seed the "
-        "interval says nothing of other seeds.",
+        "interval says nothing of other seeds. Tested for classes: it holds for new classes too; for tasks: "
+        "for the same test classes only, since those of the tasks were not recorded.",
         f"Detectable: where no difference is shown, the smallest that {stats.POWER:.0%} of such comparisons "
         "would have shown in the least favourable place of Holm's order.",
         separate
@@ -153,8 +158,9 @@ def _line(pair: Pair) -> ComparisonLine:
         **shared_fields(pair.first), "cell": pair.first["cell"],
         "base_score": _score(pair.base, pair.base_positions),
         "new_score": _score(pair.new, pair.new_positions),
-        "verdict": "", "difference": None, "low": None, "high": None, "p": None, "detectable": None,
-        "size": 1.0, "ratio": None, "ratio_low": None, "ratio_high": None, "time_verdict": "",
+        "verdict": "", "holds": "", "difference": None, "low": None, "high": None, "p": None,
+        "detectable": None, "size": 1.0, "ratio": None, "ratio_low": None, "ratio_high": None,
+        "time_verdict": "",
         "regressed": False, "reason": "", "seeds": 0, "tasks": 0, "left_out": [],
     }  # fmt: skip
     if not pair.base_positions:
@@ -208,7 +214,7 @@ def _regress(line: ComparisonLine, reason: str) -> None:
 
 def _estimate(paired: Sequence[Pair], lines: Sequence[ComparisonLine]) -> None:
     """Fill in the differences; lines of one unit lend each other their spread between seeds."""
-    kinds: dict[object, list[tuple[ComparisonLine, NDArray[np.float64], NDArray[np.float64]]]] = {}
+    kinds: dict[object, list[_Tested]] = {}
     for pair, line in zip(paired, lines, strict=True):
         if line["verdict"] or not pair.matched:
             continue
@@ -217,15 +223,33 @@ def _estimate(paired: Sequence[Pair], lines: Sequence[ComparisonLine]) -> None:
         share = line["unit"] == "share"
         line["tasks"], line["size"] = before.shape[1], 1.0 if share else abs(float(before.mean()))
         kind = "share" if share else (line["metric"], line["dataset"], line["dataset_settings"])
-        kinds.setdefault(kind, []).append((line, after, before))
+        kinds.setdefault(kind, []).append(_Tested(line, after, before, _redraw(pair)))
     count = sum(len(members) for members in kinds.values())
     for members in kinds.values():
-        estimates = stats.differences([(after, before) for _, after, before in members])
-        for (line, _, _), estimate in zip(members, estimates, strict=True):
+        estimates = stats.differences(
+            [(member.after, member.before) for member in members], [member.redraw for member in members]
+        )
+        for (line, *_, redraw), estimate in zip(members, estimates, strict=True):
+            line["holds"] = "tasks" if redraw is None else "classes"
             mean, half = float(estimate.mean), float(estimate.half_width())
             line["difference"], line["low"], line["high"] = mean, mean - half, mean + half
             line["p"] = float(estimate.p_value())
             line["detectable"] = float(estimate.detectable(LEVEL / count))
+
+
+class _Tested(NamedTuple):
+    """A line whose scores [seeds, tasks] are compared, and what redraws the classes of their tasks."""
+
+    line: ComparisonLine
+    after: NDArray[np.float64]
+    before: NDArray[np.float64]
+    redraw: stats.Redraw | None
+
+
+def _redraw(pair: Pair) -> stats.Redraw | None:
+    """Return what redraws the classes of a pair's tasks, by what either side recorded."""
+    ours = pair.base.redraw([i for i, _ in pair.matched])
+    return ours or pair.new.redraw([i for _, i in pair.matched])
 
 
 def _judge(lines: Sequence[ComparisonLine], limits: Thresholds) -> None:

@@ -12,6 +12,7 @@ from metabench.records.summary import Summary
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
+    NEW_CLASSES,
     STEPS,
     protocol,
     score,
@@ -21,6 +22,7 @@ from metabench.report.columns import (
 )
 from metabench.report.further import further_columns, further_figures, further_notes
 from metabench.report.labels import flags, reference_text
+from metabench.report.rankings import RULE
 from metabench.report.summary import Summaries
 from metabench.report.verdicts import VERDICT_RULE
 from metabench.text import significant
@@ -35,6 +37,8 @@ def scores(source: Summaries) -> Section[Summary]:
     columns: list[Column[Summary]] = [
         *AXIS_COLUMNS,
         Column("score", score, right=True, key="mean"),
+        *([NEW_CLASSES] if any(summary["redrawn"] for summary in ranked) else []),
+        text("ranking", "ranking", quiet=True),
         text("rank", "tier", right=True),
         text("metric", "metric", quiet=True),
         *further_columns(ranked),
@@ -51,17 +55,32 @@ def scores(source: Summaries) -> Section[Summary]:
 def best_first(summary: Summary) -> tuple[Any, ...]:
     """Return the key that orders summaries by what they solve, and then by their scores."""
     best = -summary["mean"] if summary["higher_is_better"] else summary["mean"]
-    return (*protocol(summary), bool(summary["withdrawn"]), best)
+    return (*protocol(summary), bool(summary["withdrawn"]), summary["ranking_place"], best)
 
 
 def _notes(summaries: Sequence[Summary]) -> list[str]:
-    notes = [*standing_notes(summaries), _interval_note(summaries)]
+    notes = [*standing_notes(summaries), _interval_note(summaries), *_class_notes(summaries)]
     notes += _tier_notes(summaries)
     notes += _variance_notes(summaries)
     notes += further_notes(summaries)
     if any(summary["references"] for summary in summaries):
         notes.append(f"{VERDICT_RULE}.")
     return notes
+
+
+def _class_notes(summaries: Sequence[Summary]) -> list[str]:
+    """Return what the intervals for new classes hold for, and which rows have none."""
+    if not any(summary["unit"] == "share" for summary in summaries):
+        return []  # tasks of regression are new ones each
+    redrawn = sorted({summary["redrawn"] for summary in summaries if summary["redrawn"]})
+    if not redrawn:
+        return ["± holds for more tasks of the same test classes; of other classes nothing is known here."]
+    missing = sum(summary["new_half_width"] is None for summary in summaries)
+    without = f" {missing} rows have none: the classes of their tasks were not recorded." if missing else ""
+    return [
+        "± holds for more tasks of the same test classes, the column new classes for other classes too "
+        f"(multiple membership, moments; redrawn: {', '.join(redrawn)}).{without}"
+    ]
 
 
 def _interval_note(summaries: Sequence[Summary]) -> str:
@@ -84,7 +103,16 @@ def _tier_notes(summaries: Sequence[Summary]) -> list[str]:
     if not by_protocol:
         return []
     least = ", ".join(list(by_protocol.values())[:MOST_DIFFERENCES])
-    return [f"{stats.TIER_RULE}. Smallest difference that would have been found with 80 % chance: {least}."]
+    ranked = [summary for summary in summaries if summary["rank"] is not None]
+    holds = {summary["tested"] for summary in ranked}
+    over = {"classes": "for new classes too", "tasks": "for the same test classes only"}
+    tests = "; ".join(f"tests hold {over[kind]}" for kind in sorted(holds & over.keys()))
+    several = [RULE] if len({summary["ranking"] for summary in ranked}) > 1 else []
+    return [
+        f"{stats.TIER_RULE}; {tests}. "
+        f"Smallest difference that would have been found with 80 % chance: {least}.",
+        *(f"{rule}." for rule in several),
+    ]
 
 
 def _solved(summary: Summary) -> str:

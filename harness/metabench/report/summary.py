@@ -16,7 +16,9 @@ from metabench.contracts import CONTRACT_VERSION
 from metabench.records.cell import Status
 from metabench.records.row import AVERAGES, PEAKS, SHARED, Averages, FurtherFields, Peaks, Row, Shared
 from metabench.records.summary import Deviations, Labels, Reference, Scored, Seeds, Summary
-from metabench.report.labels import BELOW_REFERENCES, TRANSDUCTION
+from metabench.report.labels import TRANSDUCTION
+from metabench.report.limits import accept_annealed, budget_limited_reason
+from metabench.report.rankings import finite, rank
 from metabench.report.references import published, unlike
 from metabench.report.verdicts import add_verdicts
 from metabench.results.reproductions import Reruns, reruns_of
@@ -73,7 +75,8 @@ def _summarize(results: Results) -> list[Summary]:
         )
         for (key, positions), estimate in zip(groups.items(), estimates, strict=True)
     ]
-    _rank(results, summaries)
+    accept_annealed(results, summaries)
+    rank(results, summaries)
     add_verdicts(summaries)
     return summaries
 
@@ -134,29 +137,38 @@ def _further_fields(results: Results, title: str, positions: Sequence[int]) -> F
     return {
         **metrics[0],
         "value": fmean(values),
-        "half_width": _finite(half),
+        "half_width": finite(half),
         "rescored": max(dates, default=""),
     }
 
 
 def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored]:
-    """Return the scores of every group; groups of one shape are computed at once."""
-    by_shape: dict[tuple[int, ...], list[tuple[int, NDArray[np.float64]]]] = {}
+    """Return the scores of every group; groups of one shape and of the same tasks at once."""
+    alike: dict[tuple[tuple[int, ...], str], list[tuple[int, NDArray[np.float64]]]] = {}
     for number, positions in enumerate(groups):
         scores = results.score_matrix(positions)
         if scores is None:  # other tasks in each seed: only the seeds' means can be compared
             scores = np.array([[results.scores[i].mean()] for i in positions]).T
-        by_shape.setdefault(scores.shape, []).append((number, scores))
+        alike.setdefault((scores.shape, _tasks_of(results, positions)), []).append((number, scores))
     estimates: dict[int, Scored] = {}
-    for shape, members in by_shape.items():
-        estimate = stats.estimate(np.stack([scores for _, scores in members]))
+    for (shape, _), members in alike.items():
+        scores = np.stack([scores for _, scores in members])
+        redraw = results.redraw(groups[members[0][0]])
+        redraw = redraw if redraw is not None and len(redraw.members) == shape[1] else None
+        estimate = stats.estimate(scores)
         half = estimate.half_width()
+        new_half = None if redraw is None else stats.estimate(scores, redraw).half_width()
         for at, (number, _) in enumerate(members):
             estimates[number] = {
                 "mean": float(estimate.mean[at]),
-                "half_width": _finite(half[at]),
-                "seed_share": _finite(estimate.seed_share[at]) if shape[0] > 1 else None,
-                "task_share": _finite(estimate.task_share[at]) if shape[0] > 1 else None,
+                "half_width": finite(half[at]),
+                "new_half_width": None if new_half is None else finite(new_half[at]),
+                "redrawn": "" if redraw is None else redraw.what,
+                "tested": "",
+                "seed_share": finite(estimate.seed_share[at]) if shape[0] > 1 else None,
+                "task_share": finite(estimate.task_share[at]) if shape[0] > 1 else None,
+                "ranking": "",
+                "ranking_place": 0,
                 "rank": None,
                 "rivals": 0,
                 "detectable": None,
@@ -166,6 +178,12 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
                 "further": {},
             }
     return [estimates[number] for number in range(len(groups))]
+
+
+def _tasks_of(results: Results, positions: Sequence[int]) -> str:
+    """Return the digest of these rows' tasks, empty where they are not the same ones."""
+    manifests = {results.rows[i]["manifest"] or "" for i in positions}
+    return manifests.pop() if len(manifests) == 1 else ""
 
 
 def _code_label(row: Row, several: bool) -> str:
@@ -248,61 +266,3 @@ def _seeds(rows: Sequence[Row], positions: list[int]) -> Seeds:
 
 def _extremes(values: Sequence[int]) -> list[int]:
     return [min(values), max(values)] if values else []
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def budget_limited_reason(rows: Sequence[Row], references: Sequence[Reference]) -> str:
-    """Return why a trained configuration is budget-limited; empty if it was trained enough or never trained.
-
-    Trained enough: the validation curve is flat over its last quarter in every seed, and every value that
-    is stated is reached: the suite's target in every seed, one of the published counterparts. Where
-    neither is stated, the flatness alone decides. A row that scores a kept state was not trained: whether
-    the state was trained enough is said of the row that learned it.
-    """
-    first = rows[0]
-    if not first["steps"] or not first["train"] or first["state"] == "kept":
-        return ""
-    if not all(row["validations"] for row in rows):
-        return "no validation curve"
-    if first["target"] is not None and not all(row["target_step"] is not None for row in rows):
-        return "target not reached"
-    if any(row["ended_by"] == "target" and not row["flat"] for row in rows):
-        return "ended at its target"
-    if not all(row["flat"] for row in rows):
-        return "validation still moving"
-    if references:
-        mean = fmean(row["mean"] for row in rows if row["mean"] is not None)
-        if mean < min(reference.accuracy - reference.tolerance() for reference in references):
-            return BELOW_REFERENCES
-    return ""
-
-
-def _rank(results: Results, summaries: Sequence[Summary]) -> None:
-    """Fill in `rank`, `rivals` and `detectable` among summaries whose scores are of the same tasks."""
-    boards: dict[tuple[object, ...], list[Summary]] = {}
-    for summary in summaries:
-        if not summary["withdrawn"]:
-            boards.setdefault(_board(summary), []).append(summary)
-    for board in boards.values():
-        matrices = [results.score_matrix(summary["positions"]) for summary in board]
-        pairs = [(s, scores) for s, scores in zip(board, matrices, strict=True) if scores is not None]
-        widths = {scores.shape[1] for _, scores in pairs}
-        if len(widths) != 1 or widths == {1}:
-            pairs = []
-        ranking = stats.tiers([scores for _, scores in pairs], board[0]["higher_is_better"])
-        for summary in board:
-            summary["rivals"] = len(pairs)
-        for (summary, _), rank in zip(pairs, ranking.ranks, strict=True):
-            summary["rank"] = rank
-            summary["detectable"] = _finite(ranking.detectable)
-
-
-def _board(summary: Summary) -> tuple[object, ...]:
-    """Return what summaries must share for their scores to be compared task by task."""
-    return (
-        bool(summary["series"]), summary["suite"], summary["version"], summary["dataset"], summary["ways"],
-        summary["shots"], summary["queries"], summary["metric"], summary["manifest"],
-    )  # fmt: skip

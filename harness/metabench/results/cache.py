@@ -15,7 +15,7 @@ import re
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -27,8 +27,10 @@ from metabench.errors import RequestError, StoreError
 from metabench.folders import cache_folder
 from metabench.records.document import kind_of
 from metabench.records.files import read_result
+from metabench.records.identity import canonical_json
 from metabench.records.result import SCHEMA
 from metabench.records.row import FIELDS, Row, UnreadableFile
+from metabench.records.task_classes import TaskClasses
 from metabench.results.rows import ROW_VERSION, row_of
 from metabench.results.withdrawn import lists_beside, reason_of, reasons
 
@@ -45,10 +47,14 @@ LINK = "a link, which is not followed; name what it leads to"
 
 @dataclass
 class ReadResults:
-    """Rows, their scores [metrics, tasks] in the same order, and the files that gave none."""
+    """Rows, their scores [metrics, tasks] in the same order, and the files that gave none.
+
+    classes: what the test tasks of the rows consist of, by the rows' key.
+    """
 
     rows: list[Row] = field(default_factory=list)
     scores: list[NDArray[np.float64]] = field(default_factory=list)
+    classes: dict[str, TaskClasses] = field(default_factory=dict)
     problems: list[UnreadableFile] = field(default_factory=list)
 
 
@@ -76,12 +82,14 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
             if file in rows:
                 continue
             try:
-                rows[file] = _read(file)
+                rows[file], classes = _read(file)
             except Exception as error:  # whatever a foreign file makes reading raise, it is no result
                 results.problems.append(_unreadable(file, error))
             else:
                 fresh.append(file)
-        stored.keep((file, *rows[file]) for file in fresh)
+                results.classes |= {classes.key: classes} if classes else {}
+        stored.keep(((file, *rows[file]) for file in fresh), results.classes)
+        results.classes |= stored.load_classes({row["classes"] for row, _ in rows.values()})
     lists = lists_beside(file.path for file in rows)
     results.problems += [
         UnreadableFile(str(listed.path), what) for listed in lists for what in listed.problems
@@ -96,10 +104,11 @@ def read(paths: Iterable[Path | str], cache: Path | None = None) -> ReadResults:
     return results
 
 
-def _read(file: _File) -> tuple[Row, NDArray[np.float64]]:
+def _read(file: _File) -> tuple[tuple[Row, NDArray[np.float64]], TaskClasses | None]:
     if file.problem:
         raise StoreError(file.problem)
-    return row_of(read_result(Path(file.path)), file.path)
+    result = read_result(Path(file.path))
+    return row_of(result, file.path), result.scores.classes if result.scores else None
 
 
 def _unreadable(file: _File, error: Exception) -> UnreadableFile:
@@ -254,6 +263,7 @@ class _Cache:
                     " changed INTEGER, size INTEGER, row TEXT, scores BLOB)"
                 )
                 connection.execute("CREATE INDEX IF NOT EXISTS by_folder ON result (folder)")
+                connection.execute("CREATE TABLE IF NOT EXISTS classes (key TEXT PRIMARY KEY, content TEXT)")
         except sqlite3.Error:
             connection.close()
             raise
@@ -283,7 +293,21 @@ class _Cache:
         shaped = [s.reshape(1 + len(row["further"]), -1) for row, s in zip(rows, scores, strict=True)]
         return dict(zip(kept, zip(rows, shaped, strict=True), strict=True))
 
-    def keep(self, fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]]) -> None:
+    def load_classes(self, keys: Collection[str]) -> dict[str, TaskClasses]:
+        """Return what the test tasks of these keys consist of."""
+        if self.connection is None:
+            return {}
+        try:
+            stored = self.connection.execute("SELECT key, content FROM classes").fetchall()
+        except sqlite3.Error:
+            return {}
+        return {key: TaskClasses.from_json(json.loads(content)) for key, content in stored if key in keys}
+
+    def keep(
+        self,
+        fresh: Iterable[tuple[_File, Row, NDArray[np.float64]]],
+        classes: Mapping[str, TaskClasses],
+    ) -> None:
         """Add what was read."""
         if self.connection is None:
             return
@@ -294,6 +318,8 @@ class _Cache:
         )
         with contextlib.suppress(sqlite3.Error), self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?, ?)", lines)
+            of_tasks = [(key, canonical_json(content)) for key, content in classes.items()]
+            self.connection.executemany("INSERT OR REPLACE INTO classes VALUES (?, ?)", of_tasks)
 
 
 def _is_text(path: str) -> bool:

@@ -10,6 +10,7 @@ from metabench.records.cell import Cell
 
 BACKEND = ("backend", "plugins.backend")
 STEP_TASKS = ("budget.tasks", "train.size")  # the size of batches is the budget's tasks
+LENGTH = ("budget.steps", "budget.images", "budget.seconds", "budget.validate_every")
 TASK_SIZE = ("test.ways", "test.shots", "train.ways", "train.shots")
 
 
@@ -21,6 +22,7 @@ class Keys(NamedTuple):
     work: str
     weak_work: str
     size_work: str
+    length_work: str
 
 
 def keys_of(cell: Cell) -> Keys:
@@ -47,4 +49,5 @@ def _keys(configuration: _Configuration) -> Keys:
         cell.key(("seed", *BACKEND)),
         cell.key(("seed", *BACKEND, *STEP_TASKS)),
         cell.key(("seed", "plugins.backend", *TASK_SIZE)),
+        cell.key(("seed", *LENGTH)),
     )

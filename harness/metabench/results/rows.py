@@ -39,7 +39,7 @@ from metabench.records.row import (
 from metabench.results.keys import keys_of
 from metabench.results.row_kinds import is_whole, require_kinds
 
-ROW_VERSION = 12
+ROW_VERSION = 13
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 CODE_DIGITS = 12
@@ -143,6 +143,9 @@ def _cell_fields(cell: Cell) -> CellFields:
         "train": str(cell.train or ""),
         "steps": cell.budget.steps,
         "step_tasks": cell.budget.tasks,
+        "step_images": cell.step_images,
+        "budget_images": cell.budget.images,
+        "patience": cell.budget.patience,
         "budget_seconds": cell.budget.seconds,
         "target": cell.budget.target,
         "backend": cell.backend.name,
@@ -157,6 +160,7 @@ def _cell_fields(cell: Cell) -> CellFields:
         "work": keys.work[:KEY_DIGITS],
         "weak_work": keys.weak_work[:KEY_DIGITS],
         "size_work": keys.size_work[:KEY_DIGITS],
+        "length_work": keys.length_work[:KEY_DIGITS],
     }
 
 
@@ -207,6 +211,7 @@ def _learner_fields(result: Result) -> LearnerFields:
         "unit": scores.unit if scores else "",
         "higher_is_better": scores.higher_is_better if scores else True,
         "manifest": scores.manifest if scores else None,
+        "classes": scores.classes.key if scores and scores.classes else "",
         "state": scores.state if scores else None,
     }
 
@@ -325,7 +330,7 @@ def _training_fields(result: Result) -> TrainingFields:
     if training is None:
         return {"trained_steps": None, "flat": None, "validations": [], "best_step": None,
                 "target_step": None, "target_seconds": None, "ended_by": "", "resumed": 0,
-                "loss": None}  # fmt: skip
+                "annealed": False, "loss": None}  # fmt: skip
     return {
         "trained_steps": training.steps,
         "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
@@ -338,6 +343,7 @@ def _training_fields(result: Result) -> TrainingFields:
         "ended_by": training.ended_by,
         "loss": _last_loss(training),
         "resumed": len(training.resumed),
+        "annealed": training.annealed,
     }
 
 

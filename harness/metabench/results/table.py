@@ -22,6 +22,7 @@ from metabench.records.axes import AXES, matching
 from metabench.records.files import read_result
 from metabench.records.result import Result
 from metabench.records.row import Row, UnreadableFile
+from metabench.records.task_classes import TaskClasses
 from metabench.results import cache as index
 from metabench.results import rows
 
@@ -50,13 +51,14 @@ class Results:
 
     rows: one per result; scores: the per-task scores of each, in the same order; problems: files that were
     passed over; further: of each, a line per further metric of its row, [metrics, tasks], in their order
-    (empty: no row has any).
+    (empty: no row has any); classes: what the test tasks consist of, by the rows' key.
     """
 
     rows: list[Row]
     scores: list[NDArray[np.float64]]
     problems: list[UnreadableFile] = field(default_factory=list)
     further: list[NDArray[np.float64]] = field(default_factory=list)
+    classes: Mapping[str, TaskClasses] = field(default_factory=dict)
 
     @classmethod
     def of(cls, results: Iterable[Result], files: Sequence[Path | str] | None = None) -> Results:
@@ -65,7 +67,12 @@ class Results:
         where = [""] * len(listed) if files is None else [str(file) for file in files]
         pairs = [rows.row_of(result, file) for result, file in zip(listed, where, strict=True)]
         scores = [scores for _, scores in pairs]
-        return cls([row for row, _ in pairs], [s[0] for s in scores], further=[s[1:] for s in scores])
+        recorded = (result.scores.classes for result in listed if result.scores)
+        classes = {of_tasks.key: of_tasks for of_tasks in recorded if of_tasks}
+        return cls(
+            [row for row, _ in pairs], [s[0] for s in scores], further=[s[1:] for s in scores],
+            classes=classes,
+        )  # fmt: skip
 
     @classmethod
     def read(cls, paths: Iterable[Path | str], cache: Path | None = None) -> Results:
@@ -77,7 +84,8 @@ class Results:
         order = sorted(range(len(stored.rows)), key=lambda i: rows.order(stored.rows[i]))
         scores = [stored.scores[i] for i in order]
         ordered = [stored.rows[i] for i in order]
-        return cls(ordered, [s[0] for s in scores], stored.problems, [s[1:] for s in scores])
+        first, further = [s[0] for s in scores], [s[1:] for s in scores]
+        return cls(ordered, first, stored.problems, further, stored.classes)
 
     def __post_init__(self) -> None:
         _name(self.rows)
@@ -122,6 +130,34 @@ class Results:
         )
         return np.stack([self.scores[i] for i in positions]) if same else None
 
+    def redraw(self, positions: Sequence[int]) -> stats.Redraw | None:
+        """Return what redraws the classes of these rows' tasks; None where that is not known.
+
+        Results that recorded them speak for others of the same tasks; None too where two disagree.
+        """
+        tasks = {(self.rows[i]["manifest"], self.rows[i]["count"]) for i in positions}
+        return self._redraw(*tasks.pop()) if len(tasks) == 1 else None
+
+    def _redraw(self, manifest: str | None, tasks: int) -> stats.Redraw | None:
+        if (manifest, tasks) not in self._redraws:
+            keys = self._keys_of_manifest.get(manifest, set()) & self.classes.keys()
+            known = self.classes[keys.pop()] if len(keys) == 1 else None
+            self._redraws[manifest, tasks] = _redraw_of(known, tasks) if known else None
+        return self._redraws[manifest, tasks]
+
+    @cached_property
+    def _redraws(self) -> dict[tuple[str | None, int], stats.Redraw | None]:
+        return {}
+
+    @cached_property
+    def _keys_of_manifest(self) -> dict[str | None, set[str]]:
+        """The keys of the classes that results recorded, by the digest of their tasks."""
+        keys: dict[str | None, set[str]] = {}
+        for row in self.rows:
+            if row["classes"]:
+                keys.setdefault(row["manifest"], set()).add(row["classes"])
+        return keys
+
     def score_equally(self, first: Sequence[int], second: Sequence[int]) -> bool | None:
         """Return whether the rows at two groups of positions score equally; None where their tasks differ."""
         a, b = self.score_matrix(first), self.score_matrix(second)
@@ -147,7 +183,7 @@ class Results:
         kept = list(positions)
         return Results(
             [self.rows[i].copy() for i in kept], [self.scores[i] for i in kept], list(self.problems),
-            [self.further[i] for i in kept] if self.further else [],
+            [self.further[i] for i in kept] if self.further else [], self.classes,
         )  # fmt: skip
 
     def _axis(self, axis: str) -> list[str]:
@@ -180,6 +216,16 @@ class Results:
     def _same(self, first: int, second: int) -> bool:
         same_status = self.rows[first]["status"] == self.rows[second]["status"]
         return same_status and np.array_equal(self.scores[first], self.scores[second])
+
+
+def _redraw_of(classes: TaskClasses, tasks: int) -> stats.Redraw | None:
+    """Return what redraws the classes of so many tasks; None where the record is not of these tasks."""
+    try:
+        units = classes.tasks(tasks)
+        groups = classes.groups_of_units(1 + max(map(max, units)))
+    except ValueError:  # a foreign file may hold anything
+        return None
+    return stats.Redraw.of(units, groups)
 
 
 def _field(row: Row, name: str) -> object:

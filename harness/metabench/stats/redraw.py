@@ -87,6 +87,11 @@ class Redraw:
         """How many groups are redrawn; 0: the units are, whatever their groups."""
         return len(set(self.groups.tolist()))
 
+    @property
+    def what(self) -> str:
+        """What is redrawn, in words: "106 classes"."""
+        return f"{self.group_count} groups of classes" if len(self.groups) else f"{self.units} classes"
+
     def projections(self, scores: ArrayLike) -> list[Array]:
         """Return what quadratic forms are the squares of: [..., tasks], [..., units] and [..., groups]."""
         y = np.asarray(scores, dtype=np.float64)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metabench.contracts import Episodes, Metric
+from metabench.data.manifests import task_classes
 from metabench.data.order import draw_episodes, orders
 from metabench.data.shapes import groups
 from metabench.device.device import Device
@@ -60,6 +61,7 @@ def evaluate(run: CellRun) -> Scores:
         overlap=run.overlap,
         state=_scored_state(run),
         further=_further(run, scored),
+        classes=task_classes(run.source_of("test"), "test", cell.test, wanted.tasks, wanted.seed),
     )
 
 

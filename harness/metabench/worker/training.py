@@ -47,6 +47,7 @@ def train(run: CellRun) -> None:
             ended_by=ended_by,
             energy=joules,
             target_energy=joules if ended_by == "target" else {},
+            annealed=run.learner.anneals,
         )
         run.trained = True
         if run.best_state is not None:

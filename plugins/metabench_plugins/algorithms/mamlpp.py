@@ -50,6 +50,8 @@ class MamlPlusPlus(GradientAlgorithm):
 class MamlPlusPlusLearner(GradientLearner):
     """Σₖ vₖ L(θₖ; queries), θₖ₊₁ = θₖ − αₖ ∇L(θₖ; support), with α per layer and step (section 4)."""
 
+    anneals = True
+
     def __init__(self, settings: MamlPlusPlus, module: nn.Module, workload: Workload) -> None:
         self.names = [name for name, weight in module.named_parameters() if weight.requires_grad]
         shape = (settings.steps, len(self.names))

@@ -42,6 +42,8 @@ class Reptile(GradientAlgorithm):
 class ReptileLearner(DisplacementLearner):
     """φ ← φ + ε · mean over tasks of (φ̃ᵢ − φ): plain gradient descent along `.grad` = mean of (φ − φ̃ᵢ)."""
 
+    anneals = True
+
     def __init__(self, reptile: Reptile, module: nn.Module, workload: Workload) -> None:
         super().__init__(module, workload, reptile)
         self.reptile = reptile

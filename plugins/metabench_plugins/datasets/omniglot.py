@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -133,7 +133,8 @@ def load_characters(
 ) -> Source:
     """Return characters of Omniglot's archives as a source; dataset: has files, size, rotations, source."""
     every = sorted(name for names in characters.values() for name in names)
-    index = ClassIndex.of_counts(every, [DRAWERS] * len(every))
+    alphabets = tuple(name.partition("/")[0] for name in every)
+    index = replace(ClassIndex.of_counts(every, [DRAWERS] * len(every)), groups=alphabets)
     shape = Shape(dataset.size, colour=False, invert=True)
     images = cached(
         dataset.cache_name("1", shape, every),
