@@ -273,10 +273,11 @@ class Metric(Component, ABC):
     """Scores predictions against targets.
 
     needs: what `score` is given as prediction, which also says what kind of data it scores ("values":
-    regression); see `metabench.records.outputs`. bounds: the least and the greatest score that it can give;
-    `metabench verify` refuses scores beyond them. pooled: it scores all test tasks together, as calibration
-    errors are: `score` then gives parts of each task, [T, k], whose sum over tasks `pool` turns into the
-    score. A pooled metric ranks nothing: it is one of a cell's further metrics.
+    regression); see `metabench.records.outputs`. bounds: the least and the greatest score that it can give
+    (of the unit "share" 0 and 1 at most); a run and `metabench verify` refuse scores beyond them. pooled: it
+    scores all test tasks together, as calibration errors are: `score` then gives parts of each task, [T, k],
+    whose sum over tasks `pool` turns into the score. A pooled metric ranks nothing: it is one of a cell's
+    further metrics.
     """
 
     needs: ClassVar[Needs] = "scores"

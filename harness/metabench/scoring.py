@@ -14,7 +14,7 @@ from torch import Tensor
 from metabench.contracts import Metric
 from metabench.errors import Invalid
 from metabench.records.cell import Spec
-from metabench.records.metric_scores import MetricScores
+from metabench.records.metric_scores import SCORE_ROUNDING, MetricScores, score_limits
 from metabench.records.outputs import SERVED_BY, Needs, Outputs
 
 NO_CLASS = -1
@@ -42,7 +42,9 @@ def as_needed(prediction: Tensor, outputs: Outputs, needs: Needs) -> Tensor:
 
 
 def score_rows(metric: Metric, outputs: Outputs, prediction: Tensor, target: Tensor) -> Rows:
-    """Return what a metric gives each of these tasks; raises Invalid where that is not one row per task.
+    """Return what a metric gives each of these tasks.
+
+    Raises Invalid where that is not one row per task, or where a score is beyond the metric's bounds.
 
     prediction: [T, q, outputs]; target: [T, q] or [T, q, outputs]; both on the CPU.
     """
@@ -52,8 +54,22 @@ def score_rows(metric: Metric, outputs: Outputs, prediction: Tensor, target: Ten
         raise Invalid(
             f"metric {metric.name!r} must give {wanted} for {len(target)} tasks, got {tuple(scores.shape)}"
         )
+    if not metric.pooled:
+        _require_within_bounds(metric, scores)
     rows: Rows = scores.reshape(len(target), -1).tolist()
     return rows
+
+
+def _require_within_bounds(metric: Metric, scores: Tensor) -> None:
+    """Raise Invalid where a score is beyond the bounds; NaN and infinity are judged where scores are used."""
+    low, high = score_limits(metric.unit, metric.bounds)
+    finite = scores[scores.isfinite()]
+    beyond = finite[(finite < low - SCORE_ROUNDING) | (finite > high + SCORE_ROUNDING)]
+    if len(beyond):
+        raise Invalid(
+            f"metric {metric.name!r} of unit {metric.unit!r} must give scores from {low:g} to {high:g}, "
+            f"got {float(beyond[0]):g}"
+        )
 
 
 def metric_scores(
@@ -67,6 +83,7 @@ def metric_scores(
     if metric.pooled:
         parts = torch.tensor(rows, dtype=torch.float64)
         total = parts.sum(0)
+        _require_within_bounds(metric, metric.pool(total[None]))
         pooled = float(metric.pool(total))
         per_task = tuple(metric.pool(total - parts).tolist())
     else:

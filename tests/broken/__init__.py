@@ -4,7 +4,7 @@ from broken.backends import FaultyBackend, FaultyDevice
 from broken.datasets import FaultyDataset
 from broken.executors import FaultyExecutor
 from broken.learners import FaultyAlgorithm, SeededAlgorithm, SeededProjection
-from broken.metrics import FaultyMetric, FaultyPooledMetric, NeverPools, OddNeed
+from broken.metrics import FaultyMetric, FaultyPooledMetric, NeverPools, OddNeed, OverShare
 from broken.networks import FaultyNetwork
 from broken.reports import FaultyReport
 
@@ -20,6 +20,7 @@ __all__ = [
     "FaultyReport",
     "NeverPools",
     "OddNeed",
+    "OverShare",
     "SeededAlgorithm",
     "SeededProjection",
 ]

@@ -82,6 +82,17 @@ class NeverPools(FaultyPooledMetric):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OverShare(FaultyMetric):
+    """Calls what reaches 1.7 a share."""
+
+    name: ClassVar[str] = "over-share"
+    unit: ClassVar[str] = "share"
+
+    def score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return 1.7 * super().score(prediction, target)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OddNeed(FaultyMetric):
     """Needs what no learner predicts."""
 

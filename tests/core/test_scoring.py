@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from broken.metrics import OverShare
 from metabench import Invalid, Spec
 from metabench.records.outputs import NEEDS, OUTPUTS, Needs, Outputs, mismatch
 from metabench.scoring import as_needed, metric_scores, score_rows
@@ -27,6 +28,11 @@ def test_query_with_a_score_of_nan_has_no_class() -> None:
     prediction = torch.tensor([[[math.nan, 1.0], [math.nan, math.nan], [1.0, 0.0]]])
 
     assert as_needed(prediction, "scores", "classes").tolist() == [[-1, -1, 0]]
+
+
+def test_share_beyond_a_whole_ends_the_run() -> None:
+    with pytest.raises(Invalid, match=r"'over-share' of unit 'share' must give scores from 0 to 1, got 1\.7"):
+        score_rows(OverShare(), "scores", SCORES, torch.tensor([[0, 1]]))
 
 
 @pytest.mark.parametrize("needs", ["probabilities", "scores"])

@@ -196,6 +196,20 @@ def test_another_text_of_the_suite_is_found_and_an_absent_suite_is_noticed(
     assert not verify([folder], earlier, complete=True).findings
 
 
+def test_versions_that_the_installed_suite_replaced_are_no_errors_and_those_after_it_are(
+    tmp_path: Path,
+) -> None:
+    for version in (1, 99):
+        store(tmp_path / f"{version}", [honest_result(made_cell(suite="sine", version=version))])
+
+    (older,) = [f for f in verify([tmp_path / "1"], complete=True).findings if "not installed" in f.what]
+    (later,) = [f for f in verify([tmp_path / "99"], complete=True).findings if "not installed" in f.what]
+
+    assert not older.serious
+    assert "sine-v99 is not installed" in later.what
+    assert later.serious
+
+
 def test_a_diverged_run_and_a_skip_are_rows_with_a_notice(tmp_path: Path) -> None:
     (ran,) = honest([0], ["maml"])
     for status in ("diverged", "skipped"):

@@ -225,6 +225,11 @@ def test_pooled_metric_without_its_pooling_is_named() -> None:
         check_metric(broken.NeverPools)
 
 
+def test_share_beyond_a_whole_is_named() -> None:
+    with fails("and bounds say 0.0 to 1.0"):
+        check_metric(broken.OverShare)
+
+
 def test_metric_with_an_odd_need_is_named() -> None:
     with fails("needs must be one of classes, probabilities, scores, values, got 'softmax'"):
         check_metric(broken.OddNeed)

@@ -23,7 +23,7 @@ from metabench.publishing.rescore import deep_faults
 from metabench.publishing.task_draws import TaskSet, draw_tasks
 from metabench.records.cell import COMPONENTS, Cell, Spec, component_kind
 from metabench.records.code import CACHE_NAME, CodeReader
-from metabench.suite.suite import installed_suites, read
+from metabench.suite.suite import installed_suites, read, read_suite_file
 
 
 def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
@@ -76,6 +76,16 @@ def suite(registry: Registry, folder: str) -> dict[str, Any] | None:
     }
 
 
+def suite_version(registry: Registry, name: str) -> int | None:
+    """The version of the installed suite of this name; None where there is none, or its file is broken."""
+    file = installed_suites(registry).get(name)
+    try:
+        version = None if file is None else read_suite_file(file.path).get("version")
+    except MetabenchError:
+        return None
+    return version if isinstance(version, int) else None
+
+
 def completed(registry: Registry, specs: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """Components (kind, name, settings) as a suite would name them here: all settings, and the defaults."""
     return [_completed(registry, kind, name, settings) for kind, name, settings in specs]
@@ -120,8 +130,8 @@ def _deep(registry: Registry, path: Path) -> list[str]:
 
 
 QUESTIONS: Mapping[str, Callable[[Registry, Any], Any]] = {
-    "components": components, "suite": suite, "completed": completed, "drawn": drawn,
-    "parameters": parameters, "deep": deep,
+    "components": components, "suite": suite, "suite_version": suite_version, "completed": completed,
+    "drawn": drawn, "parameters": parameters, "deep": deep,
 }  # fmt: skip
 
 

@@ -78,6 +78,11 @@ class Installation:
         known = {kind: self.component(kind, name) for kind, name in {**names, "harness": "metabench"}.items()}
         return {kind: here["code"] for kind, here in known.items() if here is not None and here["code"]}
 
+    def suite_version(self, name: str) -> int | None:
+        """The version of the suite of this name that is installed; None where there is none."""
+        version: int | None = self._ask("suite_version", name)
+        return version
+
     def suites(self, folders: Collection[str]) -> dict[str, InstalledSuite]:
         """The suites of these folders (`quick-v1`), as far as they are installed in that version."""
         answers = {folder: self._ask("suite", folder) for folder in sorted(folders)}

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from metabench.publishing.findings import Faults
 from metabench.publishing.installation import Installation
 from metabench.records.cell import Cell
-from metabench.records.metric_scores import MetricScores, metric_title
+from metabench.records.metric_scores import SCORE_ROUNDING, MetricScores, metric_title, score_limits
 from metabench.records.protocol import VariedProtocol
 from metabench.records.result import Scores
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-ROUNDING = 1e-6
-"""Scores may leave the bounds of their metric by this much, as float32 rounds."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class MetricFacts:
         """Whether scores are finite and within the metric's bounds."""
         return bool(
             np.isfinite(values).all()
-            and (values >= self.low - ROUNDING).all()
-            and (values <= self.high + ROUNDING).all()
+            and (values >= self.low - SCORE_ROUNDING).all()
+            and (values <= self.high + SCORE_ROUNDING).all()
         )
 
 
@@ -57,8 +55,7 @@ def _facts(installation: Installation, name: str, unit: str, higher: bool) -> Me
     if installed is not None:
         unit, higher, pooled = installed["unit"], installed["higher_is_better"], installed["pooled"]
         low, high = installed["bounds"]
-    if unit == "share":
-        low, high = max(0.0, low), min(1.0, high)
+    low, high = score_limits(unit, (low, high))
     return MetricFacts(name, unit, higher, low, high, pooled)
 
 
@@ -127,7 +124,7 @@ def _metric_faults(cell: Cell, scores: Scores, metric: MetricFacts) -> Faults:
 
 def _value_faults(kind: str, values: NDArray[np.float64], cell: Cell, metric: MetricFacts) -> Faults:
     """Values beyond the metric's bounds, or accuracies that no number of right answers gives."""
-    low, high = metric.low - ROUNDING, metric.high + ROUNDING
+    low, high = metric.low - SCORE_ROUNDING, metric.high + SCORE_ROUNDING
     beyond = np.flatnonzero(~((values >= low) & (values <= high)))
     if len(beyond):
         at = int(beyond[0])

@@ -12,8 +12,9 @@ from itertools import accumulate
 import numpy as np
 
 from metabench.publishing.findings import Faults
-from metabench.publishing.score_checks import ROUNDING, MetricFacts
+from metabench.publishing.score_checks import MetricFacts
 from metabench.records.cell import Cell, Status
+from metabench.records.metric_scores import SCORE_ROUNDING
 from metabench.records.protocol import VariedProtocol
 from metabench.records.result import Block, Result, Training, Validation
 
@@ -172,7 +173,7 @@ def _widest(validation: Validation, cell: Cell, metric: MetricFacts) -> float:
     if not math.isfinite(room):
         return math.inf
     variance = max(0.0, room) * max(0.0, validation.mean - low)
-    return NORMAL_95 * math.sqrt(variance / (tasks - 1)) * SLACK + ROUNDING
+    return NORMAL_95 * math.sqrt(variance / (tasks - 1)) * SLACK + SCORE_ROUNDING
 
 
 def _target_faults(cell: Cell, training: Training, metric: MetricFacts) -> Faults:

@@ -92,7 +92,7 @@ def verify(
         keys = cell_keys((*known, *(cell for suite in suites.values() for cell in suite.cells)), installation)
         missing = tuple(missing_results(members, suites if complete else {}, keys, installation))
         findings += _missing_findings(missing, partial)
-        findings += _suite_findings(members, suites, keys, installation, complete)
+        findings += _suite_findings(members, suites, keys, installation, complete=complete)
         findings += code_findings(members, installation, same_code=same_code)
         findings += _set_findings(members)
         if deep:
@@ -144,6 +144,7 @@ def _suite_findings(
     suites: Mapping[str, InstalledSuite],
     keys: Mapping[str, CellKeys],
     installation: Installation,
+    *,
     complete: bool,
 ) -> Iterator[Finding]:
     """What contradicts the suites as they are installed: their text, annotations of cells, and test tasks."""
@@ -152,8 +153,7 @@ def _suite_findings(
         suite = suites.get(name)
         if suite is None:
             if complete:
-                what = f"{name} is not installed in that version: only its seeds were compared"
-                yield Finding(group[0].path, "suite digest", what, serious=False)
+                yield _not_installed(group[0], installation)
             continue
         yield from _text_findings(group, suite)
         matching = Matching(suite, group, keys)
@@ -165,6 +165,21 @@ def _suite_findings(
         ]
     drawn = installation.draw(tasks for _, tasks in matched)
     yield from _manifest_findings(matched, drawn, installation)
+
+
+def _not_installed(member: Member, installation: Installation) -> Finding:
+    """What a set of results lacks of which nobody here can tell whether it is complete.
+
+    A version after the installed one is an error: there is no such suite here. A version that the installed
+    one replaced stays as it was, and a suite of another name may be anybody's own.
+    """
+    name, _, version = member.suite.rpartition("-v")
+    installed = installation.suite_version(name)
+    what = f"{member.suite} is not installed in that version: only its seeds were compared"
+    if installed is None:
+        return Finding(member.path, "suite digest", what, serious=False)
+    later = not version.isdigit() or int(version) > installed
+    return Finding(member.path, "suite digest", f"{what}; version {installed} is", serious=later)
 
 
 def _text_findings(members: Sequence[Member], suite: InstalledSuite) -> Iterator[Finding]:

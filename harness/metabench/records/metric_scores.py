@@ -41,6 +41,19 @@ class MetricScores:
         return cls(**{**document, "metric": Spec.from_json(document["metric"]), "per_task": per_task})
 
 
+SHARE = "share"
+"""The unit of metrics that are a fraction of a whole."""
+
+SCORE_ROUNDING = 1e-6
+"""Scores may leave the bounds of their metric by this much, as float32 rounds."""
+
+
+def score_limits(unit: str, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the least and the greatest score of a metric: its bounds, and 0 and 1 where it is a share."""
+    low, high = bounds
+    return (max(0.0, low), min(1.0, high)) if unit == SHARE else (low, high)
+
+
 def metric_title(spec: Spec) -> str:
     """Return the name of a metric, with the settings that are no defaults: `ece`, or `ece:bins=5`."""
     own = spec.counted()["settings"]

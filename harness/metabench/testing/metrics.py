@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metabench.contracts import Metric
 from metabench.device.device import Device
+from metabench.records.metric_scores import score_limits
 from metabench.records.outputs import NEEDS, kind_of
 from metabench.scoring import NO_CLASS
 from metabench.testing.contract_error import Subject, begin
@@ -122,7 +123,7 @@ def _check_order_of_scores(bench: _Bench) -> None:
     """Check that right predictions score better than wrong ones, within the bounds."""
     metric, subject = bench.metric, bench.subject
     best, worst, between = map(bench.scores, (bench.perfect, bench.wrong, bench.mixed))
-    low, high = metric.bounds
+    low, high = score_limits(metric.unit, metric.bounds)
     for scores in (best, worst, between):
         subject.require(
             bool(((scores >= low - CLOSE) & (scores <= high + CLOSE)).all()),
