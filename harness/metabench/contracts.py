@@ -338,7 +338,8 @@ class Executor(Component, ABC):
         """Runs every job and yields each outcome as it ends; must end its processes when it is closed.
 
         A job is prepared when it is taken from `jobs`: take it shortly before it starts.
-        A job that exceeds `job.timeout` is ended with all of its processes and reported as timed out.
+        A job that exceeds `job.timeout` is ended with all of its processes and reported as timed out. However
+        a job ends, none of its processes outlives it: a child left behind would disturb the next job's clock.
         """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -34,6 +36,9 @@ class FaultyExecutor(Executor):
             jobs = (replace(job, timeout=None) if job.timeout else job for job in jobs)
             yield from (self._orphaned(local, job) for job in jobs)
             return
+        if self.fault == "leaves children":
+            yield from (self._without_its_children(local, job) for job in jobs)
+            return
         if self.fault == "environment":
             jobs = (replace(job, environment={"METABENCH_CHECK": "no"}) for job in jobs)
         for outcome in local.run(jobs):
@@ -44,13 +49,18 @@ class FaultyExecutor(Executor):
             if self.fault != "loses" or outcome.exit_code != -9:
                 yield outcome
 
+    def _without_its_children(self, local: Executor, job: Job) -> Outcome:
+        if job.id != "leaves":
+            (outcome,) = local.run([job])
+            return outcome
+        with job.log.open("wb") as log:
+            ended = subprocess.run(job.argv, stdout=log, env={**os.environ, **job.environment})
+        return Outcome(job, ended.returncode, False, 0.1)
+
     def _orphaned(self, local: Executor, job: Job) -> Outcome:
         if job.id != "slow":
             (outcome,) = local.run([job])
             return outcome
-        import subprocess
-        import time
-
         with job.log.open("wb") as log:
             process = subprocess.Popen(job.argv, stdout=log, env={**os.environ, **job.environment})
             time.sleep(2)

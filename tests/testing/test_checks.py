@@ -297,6 +297,7 @@ def test_absent_hardware_is_a_skip_with_the_reason() -> None:
         ("environment", "job.environment is added to its environment"),
         ("timed out", "timed_out is not True for the job that exceeded its timeout"),
         ("orphans", "a job that exceeded its timeout leaves processes behind"),
+        ("leaves children", "a job that ended well leaves a child of its command behind"),
         ("list", "run gives no generator"),
     ],
 )

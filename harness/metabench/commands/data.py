@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metabench.commands.terminal import say
 from metabench.errors import DataError, RequestError
 
 if TYPE_CHECKING:
@@ -98,11 +99,10 @@ def fetch(names: Sequence[str], quiet: bool) -> int:
 def verify(name: str, given: Sequence[str]) -> int:
     """Check a data set: digests of files, counts, blank, equal and like examples, and tasks of each split."""
     from metabench.data.checks import verify as check
-    from metabench.text import printable
 
     levels = Counter[str]()
     for finding in check(_dataset(name, given)):
-        click.echo(printable(str(finding)))  # names of classes and files come from somebody's archive
+        say(finding)  # names of classes and files come from somebody's archive
         levels[finding.level] += 1
     faults, notes = levels["FAULT"], levels["note"]
     summary = f"{faults} faults" if faults else f"sound in {levels['ok']} checks, {notes} notes"

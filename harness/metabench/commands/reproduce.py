@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metabench.commands.terminal import say
+
 
 @click.command(
     epilog="""\b
@@ -39,21 +41,20 @@ def command(result: Path, results: Path, weights: Path | None, key: Path | None,
     """
     from metabench.publishing.reproduce import record, reproduce
     from metabench.results.signatures import fingerprint
-    from metabench.text import printable
 
     def warn(text: str) -> None:
-        click.echo(f"warning: {printable(text)}", err=True)
+        say(f"warning: {text}", err=True)
 
     if key:
         fingerprint(key)  # a file that is no key is named before the cell runs
     reproduction = reproduce(result, results, quiet, warn, weights)
     for finding in reproduction.findings:
-        click.echo(printable(str(finding)))
+        say(finding)
     for line in reproduction.lines:
-        click.echo(line)
-    click.echo(f"{reproduction.verdict}: {reproduction.new.cell.id}")
+        say(line)
+    say(f"{reproduction.verdict}: {reproduction.new.cell.id}")
     if key:
-        click.echo(f"recorded: {record(result, reproduction, key)}")
+        say(f"recorded: {record(result, reproduction, key)}")
     if reproduction.errors:
-        click.echo(f"the file itself has {reproduction.errors} errors: it is not as a run wrote it", err=True)
+        say(f"the file itself has {reproduction.errors} errors: it is not as a run wrote it", err=True)
     return 0 if reproduction.confirmed else 1

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from metabench.api import write_run_reports
+from metabench.commands.terminal import say
 from metabench.records.apart import settings_apart
 from metabench.records.cell import Cell
 from metabench.runner import RESULTS, Plan, RunOutcome, execute, make_plan
@@ -157,16 +158,16 @@ def _table(text: str | None) -> dict[str, Any]:
 
 def _show_plan(plan: Plan) -> None:
     suite, to_run = plan.suite, plan.to_run
-    click.echo(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
+    say(f"suite {suite.name}, version {suite.version}: {suite.title}", err=True)
     marks = [_mark(plan, cell) for cell in plan.cells]
     apart = settings_apart(plan.cells)
     width = max(6, *map(len, marks))
     for mark, cell in zip(marks, plan.cells, strict=True):
         more = f"  ({apart[cell.digest]})" if apart[cell.digest] else ""
-        _say(f"  {mark:>{width}}  {cell.id}{more}")
+        say(f"  {mark:>{width}}  {cell.id}{more}", err=True)
     seconds = plan.expected_seconds
     expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
-    click.echo(
+    say(
         f"{len(to_run)} of {len(plan.cells)} cells to run{expected}; results in {plan.store.folder}", err=True
     )
 
@@ -184,23 +185,17 @@ def _show_outcome(outcome: RunOutcome, paths: Sequence[Path]) -> None:
 
     content = Content.of(Results.of(outcome.results))
     click.echo(render(content.sections(), content.problems))
-    click.echo(f"results: {outcome.plan.store.folder}", err=True)
-    click.echo("reports: " + ", ".join(map(str, paths)), err=True)
+    say(f"results: {outcome.plan.store.folder}", err=True)
+    say("reports: " + ", ".join(map(str, paths)), err=True)
 
 
 def _show_failures(outcome: RunOutcome) -> None:
     for result in outcome.bad:
-        _say(f"{result.status}: {result.cell.id}: {result.reason}")
+        say(f"{result.status}: {result.cell.id}: {result.reason}", err=True)
         log = outcome.plan.store.log(result.cell)
         if log is not None:
-            _say(f"  its log: {log}")
+            say(f"  its log: {log}", err=True)
 
 
 def _warn(text: str) -> None:
-    _say(f"warning: {text}")
-
-
-def _say(text: str) -> None:
-    from metabench.text import printable
-
-    click.echo(printable(text), err=True)
+    say(f"warning: {text}", err=True)

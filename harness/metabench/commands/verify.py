@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metabench.commands.terminal import say
+
 
 @click.command(
     epilog="""\b
@@ -39,14 +41,13 @@ def command(results: tuple[str, ...], complete: bool, deep: bool, signers: Path 
     """
     from metabench.errors import RequestError
     from metabench.publishing import verify
-    from metabench.text import printable
 
     verified = verify(results, complete=complete, deep=deep, signers=signers)
     if not verified.files and not verified.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
     for finding in verified.findings:
-        click.echo(printable(str(finding)))
+        say(finding)
     errors = len(verified.errors)
     notices = len(verified.findings) - errors
-    click.echo(f"{len(verified.files)} results: {errors} errors, {notices} notices", err=True)
+    say(f"{len(verified.files)} results: {errors} errors, {notices} notices", err=True)
     return 1 if errors else 0

@@ -1,4 +1,4 @@
-"""`check_executor`: real small commands, one of which fails, is killed, or takes too long with a child."""
+"""`check_executor`: real small commands that fail, are killed, leave a child, or take too long with one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ SLEEP = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, {mark!r}]); "
     "time.sleep(90)"
 )
+LEAVE = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}, {mark!r}])"
 CHILD = "import time; time.sleep(90)"
 
 
@@ -27,8 +28,8 @@ def check_executor(
 ) -> None:
     """Checks an executor against its whole contract with jobs of a fraction of a second.
 
-    timeout: seconds after which it must end the job that sleeps; patience: seconds in which that job's
-    processes must be gone.
+    timeout: seconds after which it must end the job that sleeps; patience: seconds in which the processes of
+    a job must be gone once it has ended.
 
     Raises ContractError with what is wrong and what to do; SkipTest where it cannot be used here.
     """
@@ -47,11 +48,12 @@ def check_executor(
 
 
 def _check_ends(executor: Executor, subject: Subject, folder: Path, timeout: float, patience: float) -> None:
-    mark = str(folder / "sleeper")
+    mark, left = str(folder / "sleeper"), str(folder / "left")
     programs = {
         "well": "import os; print('output', os.environ['METABENCH_CHECK'])",
         "badly": "import sys; print('error', file=sys.stderr); sys.exit(3)",
         "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "leaves": LEAVE.format(child=CHILD, mark=left),
         "slow": SLEEP.format(child=CHILD, mark=mark),
     }
     taken: list[str] = []
@@ -69,14 +71,15 @@ def _check_ends(executor: Executor, subject: Subject, folder: Path, timeout: flo
         "however it ends",
     )
     _check_outcomes(subject, ended, timeout)
+    _require_gone(subject, left, patience, "a job that ended well leaves a child of its command behind")
     _require_gone(subject, mark, patience, "a job that exceeded its timeout leaves processes behind")
 
 
 def _check_outcomes(subject: Subject, ended: dict[str, Outcome], timeout: float) -> None:
     well, slow = ended["well"], ended["slow"]
-    codes = {name: ended[name].exit_code for name in ("well", "badly", "killed")}
+    codes = {name: ended[name].exit_code for name in ("well", "badly", "killed", "leaves")}
     subject.require(
-        codes == {"well": 0, "badly": 3, "killed": -9},
+        codes == {"well": 0, "badly": 3, "killed": -9, "leaves": 0},
         f"exit codes are {codes}; they are 0, 3, and -9 for a job ended by signal 9",
     )
     log = well.job.log.read_text() if well.job.log.exists() else "no file"
