@@ -69,6 +69,8 @@ CELL_NOTES = {
     "such protocol, and `train` is a mistake in an entry all of whose algorithms are like that",
     "budget": "a table, see below",
     "evaluation": "a table, see below",
+    "tune": "how the settings of the algorithm are searched, a table, see below and [tuning](../tuning.md); "
+    "default: they are not",
     "seeds": "the training seeds, one cell each; default `[0]`. Test tasks have a seed of their own, "
     "`evaluation.seed`",
     "weights": "a file of safetensors that the learner starts from, or the file of a result whose state was "
@@ -214,7 +216,7 @@ def _suite_file() -> str:
         )
     )
     for title, cls in (("test", records.Protocol), ("train", records.Protocol), ("budget", records.Budget),
-                       ("evaluation", records.Evaluation)):  # fmt: skip
+                       ("evaluation", records.Evaluation), ("tune", suite.Tune)):  # fmt: skip
         parts.append(f"## `{title}`\n\n{doc(cls)}\n\n" + settings_table(cls))
     rows = ["| status | tried again by a later run |", "| --- | --- |"]
     rows += [f"| `{status}` | {'no' if status.final else 'yes'} |" for status in records.Status]

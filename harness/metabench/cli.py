@@ -18,6 +18,7 @@ from metabench.errors import MetabenchError, RequestError, did_you_mean
 COMMANDS = {
     # name: (module, help in one line), in the order of use
     "run": ("run", "Run a suite and show its tables."),
+    "tune": ("tune", "Search settings on validation tasks and print the best."),
     "list": ("list", "List suites and components that are installed."),
     "show": ("show", "Explain a suite or a component with all of its settings."),
     "report": ("report", "Show tables and write reports of stored results."),

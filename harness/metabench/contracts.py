@@ -182,13 +182,15 @@ class Algorithm(Component, ABC):
     whether its learner takes the ways of each batch from the batch, so that tasks may have different ones. A
     learner with a head of fixed size cannot, and suites with a range of ways are refused for it.
     deterministic: whether every seed gives the same, as where nothing is trained or drawn: suites then run it
-    with their first seed alone.
+    with their first seed alone. space: what a search varies (`tune` of a suite): by setting, (low, high),
+    (low, high, "log") or {"choices": […]}; None: each of its rates, a tenth to ten times its value.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"classification"})
     needs_network: ClassVar[bool] = True
     any_ways: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
+    space: ClassVar[Mapping[str, Any] | None] = None
 
     def train_protocol(self, test: Protocol) -> Protocol | Batches | None:
         """The protocol of meta-training for this test protocol; None where there is nothing to train.

@@ -90,7 +90,9 @@ def same_cell(first: Cell, second: Cell) -> bool:
     )
 
 
-_OWN = ("suite", "suite_version", "seed", "test", "train", "budget", "evaluation", "weights", "scored")
+_OWN = (
+    "suite", "suite_version", "seed", "test", "train", "budget", "evaluation", "weights", "scored", "tuning",
+)  # fmt: skip
 """The fields that a rerun takes over from its result as they are."""
 
 

@@ -187,9 +187,9 @@ class Cell:
 
     test_dataset: what is scored, where it is not `dataset`; weights: SHA-256 of the learned state that the
     learner starts from, or after "network:" that its network alone starts from; scored: digest of the cell
-    whose kept state it scores; tuning: how its settings were chosen. group, label (what the suite calls this
-    variant) and expect (statuses that the suite declares as expected) are part of no digest; digest_rule: see
-    `metabench.records.identity`.
+    whose kept state it scores; tuning: the search for its settings, see `metabench.records.tuning`. group,
+    label (what the suite calls this variant) and expect (statuses that the suite declares as expected) are
+    part of no digest; digest_rule: see `metabench.records.identity`.
     """
 
     suite: str
@@ -256,6 +256,11 @@ class Cell:
         return self.test_dataset or self.dataset
 
     @property
+    def scored_split(self) -> Split:
+        """The split whose tasks are scored: validation, and never the test split, by a trial of a search."""
+        return "validation" if "trial" in self.tuning else "test"
+
+    @property
     def data_text(self) -> str:
         """The data set in words, "omniglot-small → glyphs" where another is tested than trained on."""
         return f"{self.dataset} → {self.test_dataset}" if self.test_dataset else self.dataset.name
@@ -301,6 +306,7 @@ class Cell:
         parts += ["to", self.test_dataset.name] if self.test_dataset is not None else []
         ranks = self.backend.settings.get("ranks") or ""  # cpu has none, cpu-ranks shows even a single one
         parts += [self.test.short, f"{self.backend.name}{ranks}", f"s{self.seed}", self.digest[:10]]
+        parts[-1:-1] = [f"t{self.tuning['trial']}"] if "trial" in self.tuning else []
         return "-".join(p for p in parts if p).replace("+", "p")
 
     def to_json(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from metabench.records.cell import Cell, Status
 from metabench.records.identity import digest_of
 from metabench.records.metric_scores import MetricScores
 from metabench.records.task_classes import TaskClasses
+from metabench.records.tuning import TuningRecord
 from metabench.records.upgrade import upgrade
 
 SCHEMA = 3
@@ -128,7 +129,8 @@ class Result:
     a reader must know ("clock throttled"); contract: the version of the contracts between harness and
     plugins that it was made under (0: not recorded); code: digests of the code that made it, by kind of
     component and "harness", empty where they were not recorded; predictions: SHA-256 of the stored
-    predictions, empty without any.
+    predictions, empty without any; tuning: the trials that its cell's settings were chosen from (a file
+    without them has no such field).
     """
 
     cell: Cell
@@ -154,6 +156,7 @@ class Result:
     code: Mapping[str, str] = field(default_factory=dict)
     state: str = ""  # SHA-256 of the learned state that was scored, in safetensors; empty: it was not kept
     predictions: str = ""  # SHA-256 of the stored predictions of the test tasks; empty: they were not kept
+    tuning: TuningRecord | None = None
     schema: int = SCHEMA
 
     @property
@@ -173,6 +176,8 @@ class Result:
         """
         document = asdict(self)
         document["cell"] = self.cell.to_json()
+        if self.tuning is None:
+            del document["tuning"]
         document["digest"] = self.cell.digest
         document["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
         # a byte of a path that is no UTF-8 becomes "?": no file could be read that holds half a character
@@ -195,6 +200,8 @@ class Result:
             values["training"] = training_from_json(document["training"])
         if document["scores"] is not None:
             values["scores"] = _scores(document["scores"])
+        if document.get("tuning") is not None:
+            values["tuning"] = TuningRecord.from_json(document["tuning"])
         return cls(**values)
 
 

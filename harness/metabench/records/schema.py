@@ -18,6 +18,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from metabench.records.protocol import Batches, Protocol, VariedProtocol
 from metabench.records.result import SCHEMA, Result
 
+ABSENT_AT_DEFAULT = frozenset({"tuning"})
+"""The fields of a result that a file lacks where they are at their defaults."""
+
 
 def schema() -> dict[str, Any]:
     """The schema of what `Result.to_json` writes, by JSON Schema's draft 2020-12."""
@@ -28,7 +31,7 @@ def schema() -> dict[str, Any]:
         "seal": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "of everything else"},
         "schema": {"const": SCHEMA},
     }
-    record["required"] = sorted(record["properties"])
+    record["required"] = sorted(record["properties"].keys() - ABSENT_AT_DEFAULT)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"metabench result, schema {SCHEMA}",

@@ -37,8 +37,11 @@ from metabench.results.withdrawn import lists_beside, reason_of, reasons
 REPRODUCED = "reproduced"
 """The folder beside results that holds records of their reruns; see `metabench.results.reproductions`."""
 
+TRIALS = "tuning"
+"""The folder beside results that holds those of the trials which their settings were chosen from."""
+
 RESERVED = frozenset(
-    {"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states"}
+    {"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states", TRIALS}
 )
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 

@@ -21,7 +21,8 @@ from metabench.records.job import Outcome
 from metabench.records.metric_scores import component_slots
 from metabench.records.result import Result
 from metabench.runner.jobs import Jobs, now
-from metabench.runner.plan import Plan, stored_results
+from metabench.runner.plan import NO_SEARCH, Plan, stored_results
+from metabench.runner.tuning import choose, collect, searches_of, set_superseded_aside, trial_store
 
 _NO_MORE = object()
 
@@ -45,13 +46,48 @@ class RunOutcome:
 def execute(plan: Plan, warn: Warn | None = None) -> RunOutcome:
     """Run the plan's cells and store each result as it ends; an interrupt keeps what is stored.
 
-    warn: a Python warning by default. Raises StoreError where another run writes to the same folder.
+    The trials of its searches run first; the outcome's plan has the cells with the chosen settings. warn: a
+    Python warning by default. Raises StoreError where another run writes to the same folder.
     """
     warn = warn or _warn
     with _alone(plan.store.folder):
+        plan = _with_chosen_settings(plan, warn)
         plan = replace(plan, finished=_take_stock(plan, warn))
         fresh = _Run(plan, warn).run() if plan.to_run else {}
     return RunOutcome(plan, [plan.finished.get(c.digest) or fresh[c.digest] for c in plan.cells])
+
+
+def tune(plan: Plan, warn: Warn | None = None) -> Plan:
+    """Run the trials that the searches of a plan lack; return the plan with the settings that were best.
+
+    warn, errors: as of `execute`.
+    """
+    with _alone(plan.store.folder):
+        return _with_chosen_settings(plan, warn or _warn)
+
+
+def _with_chosen_settings(plan: Plan, warn: Warn) -> Plan:
+    """Return the plan whose rows have the settings that their searches chose; those are run before."""
+
+    def run_trials(cells: Sequence[Cell]) -> dict[str, Result]:
+        trials = replace(
+            plan, store=trial_store(plan.store), cells=tuple(cells), finished={}, choice=NO_SEARCH,
+            keeping=replace(plan.keeping, states=False),
+        )  # fmt: skip
+        outcome = execute(trials, warn)
+        for result in outcome.bad:
+            warn(f"trial {result.cell.id}: {result.status}: {result.reason}")
+        return {result.cell.digest: result for result in outcome.results}
+
+    searches = searches_of(plan.registry, plan.cells).values()
+    choice = choose(plan.registry, plan.cells, collect(searches, run_trials)) if searches else plan.choice
+    records = {**plan.choice.records, **choice.records}
+    plan = replace(plan, cells=choice.cells or plan.cells, choice=replace(choice, records=records))
+    for cell in plan.cells:
+        if cell.digest in records:
+            for superseded in set_superseded_aside(plan.store, cell):
+                warn(f"{superseded}: set aside, the search chose other settings for its row: {cell.id}")
+    return plan
 
 
 class _Run:
@@ -71,6 +107,9 @@ class _Run:
         """Run every cell; return their results."""
         runnable = []
         for cell in self.plan.to_run:
+            if cell.digest in self.plan.choice.unchosen:
+                self._store_without_job(cell, Status.FAILED, self.plan.choice.unchosen[cell.digest])
+                continue
             try:
                 reason, status = why_skipped(self.plan.registry, cell, self.remote), Status.SKIPPED
             except PluginError as error:
@@ -129,6 +168,7 @@ class _Run:
         return self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
 
     def _store(self, result: Result) -> Result:
+        result = replace(result, tuning=self.plan.choice.records.get(result.cell.digest))
         try:
             result = self.plan.store.keep_state(result)
         except StoreError as error:

@@ -19,6 +19,7 @@ from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.code import code_warnings, made_by_other_code
 from metabench.runner.keeping import Keeping, keeping
+from metabench.runner.tuning import Choice, choose, collect, searches_of, trial_store
 from metabench.settings import parse_spec
 from metabench.suite.bounds import require_seconds
 from metabench.suite.from_arguments import Arguments, read_arguments
@@ -26,6 +27,9 @@ from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"
 """The folder that results go to by default."""
+
+NO_SEARCH = Choice((), {}, {})
+"""The choice of a plan all of whose cells have their settings."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Plan:
     places of these cells' results that hold something else; running sets them aside. warnings: what else a
     person should know before it runs; other_code: by the cell's digest, the stored results that other code
     made, with the kinds of component whose code has changed (none where it was not recorded). weights: the
-    files that cells start from, by their SHA-256.
+    files that cells start from, by their SHA-256. choice: the settings that searches chose, by the trials
+    that are stored.
     """
 
     registry: Registry
@@ -53,6 +58,7 @@ class Plan:
     keeping: Keeping = field(default_factory=Keeping)
     other_code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
+    choice: Choice = NO_SEARCH
 
     @property
     def to_run(self) -> list[Cell]:
@@ -80,6 +86,7 @@ def make_plan(
     executor: str = "local",
     keep_states: bool | None = None,
     checkpoint_seconds: float | None = None,
+    trials: int | None = None,
     registry: Registry | None = None,
 ) -> Plan:
     """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
@@ -87,29 +94,32 @@ def make_plan(
     arguments: what a run without a file asks for, instead of the suite;
     only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
-    timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`. Changes nothing on disk.
+    timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`; trials: of each search, instead
+    of the suite's own number. Changes nothing on disk.
     """
     require_seconds("--timeout", timeout)
     renamed = _checked_machine_name()
     registry = registry or load()
     executor_spec = _executor(registry, executor)
-    suite_read = _suite(registry, suite, arguments, seeds, parse_spec(backend) if backend else None)
-    cells = select(suite_read.cells, only, skip)
-    if not cells:
+    suite_read = _suite(registry, suite, arguments, seeds, parse_spec(backend) if backend else None, trials)
+    rows = select(suite_read.cells, only, skip)
+    if not rows:
         raise RequestError(
             f"suite {suite_read.name!r}: --only and --skip must leave a cell, "
             f"they leave none of {len(suite_read.cells)}"
         )
-    _require_data(registry, cells)
+    _require_data(registry, rows)
     store = Store(Path(results) / suite_read.folder)
+    choice = _choice(registry, store, rows, rerun)
+    cells = choice.cells
     finished, foreign = stored_results(store, cells)
     finished = {} if rerun else finished
     other = made_by_other_code(registry, finished)
     return Plan(
-        registry, suite_read, store, tuple(cells), finished, executor_spec, timeout, rerun,
+        registry, suite_read, store, cells, finished, executor_spec, timeout, rerun,
         suite_read.text_digest, tuple(map(str, foreign.values())),
         (*renamed, *code_warnings(finished, other)), keeping(keep_states, checkpoint_seconds), other,
-        suite_read.weights,
+        suite_read.weights, choice,
     )  # fmt: skip
 
 
@@ -119,17 +129,25 @@ def _suite(
     arguments: Arguments | None,
     seeds: Sequence[int] | None,
     backend: Mapping[str, Any] | None,
+    trials: int | None,
 ) -> Suite:
     """Return the suite of this name or path, or the one that these arguments ask for."""
     if suite is not None and arguments:
         raise RequestError(f"suite {suite!r} says what runs: name a suite, or components, not both")
     if suite is not None:
-        return read(registry, suite, seeds, backend)
+        return read(registry, suite, seeds, backend, trials)
     if not arguments:
         raise RequestError(
             "a run needs a suite (`metabench list suites`), or --algorithm, --dataset and --test"
         )
     return read_arguments(registry, arguments, seeds, backend)
+
+
+def _choice(registry: Registry, store: Store, rows: Sequence[Cell], rerun: bool) -> Choice:
+    """Choose settings by the trials that are stored, as far as their searches are whole."""
+    searches = searches_of(registry, rows).values()
+    trials = {} if rerun else collect(searches, lambda cells: stored_results(trial_store(store), cells)[0])
+    return choose(registry, rows, trials)
 
 
 def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], dict[str, StoreError]]:

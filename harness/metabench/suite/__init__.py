@@ -2,5 +2,6 @@
 
 from metabench.suite.from_arguments import Arguments, read_arguments
 from metabench.suite.suite import Suite, SuiteFile, find, installed_suites, read
+from metabench.suite.tuning import Tune
 
-__all__ = ["Arguments", "Suite", "SuiteFile", "find", "installed_suites", "read", "read_arguments"]
+__all__ = ["Arguments", "Suite", "SuiteFile", "Tune", "find", "installed_suites", "read", "read_arguments"]

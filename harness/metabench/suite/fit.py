@@ -81,7 +81,7 @@ class FitChecker:
         asked = [(facts, "train", "budget.steps × budget.tasks", budget.steps * budget.tasks)]
         if not isinstance(parts.train, Protocol):
             asked = []
-        if budget.steps and budget.validate_every:
+        if (budget.steps and budget.validate_every) or parts.searched:
             asked.append((facts, "validation", "budget.validation_tasks", budget.validation_tasks))
         for key in ("tasks", "latency_tasks"):
             asked.append((parts.test_facts or facts, "test", f"evaluation.{key}", getattr(evaluation, key)))
@@ -100,7 +100,8 @@ class FitChecker:
         wanted = {"test": parts.test}
         if isinstance(parts.train, Protocol) and parts.budget is not None and parts.budget.steps:
             wanted["train"] = parts.train
-        if parts.budget is not None and parts.budget.steps and parts.budget.validate_every:
+        validates = parts.budget is not None and parts.budget.steps and parts.budget.validate_every
+        if validates or parts.searched:
             wanted["validation"] = parts.test
         for split in SPLITS:
             protocol, own = wanted.get(split), parts.test_facts if split == "test" else facts

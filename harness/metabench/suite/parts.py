@@ -32,7 +32,10 @@ T = TypeVar("T")
 
 @dataclass
 class Parts:
-    """The parts of one cell that have been read; None where a part has a mistake."""
+    """The parts of one cell that have been read; None where a part has a mistake.
+
+    searched: whether a search scores settings on its validation tasks.
+    """
 
     specs: dict[str, Spec] = field(default_factory=dict)
     plugins: dict[str, str] = field(default_factory=dict)
@@ -44,6 +47,7 @@ class Parts:
     budget: Budget | None = None
     evaluation: Evaluation | None = None
     weights: str = ""
+    searched: bool = False
 
 
 class PartsReader:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import re
@@ -19,6 +18,7 @@ from metabench.suite.fit import FitChecker
 from metabench.suite.mistakes import Mistakes
 from metabench.suite.parts import Parts, PartsReader
 from metabench.suite.tables import CELL_KEYS, SUITE_KEYS, TABLES, merged, put
+from metabench.suite.tuning import TuneReader
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -31,9 +31,13 @@ class Reader:
         self.mistakes = Mistakes(path)
         self.parts = PartsReader(registry, self.mistakes)
         self.fit = FitChecker(registry, self.mistakes)
+        self.tune = TuneReader(registry, self.mistakes)
 
     def override(
-        self, seeds: Sequence[int] | None, backend: Spec | Mapping[str, Any] | None
+        self,
+        seeds: Sequence[int] | None,
+        backend: Spec | Mapping[str, Any] | None,
+        trials: int | None = None,
     ) -> dict[str, Any]:
         """The keys of a cell that the command line replaces; those with a mistake are left out."""
         table: dict[str, Any] = {}
@@ -45,6 +49,8 @@ class Reader:
             self.parts.component("--backend", "backend", given, Parts())
             if self.mistakes.count == before:
                 table["backend"] = given
+        if trials is not None:
+            table["tune"] = {"trials": trials}
         return table
 
     def cells(self, document: Mapping[str, Any], override: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -93,7 +99,8 @@ class Reader:
             table = merged(defaults, own)
             for key, value in combination:
                 put(table, key, value)
-            table = {**table, **copy.deepcopy(dict(override))}
+            for key, value in override.items():
+                put(table, key, value)
             seeds = table.get("seeds", [0])
             good = self._seeds(f"{where}.seeds", seeds)
             cell = self._cell(where, table, head)
@@ -127,6 +134,8 @@ class Reader:
     def _cell(self, where: str, table: dict[str, Any], head: tuple[str, int]) -> Cell | None:
         before = self.mistakes.count
         parts = self.parts.read(where, table)
+        tuning = self.tune.read(f"{where}.tune", table.get("tune", {}), table.get("seeds", [0]), parts)
+        parts.searched = bool(tuning)
         group, label = (
             self.mistakes.text(f"{where}.{key}", table.get(key, "")) for key in ("group", "label")
         )
@@ -151,7 +160,7 @@ class Reader:
             train=parts.train, budget=parts.budget, evaluation=parts.evaluation,
             backend=parts.specs["backend"], seed=0, plugins=parts.plugins, group=group or "accuracy",
             label=label, expect=expect, weights=parts.weights,
-            test_dataset=parts.specs.get("test_dataset"),
+            test_dataset=parts.specs.get("test_dataset"), tuning=tuning,
         )  # fmt: skip
 
     def _seeds(self, where: str, seeds: Any) -> bool:

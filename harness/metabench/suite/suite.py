@@ -61,8 +61,9 @@ def read(
     name: str,
     seeds: Sequence[int] | None = None,
     backend: Spec | Mapping[str, Any] | None = None,
+    trials: int | None = None,
 ) -> Suite:
-    """Return the suite of this name or path; `seeds` and `backend` replace what the file says.
+    """Return the suite of this name or path; the others replace what the file says (trials: of searches).
 
     Raises SuiteError with every mistake of the file, of `seeds` and of `backend` at once.
     """
@@ -70,7 +71,7 @@ def read(
     document = read_suite_file(path)
     require_few_cells(path, document, seeds)
     reader = Reader(registry, path)
-    cells = reader.cells(document, reader.override(seeds, backend))
+    cells = reader.cells(document, reader.override(seeds, backend, trials))
     if reader.mistakes.listed:
         raise SuiteError(list(reader.mistakes.listed))
     require_distinct_ids(path, cells)

@@ -8,7 +8,7 @@ from typing import Any
 
 from metabench.records.cell import COMPONENTS
 
-TABLES = ("test", "train", "budget", "evaluation")
+TABLES = ("test", "train", "budget", "evaluation", "tune")
 CELL_KEYS = (*COMPONENTS, *TABLES, "seeds", "group", "label", "expect", "weights")
 SUITE_KEYS = ("name", "version", "title", "description", "minutes", "earlier_texts", "defaults", "cells")
 

@@ -27,6 +27,7 @@ from metabench.records.result import Training
 from metabench.results.predictions import TaskPredictions
 from metabench.worker.checkpoint import CheckpointFile, Guard
 from metabench.worker.energy import EnergyClock
+from metabench.worker.sealed import WithoutTest
 from metabench.worker.weights import PretrainedNetwork, read_weights
 
 Emit = Callable[[Event], None]
@@ -103,6 +104,8 @@ def build(
     dataset: Dataset = make_component("dataset", cell.dataset)
     overlap, test_source = "", None
     source = dataset.load(device)
+    if cell.scored_split != "test":
+        source = WithoutTest(source)
     if cell.test_dataset is not None:
         tested: Dataset = make_component("test_dataset", cell.test_dataset)
         overlap, test_source = _overlap(cell, dataset, tested), tested.load(device)
@@ -139,11 +142,11 @@ def build(
 
 
 def _draw_evaluation(cell: Cell, source: Source, test_source: Source) -> str:
-    """Return the digest of the test tasks; where there are too few, the cell ends before training."""
+    """Return the digest of the tasks to score; where there are too few, the cell ends before training."""
     budget, evaluation = cell.budget, cell.evaluation
     if cell.trains and budget.validate_every:
         drawn_digest(source, "validation", cell.test, budget.validation_tasks, evaluation.seed)
-    return manifest_digest(test_source, "test", cell.test, evaluation)
+    return manifest_digest(test_source, cell.scored_split, cell.test, evaluation)
 
 
 def manifest_digest(source: Source, split: Split, protocol: Protocol, evaluation: Evaluation) -> str:

@@ -29,17 +29,18 @@ TRANSDUCTION_TASKS = 4
 
 
 def evaluate(run: CellRun) -> Scores:
-    """Score the test tasks, with the curve, the latency and the check of the transduction claim."""
+    """Score the cell's tasks, with the curve, the latency and the check of the transduction claim."""
     cell, wanted, device = run.cell, run.cell.evaluation, run.device
+    split = cell.scored_split
     started = device.clock()
     if not cell.scored:  # what it computes is part of a state that was kept
         run.finish()
-    scored = score_tasks(run, "test", wanted.tasks, metrics=run.metrics, keep=wanted.predictions)
+    scored = score_tasks(run, split, wanted.tasks, metrics=run.metrics, keep=wanted.predictions)
     if not np.isfinite(scored.per_task).all():
-        raise Diverged("the score of a test task is not finite")
+        raise Diverged(f"the score of a {split} task is not finite")
     run.predictions = scored.predictions
     curve = {
-        str(steps): tuple(score_tasks(run, "test", wanted.tasks, steps).per_task)
+        str(steps): tuple(score_tasks(run, split, wanted.tasks, steps).per_task)
         for steps in wanted.curve
     }  # fmt: skip
     latency_seconds = _latency_seconds(run)
@@ -49,7 +50,7 @@ def evaluate(run: CellRun) -> Scores:
         unit=run.metric.unit,
         higher_is_better=run.metric.higher_is_better,
         per_task=tuple(scored.per_task),
-        manifest=run.manifest or manifest_digest(run.source_of("test"), "test", cell.test, wanted),
+        manifest=run.manifest or manifest_digest(run.source_of(split), split, cell.test, wanted),
         seconds=device.slowest(device.clock() - started),
         adapt_seconds=tuple(scored.adapt_seconds),
         adapt_tasks=tuple(scored.adapt_tasks),
@@ -213,7 +214,7 @@ def _latency_seconds(run: CellRun) -> tuple[float, ...]:
     """Seconds to adapt to single tasks, one at a time, on this rank."""
     evaluation, seconds = run.cell.evaluation, []
     for number in range(evaluation.latency_tasks):
-        ((_, episodes),) = _batches(run, "test", [number])
+        ((_, episodes),) = _batches(run, run.cell.scored_split, [number])
         with torch.no_grad():
             started = run.device.clock()
             run.learner.adapt(episodes.support)
@@ -228,7 +229,8 @@ def _depends_on_queries(run: CellRun) -> bool | None:
     """
     evaluation = run.cell.evaluation
     tasks = range(min(TRANSDUCTION_TASKS, evaluation.tasks))
-    answers = [_batch_depends_on_queries(run, episodes) for _, episodes in _batches(run, "test", tasks)]
+    batches = _batches(run, run.cell.scored_split, tasks)
+    answers = [_batch_depends_on_queries(run, episodes) for _, episodes in batches]
     return None if None in answers and not any(answers) else any(answers)
 
 
