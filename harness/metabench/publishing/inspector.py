@@ -23,7 +23,8 @@ from metabench.publishing.rescore import deep_faults
 from metabench.publishing.task_draws import TaskSet, draw_tasks
 from metabench.records.cell import COMPONENTS, Cell, Spec, component_kind
 from metabench.records.code import CACHE_NAME, CodeReader
-from metabench.suite.suite import installed_suites, read, read_suite_file
+from metabench.suite.bounds import read_suite_file
+from metabench.suite.suite import installed_suites, read
 
 
 def components(registry: Registry, about: Any) -> dict[str, dict[str, Any]]:
