@@ -60,7 +60,10 @@ def plain(section: Section[Any], style: Literal["simple", "github"], most: int =
     body = tabulate(lines, headers, tablefmt=style, disable_numparse=True, colalign=align if lines else None)
     if style == "github":
         return "\n\n".join([f"## {section.title}", body, *notes])
-    filled = [textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  ") for note in notes]
+    filled = [
+        textwrap.fill(note, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        for note in notes
+    ]
     return printable("\n".join([section.title, "", body, *filled]))
 
 
