@@ -110,11 +110,13 @@ class Installation:
     def draw(self, wanted: Iterable[TaskSet]) -> dict[TaskSet, Drawn]:
         """The digests of test tasks, drawn here where the data is."""
         listed = sorted(set(wanted), key=lambda tasks: (tasks.dataset, tasks.settings))
+        drawn = dict.fromkeys(listed, Drawn(None))
         try:
-            answers = self._ask_each("drawn", [tasks.to_json() for tasks in listed], keep=_was_drawn)
+            here = [tasks for tasks in listed if self.component("dataset", tasks.dataset) is not None]
+            answers = self._ask_each("drawn", [tasks.to_json() for tasks in here], keep=_was_drawn)
         except MetabenchError as error:
             return {tasks: Drawn(None, str(error)) for tasks in listed}
-        return {tasks: Drawn(*answer) for tasks, answer in zip(listed, answers, strict=True)}
+        return drawn | {tasks: Drawn(*answer) for tasks, answer in zip(here, answers, strict=True)}
 
     def parameters(self, cells: Sequence[Cell]) -> list[tuple[int | None, str]]:
         """The number of parameters of each cell's learner, built here; None and why where it cannot be."""
