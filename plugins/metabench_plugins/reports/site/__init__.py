@@ -34,7 +34,7 @@ from metabench.report import (
 from metabench_plugins.reports.csv import write_csv
 from metabench_plugins.reports.plots import draw
 
-BENEATH = ("time-to-target", "scaling", "weak-scaling", "devices", "capacity", "cost")
+BENEATH = ("replication", "time-to-target", "scaling", "weak-scaling", "devices", "capacity", "cost")
 """The tables beneath the leaderboard of a suite."""
 
 MOST_LINES = 200  # of a plain table on a page
