@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
 import pytest
 
 from helpers.results import made_cell, made_result
 from metabench import Protocol, Spec
+from metabench.learning.statistics import STATISTICS
 from metabench.records.row import Row
-from metabench.report.references import published, unlike
+from metabench.records.summary import FROM_MEMORY
+from metabench.report.references import NETWORKS, published, unlike
 from metabench.results.rows import row_of
 
 MLP = {"hidden": [256, 128, 64, 64], "batch_norm": True}
@@ -102,3 +106,18 @@ def test_reptile_s_figures_with_and_without_transduction_are_apart() -> None:
 def test_the_vector_module_of_relation_networks_is_not_the_published_one() -> None:
     assert not figures("relationnet")
     assert "not conv4-maps" in unlike(row("relationnet"))
+
+
+def test_every_line_of_the_file_has_known_words() -> None:
+    text = files("metabench.report").joinpath("references.csv").read_text(encoding="utf-8")
+    known = {
+        "kind": {"paper", "reproduction"},
+        "checked": {"checked", "quoted", FROM_MEMORY},
+        "augmented": {"", "yes", "no"},
+        "statistics": {"", *STATISTICS},
+        "network": {"", "conv4-maps", *(name for name, _, _ in NETWORKS)},
+    }
+    for line in csv.DictReader(text.splitlines()):
+        assert all(line[name] in words for name, words in known.items()), line
+        assert 0 < float(line["accuracy_pct"]) < 100
+        assert line["source"]

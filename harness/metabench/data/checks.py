@@ -173,8 +173,9 @@ def _tasks(facts: Facts, source: Source) -> Iterator[DataFinding]:
     seen: dict[Split, set[bytes]] = {}
     for split in facts.classes:
         protocol = _protocol(facts, split)
+        tasks = min(TASKS, facts.tasks.get(split, TASKS))
         try:
-            drawn = source.episodes(split, protocol, range(TASKS), SEED)  # type: ignore[arg-type]
+            drawn = source.episodes(split, protocol, range(tasks), SEED)  # type: ignore[arg-type]
         except MetabenchError as error:
             yield DataFinding(f"{split}: no task can be drawn: {error}", "FAULT")
             continue
@@ -190,9 +191,9 @@ def _tasks(facts: Facts, source: Source) -> Iterator[DataFinding]:
         ]
         seen[split] = set(rows)  # type: ignore[index]
         if len(set(rows)) == 1:
-            yield DataFinding(f"{split}: all examples of {TASKS} tasks are equal", "FAULT")
+            yield DataFinding(f"{split}: all examples of {tasks} tasks are equal", "FAULT")
         else:
-            yield DataFinding(f"{split}: {TASKS} tasks were drawn and hold finite numbers")
+            yield DataFinding(f"{split}: {tasks} tasks were drawn and hold finite numbers")
     yield from _shared(seen)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from helpers.archives import drawing, write_zip
 from metabench import DataError, Invalid, Protocol
+from metabench.data.checks import verify
 from metabench.device import Device
 from metabench.records.crossing import crossing_problem
 from metabench_plugins.datasets.lake import Lake, runs
@@ -39,6 +40,14 @@ def test_a_run_pairs_the_drawings_that_the_archive_labels(lake: Lake) -> None:
             drawings = (part.x[task] * 255).round().to(torch.uint8)
             same = (characters == drawings[:, None]).flatten(2).all(2).any(1)
             assert bool(same.all())
+
+
+def test_all_runs_are_verified_and_no_more(lake: Lake) -> None:
+    findings = [
+        finding.text for finding in verify(lake) if finding.level == "FAULT" or "tasks were" in finding.text
+    ]
+    assert "test: 20 tasks were drawn and hold finite numbers" in findings
+    assert len(findings) == 1
 
 
 def test_what_is_no_run_is_refused(lake: Lake) -> None:
