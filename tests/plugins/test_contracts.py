@@ -23,6 +23,7 @@ from metabench.testing import (
     check_network,
     check_report,
 )
+from metabench_plugins.networks.conv4 import Conv4
 
 REGISTRY = load()
 
@@ -60,6 +61,11 @@ VARIANTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
     ("relationnet", {"statistics": "population", "train_statistics": "support"}, {}),
     ("relationnet", {"statistics": "joined", "train_statistics": "joined"}, {}),
     ("relationnet", {"statistics": "support", "train_statistics": "support"}, {}),
+    (
+        "relationnet",
+        {"module": "convolution", "hidden": 4},
+        {"network": Conv4(width=3, halvings=0, readout="flatten")},
+    ),
     ("r2d2", {"statistics": "joined", "train_statistics": "joined"}, {}),
     ("r2d2", {"statistics": "support", "train_statistics": "support"}, {}),
     ("cnp", {"statistics": "joined", "train_statistics": "joined"}, {}),

@@ -45,6 +45,7 @@ from metabench.learning.networks import (
     equal_ways,
     feature_width,
     fixed_ways,
+    map_shape,
     require_equal_ways,
     with_head,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "fixed_ways",
     "full_precision",
     "load_module",
+    "map_shape",
     "mean_gradient",
     "module_tensors",
     "outputs_of",

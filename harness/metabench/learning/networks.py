@@ -109,6 +109,18 @@ def output_shape(module: nn.Module, workload: Workload, device: Device) -> tuple
         return tuple(module(inputs).shape[1:])
 
 
+def map_shape(module: nn.Module, workload: Workload, device: Device) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the maps that `module.features` flattens in the end.
+
+    None where its last layer is no `nn.Flatten` of maps.
+    """
+    features = module.get_submodule("features")
+    if not isinstance(features, nn.Sequential) or not isinstance(features[-1], nn.Flatten):
+        return None
+    shape = output_shape(features[:-1], workload, device)
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
+
+
 def feature_width(module: nn.Module, workload: Workload, device: Device) -> int:
     """Return how many features `module.features` has for one input of this workload."""
     return math.prod(output_shape(module.get_submodule("features"), workload, device))

@@ -1,5 +1,6 @@
 """Matching networks: attention over the support set, with and without full context embeddings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -16,6 +17,9 @@ from metabench.learning import (
     cosines,
     feature_width,
 )
+
+NO_VOTE = -1e30
+"""The logarithm of no vote: finite, so that its gradient is 0 and no NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +88,18 @@ class MatchingNetLearner(EmbeddingLearner):
         return Attended(features, F.one_hot(y, ways).to(features.dtype))
 
     def score(self, fitted: Attended, features: Tensor) -> Tensor:
-        """Return log P(y | x̂, S), [T, q, ways]; a class without support scores the log of the least float."""
+        """Return log P(y | x̂, S), [T, q, ways]; a class without support scores the log of the least float.
+
+        The votes of a class are added by their logarithms, since with a high `sharpness` they are less than
+        the least float.
+        """
         if self.context is not None:
             features = self.context.query(features, fitted.features)
-        attention = (self.sharpness * cosines(features, fitted.features)).softmax(2)
-        votes = attention @ fitted.member
-        return torch.log(votes.clamp(min=torch.finfo(votes.dtype).tiny))
+        attention = (self.sharpness * cosines(features, fitted.features)).log_softmax(2)
+        member = fitted.member.bool()
+        votes = torch.where(member[:, None], attention[..., None], NO_VOTE).logsumexp(2)
+        least = math.log(torch.finfo(votes.dtype).tiny)
+        return torch.where(member.any(1)[:, None], votes, least)
 
 
 class Context(nn.Module):

@@ -83,6 +83,20 @@ def test_a_class_without_support_gets_a_finite_tiny_probability() -> None:
     torch.testing.assert_close(scores.exp().sum(2), torch.ones(2, 15, dtype=torch.float64))
 
 
+def test_votes_below_the_least_float_are_told_apart_and_have_a_gradient() -> None:
+    learner = build(MatchingNet(sharpness=200.0), PLAIN, TEST)
+    features = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [-1.0, 0.1]]], requires_grad=True)
+    assert isinstance(learner, MatchingNetLearner)
+
+    scores = learner.score(learner.fit(features, torch.arange(4)[None], 4), features[:, :1])
+
+    expected = (200 * F.cosine_similarity(features[:, :1], features, dim=2)).log_softmax(1)
+    torch.testing.assert_close(scores[0], expected)
+    assert scores[0, 0, 1] < scores[0, 0, 3] < -300  # exp of either is 0 in float32
+    (gradient,) = torch.autograd.grad(scores[0, 0, 3], features)
+    assert float(gradient[0, 3].abs().max()) > 1
+
+
 @pytest.mark.parametrize("context", [False, True], ids=["plain", "in context"])
 def test_it_learns(context: bool) -> None:
     algorithm = MatchingNet(context=context, reads=2, rate=3e-3)
