@@ -203,7 +203,8 @@ def test_a_class_twice_or_without_images_is_refused() -> None:
 def test_augmentation_changes_training_images_alone_and_the_same_way_in_slices() -> None:
     double = Device(dtype=torch.float64)
     plain = source(double)
-    changed = source(double, augment=Augment(flip=True, shift=1, rotation=20.0, colour=0.3))
+    augment = Augment(flip=True, shift=1, rotation=20.0, colour=0.3, resized_crop=0.5)
+    changed = source(double, augment=augment)
     protocol = Protocol(2, 1, 2)
     assert same(
         plain.episodes("test", protocol, range(4), 0), changed.episodes("test", protocol, range(4), 0)
@@ -235,6 +236,40 @@ def test_a_quarter_turn_of_rotation_keeps_its_angle() -> None:
         row, column = np.unravel_index(int(turned.argmax()), (9, 9))
         assert 2.0 <= np.hypot(row - 4, column - 4) <= 4.0
         assert column > 4
+
+
+def test_colours_change_by_factors_of_pixels_before_they_were_normalised() -> None:
+    pixels = torch.linspace(0.2, 0.5, 3 * 16, dtype=torch.float64).view(1, 3, 4, 4).repeat(100, 1, 1, 1)
+    noise = np.arange(100, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    centre, scale = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (mean, std))
+
+    changed = Augment(colour=0.4)((pixels - centre) / scale, noise, mean, std) * scale + centre
+
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(3, 1, 1)
+    grey, grey_before = (weights * changed).sum(1), (weights * pixels).sum(1)
+    brightness = grey.mean((1, 2)) / grey_before.mean((1, 2))
+    assert 0.6 <= float(brightness.min()) < 0.65
+    assert 1.35 < float(brightness.max()) <= 1.4
+    contrast = grey.std((1, 2)) / grey_before.std((1, 2)) / brightness
+    assert 0.6 - 1e-9 <= float(contrast.min()) < float(contrast.max()) <= 1.4 + 1e-9
+    black = Augment(colour=0.4)(torch.zeros(100, 1, 4, 4), noise)
+    assert float(black.abs().max()) == 0
+
+
+def test_a_random_crop_is_a_part_of_the_image_at_its_size() -> None:
+    row, column = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    x = torch.stack([row, column])[None].repeat(300, 1, 1, 1)
+    noise = np.arange(300, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+    crops = Augment(resized_crop=0.25)(x, noise)[:, :, 1:-1, 1:-1]  # corners mix with the padding
+
+    high, wide = (crops[:, 0, -1, 0] - crops[:, 0, 0, 0]) / 29, (crops[:, 1, 0, -1] - crops[:, 1, 0, 0]) / 29
+    assert 0.24 < float((high * wide).min()) < 0.35
+    assert 0.8 < float((high * wide).max()) <= 1.0
+    assert 0.74 < float((high / wide).min()) < float((high / wide).max()) < 1.35
+    assert torch.allclose(crops[:, 0, :, 0], crops[:, 0, :, -1])  # neither turned nor bent
+    assert len(set(crops[:, 1, 0, 0].tolist())) > 250
 
 
 def test_a_map_that_does_not_fit_stays_a_map_with_a_notice(

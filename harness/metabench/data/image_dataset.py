@@ -38,6 +38,10 @@ class ImageDataset(FilesDataset):
     jitter: float = setting(
         0.0, "maximum relative change of a training image's brightness, contrast and saturation", at_least=0
     )
+    resized_crop: float = setting(
+        0.0, "least fraction of a training image that a random crop keeps, scaled to full size; 0: no crop",
+        at_least=0, at_most=1,
+    )  # fmt: skip
 
     def source(
         self,
@@ -52,7 +56,7 @@ class ImageDataset(FilesDataset):
         """Return a source of tasks of images [N, channels, height, width], augmented as the settings say."""
         from metabench.data.tensor_source import TensorSource
 
-        augment = Augment(self.flip, self.shift, self.rotation, self.jitter)
+        augment = Augment(self.flip, self.shift, self.rotation, self.jitter, self.resized_crop)
         return TensorSource(
             identity, images, splits, device, mean=mean, std=std, augment=augment or None, content=content
         )

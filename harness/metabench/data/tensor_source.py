@@ -63,6 +63,7 @@ class TensorSource(Source):
         self.splits = dict(splits)
         self.device = device
         self.augment = augment
+        self._moments = tuple(mean), tuple(std)
         self.content = np.frombuffer(bytes.fromhex(content), dtype=np.uint8)
         self.examples = place(examples, device, identity)
         self._normalise = _Normalise(self.examples, mean, std, device)
@@ -193,7 +194,7 @@ class TensorSource(Source):
                 x[which] = torch.rot90(x[which], turn, (-2, -1))
         x = self._normalise(x, self._buffers)
         if self.augment is not None and noise is not None:
-            x = self.augment(x, noise.reshape(-1))
+            x = self.augment(x, noise.reshape(-1), *self._moments)
         return x
 
     def _gathered(self, where: Tensor) -> Tensor:

@@ -36,7 +36,9 @@ class Cub(ImageDataset):
 
     closer-look: every second class is meta-train, the rest in turn validation and meta-test, 100 + 50 + 50
     (Chen et al. 2019); meta-dataset: 140 + 30 + 30 (Triantafillou et al. 2020), of which 43 photographs
-    are also in ImageNet. The middle square is kept, of an image 15 % larger.
+    are also in ImageNet. As Chen et al. do for tests, photographs are stretched to a square 15 % larger (96 ×
+    96 for 84), of which the middle is kept. Departure: random crops of training (`resized_crop`) are of that
+    middle too, where their code crops the photograph.
     """
 
     name: ClassVar[str] = "cub"
@@ -69,7 +71,7 @@ class Cub(ImageDataset):
     def load(self, device: Device) -> Source:
         """Read the archive, or the cache of an earlier reading; raises DataError if it is not whole."""
         index = self._index()
-        shape = Shape(self.size, fit="crop", margin=1.15)
+        shape = Shape(self.size, fit="stretch", margin=1.15)
         images = cached(
             self.cache_name("1", shape), (int(index.count.sum()), *shape.input_shape),
             lambda out: self._fill(out, shape),

@@ -261,6 +261,16 @@ def test_an_image_is_stretched_cropped_or_padded() -> None:
     assert (stretch[:, 29, 27] == (0, 0, 255)).all()
 
 
+def test_the_middle_of_a_larger_stretched_image_is_kept() -> None:
+    values = np.tile(np.linspace(0, 255, 192, dtype=np.uint8), (96, 1))
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "png")
+    middle = decode(buffer.getvalue(), Shape(84, colour=False, margin=1.15), "x")[0]
+    assert middle.shape == (84, 84)
+    for place in (0, 83):  # 6 of 96 columns are cut off at each side
+        assert abs(int(middle[40, place]) - 255 * (6 + place + 0.5) / 96) < 2
+
+
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "png")
