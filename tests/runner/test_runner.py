@@ -145,3 +145,29 @@ def test_a_result_that_cannot_be_stored_is_one_failed_result(
 
     assert len(outcome.results) == 2
     assert all("its result cannot be stored: TypeError" in result.reason for result in outcome.results)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "network", "warnings"),
+    [
+        ("glyphs", "conv4", ("2 cells classify tasks of 1 way: whatever is predicted is right",)),
+        ("sinusoid", "mlp", ()),
+    ],
+)
+def test_a_plan_warns_of_classification_among_one_class(
+    tmp_path: Path, dataset: str, network: str, warnings: tuple[str, ...]
+) -> None:
+    path = tmp_path / "narrow.toml"
+    path.write_text(
+        f"""
+name = "narrow"
+version = 1
+[[cells]]
+algorithm = "maml"
+network = "{network}"
+dataset = "{dataset}"
+test = {{ways = 1, shots = 1, queries = 1}}
+seeds = [0, 1]
+"""
+    )
+    assert make_plan(str(path), results=tmp_path).warnings == warnings

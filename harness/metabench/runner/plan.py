@@ -15,6 +15,7 @@ from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load, plugin_call
 from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
+from metabench.records.outputs import kind_of
 from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.code import code_warnings, made_by_other_code
@@ -115,11 +116,11 @@ def make_plan(
     finished, foreign = stored_results(store, cells)
     finished = {} if rerun else finished
     other = made_by_other_code(registry, finished)
+    warnings = *renamed, *_one_way_warnings(registry, cells), *code_warnings(finished, other)
     return Plan(
         registry, suite_read, store, cells, finished, executor_spec, timeout, rerun,
         suite_read.text_digest, tuple(map(str, foreign.values())),
-        (*renamed, *code_warnings(finished, other)), keeping(keep_states, checkpoint_seconds), other,
-        suite_read.weights, choice,
+        warnings, keeping(keep_states, checkpoint_seconds), other, suite_read.weights, choice,
     )  # fmt: skip
 
 
@@ -191,6 +192,15 @@ def _checked_machine_name() -> tuple[str, ...]:
     return (
         f"METABENCH_MACHINE={chosen} has no letter from a to z and no digit: results call the machine {name}",
     )
+
+
+def _one_way_warnings(registry: Registry, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """A warning where cells classify among one class, so that every prediction is right."""
+    single = [cell for cell in cells if getattr(cell.test, "least_ways", cell.test.ways) == 1]
+    metrics = [registry.find("metric", cell.evaluation.metric).cls for cell in single]
+    count = sum(kind_of(metric.needs) == "classification" for metric in metrics)
+    cells_text = "1 cell classifies" if count == 1 else f"{count} cells classify"
+    return (f"{cells_text} tasks of 1 way: whatever is predicted is right",) if count else ()
 
 
 def _require_data(registry: Registry, cells: Sequence[Cell]) -> None:

@@ -19,7 +19,9 @@ class Imaml(GradientAlgorithm):
 
     A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019,
     algorithms 1 and 2, conjugate gradient for equation 6. Departures: inner steps are plain gradient
-    descent, and their number is fixed, 8 here (16 in the authors' code for 5-way Omniglot). That code
+    descent on the loss with the pull, and their number is fixed, 8 here. The authors' code takes 16 for 5-way
+    Omniglot, without the pull, then one step back towards the start; it tests without a pull, and its
+    outer Adam has an ε of 1e-3 (1e-8 here). That code
     solves another system than the paper, (2 I + ∇²L/(λ + 10)) g = ∇L. Here its 10 alone is added to λ as
     `damping`; 0 is the paper's equation. The solver stops where the system is not safely positive. The
     method takes adaptation for the optimum: where inner steps end far from it, as on sine waves, training

@@ -17,10 +17,13 @@ class Maml(GradientAlgorithm):
     """Learns the weights from which a few gradient steps on a task's support set do best on its queries.
 
     C. Finn, P. Abbeel, S. Levine: Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks, ICML
-    2017, algorithm 2; with `first_order` the first-order approximation of its section 5.2. Departure: the
-    paper clips the meta-gradient of Mini-ImageNet to ±10, here nothing is clipped. As in the authors' code
-    batch norm takes the statistics of all queries, so the evaluation is transductive unless `statistics` says
-    otherwise.
+    2017, algorithm 2; with `first_order` the first-order approximation of its section 5.2. As in the authors'
+    code batch norm takes the statistics of all queries, so the evaluation is transductive unless `statistics`
+    says otherwise. Departures: the loss of a support set is its mean, where that code sums over classes, so
+    that the paper's 0.4 for 5 ways is an `inner_rate` of 2 here, as in the presets; the test takes as many
+    steps as training unless `test_steps` says otherwise, where the paper takes 3 or 10 and that code 10; all
+    weights adapt, also scales and shifts of batch norm, where that code has no scales and does not adapt
+    shifts; the paper clips the meta-gradient of Mini-ImageNet to ±10, here nothing is clipped.
     """
 
     name: ClassVar[str] = "maml"

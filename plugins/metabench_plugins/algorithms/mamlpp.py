@@ -19,9 +19,11 @@ class MamlPlusPlus(GradientAlgorithm):
 
     A. Antoniou, H. Edwards, A. Storkey: How to train your MAML, ICLR 2019, section 4: multi-step loss,
     derivative-order annealing, per-layer per-step learning rates, cosine annealing of the outer rate.
-    Departures: batch norm always uses the batch's statistics, and its scales and shifts are adapted and
-    are the same for all steps (the paper keeps running statistics and scales per step); the annealing is
-    set in fractions of the training budget where the paper counts epochs. As in the authors' code batch norm
+    Departures: batch norm always uses the batch's statistics, and its scales and shifts are adapted and are
+    the same for all steps (the paper keeps running statistics and scales per step); the annealing is set in
+    fractions of the training budget where the paper counts epochs; inner rates start at 0.1 (0.01 in the
+    authors' configuration); nothing is clipped (that code: ±10 on mini-ImageNet); one model is tested, where
+    the paper's figures are of an ensemble of the five best by validation. As in the authors' code batch norm
     takes the statistics of all queries, so the evaluation is transductive unless `statistics` says otherwise.
     """
 

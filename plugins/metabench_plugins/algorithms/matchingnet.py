@@ -31,7 +31,7 @@ class MatchingNet(EpisodicAlgorithm):
     in the set's order. Departures: similarities are multiplied by `sharpness`
     (the paper: 1; cosines alone leave the softmax nearly flat, so the default is 10); Adam. As in the code of
     A Closer Look at Few-shot Classification batch norm takes the statistics of a task's support and queries
-    in one batch in training, and those of meta-train in the test.
+    in one batch in training, and those of meta-train in the test. That code has 100 for `sharpness`.
     """
 
     name: ClassVar[str] = "matchingnet"

@@ -26,10 +26,12 @@ from metabench.learning import (
 class ProtoMaml(GradientAlgorithm):
     """Adapts features and a linear head, which starts as the nearest-prototype classifier of the task.
 
-    E. Triantafillou et al.: Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples,
-    ICLR 2020, section 3 ("fo-Proto-MAML"; the paper takes the first order only, here it is a setting). The
+    E. Triantafillou et al.: Meta-Dataset: A Dataset of Datasets for Learning to Learn from Few Examples, ICLR
+    2020, section 3 ("fo-Proto-MAML"; the paper takes the first order only, here it is a setting). The
     meta-gradient flows through the head's start, as in the paper. As in the authors' code batch norm takes
-    the statistics of the support set, in training and test alike.
+    the statistics of the support set, in training and test alike. Departures: scales and shifts of batch norm
+    adapt, where that code keeps them; by default one step at 0.1, where that code takes 5 at 0.01, and at
+    best 6 at 0.0054; no weight decay (1e-4 in that code).
     """
 
     name: ClassVar[str] = "protomaml"

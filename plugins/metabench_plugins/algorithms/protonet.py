@@ -23,8 +23,9 @@ class ProtoNet(EpisodicAlgorithm):
     J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017, with
     squared Euclidean distance. As in the paper, tasks of training may have more ways than those of the
     test. As in the authors' code batch norm takes the statistics of a task's support and queries in one batch
-    in training, and those of meta-train in the test. Departure: a step takes a batch of tasks, each with
-    statistics of its own, where that code has one task per step and running statistics.
+    in training, and those of meta-train in the test. Departures: a step takes a batch of tasks, each with
+    statistics of its own, where that code has one task per step and running statistics; the rate is constant
+    unless `halve_every` says otherwise (2,000 there).
     """
 
     name: ClassVar[str] = "protonet"

@@ -21,10 +21,13 @@ class R2D2(EpisodicAlgorithm):
     """Solves each task by ridge regression on a learned embedding, and learns through the solution.
 
     L. Bertinetto et al.: Meta-learning with differentiable closed-form solvers, ICLR 2019, equations 3 to
-    7; as in the paper, training tasks have 16 ways, and the penalty and the calibration of the scores are
-    learned. As in the authors' code batch norm takes the statistics of a task's support and queries in one
-    batch in training, and those of meta-train in the test. Departure: the cell's network embeds, instead of
-    the paper's own.
+    7; training tasks have 16 ways as in the paper for mini-ImageNet (20 there for CIFAR-FS, 60 for Omniglot),
+    and the penalty and the calibration of the scores are learned, as it says. As in the authors' code batch
+    norm takes the statistics of a task's support and queries in one batch in training, and those of
+    meta-train in the test. Departures: the cell's network embeds, instead of the paper's own; training tasks
+    have the shots of the test, where that code samples 1 to 10; in its published runs the penalty stays at
+    50 for each support example and the calibration starts at 1e-4 or 10, where both start at 1 here; the rate
+    is constant unless `halve_every` says otherwise (2,000 there).
     """
 
     name: ClassVar[str] = "r2d2"

@@ -44,7 +44,8 @@ class RelationNet(EpisodicAlgorithm):
     method, of the paper's section 3.4: two linear layers over feature vectors of any network.
 
     As in the authors' code, which never leaves training mode, batch norm takes the statistics of all
-    queries, so the evaluation is transductive unless `statistics` says otherwise. Departures of
+    queries, so the evaluation is transductive unless `statistics` says otherwise. By default
+    gradients are not clipped, nor is the rate halved: that code does, see the presets. Departures of
     "convolution": maps below 10 pixels are padded in both blocks, as that code does for Omniglot alone. Of
     "vector": linear layers start as torch's do. Each relation is trained on its own, as right or wrong, and
     not as one class among the others: metrics of probabilities are refused.

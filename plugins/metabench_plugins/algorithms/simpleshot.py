@@ -21,8 +21,9 @@ class SimpleShot(SupervisedAlgorithm):
 
     Y. Wang, W.-L. Chao, K. Weinberger, L. van der Maaten: SimpleShot: Revisiting Nearest-Neighbor
     Classification for Few-Shot Learning, 2019, section 2. As in the paper batch norm takes a batch's own
-    statistics in training and those of meta-train in the test. Departure: Adam instead of SGD with step
-    decay.
+    statistics in training and those of meta-train in the test. Departures: Adam instead of SGD with step
+    decay; batches of 16 (256 in the authors' code); the mean of meta-train is taken over `centre_batches` of
+    its images, augmented as in training, where that code takes all of them as they are.
     No loss has scaled the distances to the class means: metrics of probabilities are refused.
     """
 

@@ -19,8 +19,10 @@ SMALLEST = 16
 class ResNet12(Network):
     """Four residual stages of three 3 × 3 convolutions, each halving the image by pooling, then the mean.
 
-    K. Lee, S. Maji, A. Ravichandran, S. Soatto: Meta-Learning with Differentiable Convex Optimization,
-    CVPR 2019, section 4.1 (64, 160, 320, 640 channels, leaky ReLU of slope 0.1). Departure: no DropBlock.
+    K. Lee, S. Maji, A. Ravichandran, S. Soatto: Meta-Learning with Differentiable Convex Optimization, CVPR
+    2019, section 4.1 (64, 160, 320, 640 channels, leaky ReLU of slope 0.1). Departure: no DropBlock. What it
+    drops would be drawn inside of the network, which knows no task: it would depend on how tasks are shared
+    out to chunks and ranks.
     """
 
     name: ClassVar[str] = "resnet12"
