@@ -47,6 +47,7 @@ def run_suite(suite: str | None = None, *, quiet: bool = False, **options: Any) 
 def arguments_of(
     *,
     algorithms: Any = (),
+    callables: Any = (),
     networks: Any = (),
     datasets: Any = (),
     test: Any = (),
@@ -59,12 +60,12 @@ def arguments_of(
 ) -> Arguments:
     """Return what a run without a suite asks for; what may be a list may be a single thing too.
 
-    algorithms, networks, datasets: "maml:inner_rate=0.4", or {"name": "maml", "inner_rate": 0.4}; test,
-    train: "5w1s15q", a table, or a Protocol; budget, evaluation: tables of a suite file; save_suite: a file
-    to write the suite to.
+    algorithms, networks, datasets: "maml:inner_rate=0.4", or {"name": "maml", "inner_rate": 0.4}; callables:
+    "sklearn.svm:LinearSVC,C=2", what `--with` takes; test, train: "5w1s15q", a table, or a Protocol; budget,
+    evaluation: tables of a suite file; save_suite: a file to write the suite to.
     """
     return Arguments(
-        _listed(algorithms), networks=_listed(networks), datasets=_listed(datasets), tests=_listed(test),
+        _listed(algorithms), _listed(callables), _listed(networks), _listed(datasets), tests=_listed(test),
         test_dataset=test_dataset, train=train, steps=steps, budget=dict(budget),
         evaluation=dict(evaluation), save=Path(save_suite) if save_suite is not None else None,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from metabench_plugins.algorithms.simpleshot import SimpleShot
 from metabench_plugins.networks.conv4 import Conv4
 
 REGISTRY = load()
-NAMES = [n for n in REGISTRY.names("algorithm") if not n.startswith("l2l-")]
+NAMES = [n for n in REGISTRY.names("algorithm") if not n.startswith("l2l-") and n != "callable"]
 LIBRARY = [n for n in REGISTRY.names("algorithm") if n.startswith("l2l-")]
 QUICK = {"baseline": {"head_steps": 3}, "baseline++": {"head_steps": 3}, "scratch": {"steps": 2},
          "imaml": {"steps": 2}, "metalstm": {"steps": 1, "hidden": 2}}  # fmt: skip

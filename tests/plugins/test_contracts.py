@@ -81,7 +81,7 @@ VARIANTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
     ("l2l-protonet", {"distance": "cosine"}, {}),
 ]
 SMALL: Mapping[str, Mapping[str, Any]] = {  # settings that save time
-    "conv4": {"width": 4}, "resnet12": {"width": 4},
+    "conv4": {"width": 4}, "resnet12": {"width": 4}, "callable": {"path": "helpers.nearest:nearest"},
     "scratch": {"steps": 4}, "baseline": {"head_steps": 5}, "baseline++": {"head_steps": 5},
     "metalstm": {"steps": 2, "hidden": 4}, "imaml": {"steps": 3}, "maml++": {"steps": 2},
 }  # fmt: skip

@@ -22,7 +22,7 @@ from metabench.worker.cell_run import CellRun
 
 REGISTRY = load()
 SMALL: Mapping[str, Mapping[str, Any]] = {"scratch": {"steps": 4}, "baseline": {"head_steps": 5},
-    "baseline++": {"head_steps": 5}}  # fmt: skip
+    "baseline++": {"head_steps": 5}, "callable": {"path": "helpers.nearest:nearest"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("algorithm"))

@@ -41,6 +41,8 @@ Examples:
 @click.option("--backend", metavar="NAME[:KEY=VALUE,…]", help="Backend instead of the cell's own.")
 @click.option("--results", type=click.Path(path_type=Path),
               help="Folder of results to store it in; beside RESULT by default.")  # fmt: skip
+@click.option("--allow-import", multiple=True, metavar="MODULE",
+              help="A module that RESULT may import, where you trust its code (repeatable).")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
 def command(
     result: Path,
@@ -50,6 +52,7 @@ def command(
     tasks: int | None,
     backend: str | None,
     results: Path | None,
+    allow_import: tuple[str, ...],
     quiet: bool,
 ) -> int:
     """Score the learned state of RESULT (a file) on other tasks, without training.
@@ -67,7 +70,7 @@ def command(
     stored, cell = _cell(registry, result)
     cell = _changed(registry, cell, dataset, shape, metrics, tasks, backend)
     _require_fitting(registry, cell)
-    plan = _plan(registry, result, stored, cell, results)
+    plan = replace(_plan(registry, result, stored, cell, results), imports=frozenset(allow_import))
     if quiet:
         registry.silence()
     outcome = execute(plan, lambda text: say(f"warning: {text}", err=True))

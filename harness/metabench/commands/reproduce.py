@@ -23,8 +23,13 @@ Examples:
               help="File that the cell starts from, where it is not kept beside RESULT.")  # fmt: skip
 @click.option("--record", "key", type=click.Path(path_type=Path), metavar="KEY",
               help="Leave a record beside RESULT, signed with this SSH key.")  # fmt: skip
+@click.option("--allow-import", multiple=True, metavar="MODULE",
+              help="A module that RESULT may import, where you trust its code (repeatable).")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress.")
-def command(result: Path, results: Path, weights: Path | None, key: Path | None, quiet: bool) -> int:
+def command(
+    result: Path, results: Path, weights: Path | None, key: Path | None, allow_import: tuple[str, ...],
+    quiet: bool,
+) -> int:  # fmt: skip
     """Run the cell of RESULT (a file) again and say whether the new numbers are those of the file.
 
     First come the findings of `metabench verify`. The verdict is: reproduced to the bit, to rounding, within
@@ -47,7 +52,7 @@ def command(result: Path, results: Path, weights: Path | None, key: Path | None,
 
     if key:
         fingerprint(key)  # a file that is no key is named before the cell runs
-    reproduction = reproduce(result, results, quiet, warn, weights)
+    reproduction = reproduce(result, results, quiet, warn, weights, allow_import)
     for finding in reproduction.findings:
         say(finding)
     for line in reproduction.lines:

@@ -25,11 +25,14 @@ Examples:
   metabench run quick --only algorithm=maml,protonet --skip dataset=sinusoid
   metabench run my-suite.toml --seeds 0-2 --backend cpu-ranks:ranks=2,threads=1
   metabench run --algorithm protonet --network conv4 --dataset glyphs --test 5w1s --steps 100
+  metabench run --with sklearn.neighbors:KNeighborsClassifier,n_neighbors=1 --dataset glyphs --test 5w1s
 """
 )
 @click.argument("suite", required=False)
 @click.option("--algorithm", "algorithms", multiple=True, metavar="NAME[:KEY=VALUE,…]",
               help="Run without a suite: an algorithm with its settings (repeatable).")  # fmt: skip
+@click.option("--with", "callables", multiple=True, metavar="MODULE:NAME[,KEY=VALUE…]",
+              help="A function, estimator or torch module that knows no metabench (repeatable).")  # fmt: skip
 @click.option("--network", "networks", multiple=True, metavar="NAME[:KEY=VALUE,…]",
               help="A network for the algorithms that have one (repeatable).")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME[:KEY=VALUE,…]",
@@ -68,11 +71,14 @@ Examples:
     metavar="SECONDS",
     help="Time between two checkpoints of a cell, 120 or METABENCH_CHECKPOINT_SECONDS by default.",
 )
+@click.option("--allow-import", multiple=True, metavar="MODULE",
+              help="A module that SUITE may import, where you trust its code (repeatable).")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--quiet", is_flag=True, help="Print warnings and failures only.")
 def command(
     suite: str | None,
     algorithms: tuple[str, ...],
+    callables: tuple[str, ...],
     networks: tuple[str, ...],
     datasets: tuple[str, ...],
     test_dataset: str | None,
@@ -92,12 +98,14 @@ def command(
     executor: str,
     keep_states: bool | None,
     checkpoint_seconds: float | None,
+    allow_import: tuple[str, ...],
     dry_run: bool,
     quiet: bool,
 ) -> int:
     """Run SUITE (a name, or a path to a TOML file) and show its tables.
 
-    Without SUITE, run every --algorithm with every --network, --dataset and --test, in the suite `runs`.
+    Without SUITE, run every --algorithm with every --network, --dataset and --test, and every --with, in the
+    suite `runs`.
 
     Cells whose result is stored already are not run again; one that was interrupted goes on from its last
     checkpoint. AXIS is one of algorithm, network, dataset,
@@ -108,13 +116,13 @@ def command(
     one failed; 2 for a mistake in the request; 130 when interrupted.
     """
     arguments = Arguments(
-        algorithms, networks=networks, datasets=datasets, test_dataset=test_dataset, tests=tests, train=train,
+        algorithms, callables, networks, datasets, test_dataset=test_dataset, tests=tests, train=train,
         steps=steps, budget=_table(budget), evaluation=_table(evaluation), save=save_suite,
     )  # fmt: skip
     plan = make_plan(
         suite, arguments=arguments, only=only, skip=skip, seeds=_seeds(seeds), backend=backend,
         results=results, rerun=rerun, timeout=timeout, executor=executor, keep_states=keep_states,
-        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_seconds=checkpoint_seconds, allow_import=allow_import,
     )  # fmt: skip
     for problem in (*map(str, plan.registry.problems), *plan.warnings):
         _warn(problem)

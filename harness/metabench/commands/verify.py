@@ -27,7 +27,12 @@ Examples:
 @click.option("--signers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=(
     "File with the SSH keys that you know, instead of allowed_signers in the results repository."
 ))  # fmt: skip
-def command(results: tuple[str, ...], complete: bool, deep: bool, signers: Path | None) -> int:
+@click.option("--allow-import", multiple=True, metavar="MODULE", help=(
+    "A module that learners may import by a path with --deep, where you trust its code (repeatable)."
+))  # fmt: skip
+def command(
+    results: tuple[str, ...], complete: bool, deep: bool, signers: Path | None, allow_import: tuple[str, ...]
+) -> int:
     """Check RESULTS (folders or files) before trusting them.
 
     Everything that can be recomputed is: from each file its seal, cell digest, mean, steps, tasks, blocks,
@@ -42,7 +47,7 @@ def command(results: tuple[str, ...], complete: bool, deep: bool, signers: Path 
     from metabench.errors import RequestError
     from metabench.publishing import verify
 
-    verified = verify(results, complete=complete, deep=deep, signers=signers)
+    verified = verify(results, complete=complete, deep=deep, signers=signers, allow_import=allow_import)
     if not verified.files and not verified.findings:
         raise RequestError(f"{', '.join(results)}: no results in it")
     for finding in verified.findings:

@@ -106,14 +106,17 @@ def drawn(registry: Registry, documents: Sequence[Mapping[str, Any]]) -> list[li
     return [list(answer) for answer in draw_tasks(registry, map(TaskSet.from_json, documents))]
 
 
-def parameters(registry: Registry, cells: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """The number of parameters of each cell's learner, and why it could not be counted."""
-    return [_parameters(registry, Cell.from_json(cell)) for cell in cells]
+def parameters(registry: Registry, wanted: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """The number of parameters of each cell's learner, and why it could not be counted.
+
+    wanted: the cell, and the modules that it may import by a path.
+    """
+    return [_parameters(registry, Cell.from_json(cell), allowed) for cell, allowed in wanted]
 
 
-def _parameters(registry: Registry, cell: Cell) -> list[Any]:
+def _parameters(registry: Registry, cell: Cell, allow_import: Sequence[str]) -> list[Any]:
     try:
-        return [count_parameters(registry, cell), ""]
+        return [count_parameters(registry, cell, allow_import), ""]
     except Exception as error:  # of a plugin; the other learners are built all the same
         return [None, f"{type(error).__name__}: {error}"[:300]]
 

@@ -118,11 +118,17 @@ class Installation:
             return {tasks: Drawn(None, str(error)) for tasks in listed}
         return drawn | {tasks: Drawn(*answer) for tasks, answer in zip(here, answers, strict=True)}
 
-    def parameters(self, cells: Sequence[Cell]) -> list[tuple[int | None, str]]:
-        """The number of parameters of each cell's learner, built here; None and why where it cannot be."""
+    def parameters(
+        self, cells: Sequence[Cell], allow_import: Sequence[str] = ()
+    ) -> list[tuple[int | None, str]]:
+        """The number of parameters of each cell's learner, built here; None and why where it cannot be.
+
+        allow_import: modules that they may import by a path.
+        """
+        allowed = sorted(allow_import)
         try:
             answers = self._ask_each(
-                "parameters", [replace(cell, seed=0).to_json() for cell in cells], _counted
+                "parameters", [[replace(cell, seed=0).to_json(), allowed] for cell in cells], _counted
             )
         except MetabenchError as error:
             return [(None, str(error)) for _ in cells]

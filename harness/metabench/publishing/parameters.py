@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from metabench.contracts import Learner
@@ -11,10 +11,15 @@ from metabench.publishing.findings import Finding
 from metabench.publishing.installation import Installation
 from metabench.publishing.members import Member
 from metabench.records.cell import Cell, Workload
+from metabench.runner.imports import require_allowed_imports
 
 
-def count_parameters(registry: Registry, cell: Cell) -> int:
-    """Build the learner of a cell and count; raises RequestError where it is not installed. Loads torch."""
+def count_parameters(registry: Registry, cell: Cell, allow_import: Collection[str] = ()) -> int:
+    """Build the learner of a cell and count. Loads torch.
+
+    Raises RequestError where it is not installed, or would import a module that is not allowed.
+    """
+    require_allowed_imports(registry, [cell], allow_import)
     import torch
 
     from metabench.device.device import Device
@@ -31,15 +36,18 @@ def count_parameters(registry: Registry, cell: Cell) -> int:
 
 
 def parameter_findings(
-    members: Sequence[Member], cells: Mapping[str, Cell], installation: Installation
-) -> Iterator[Finding]:
+    members: Sequence[Member], cells: Mapping[str, Cell], installation: Installation,
+    allow_import: Sequence[str] = (),
+) -> Iterator[Finding]:  # fmt: skip
     """Results whose learner has another number of parameters here; cells: one of each configuration.
 
     Where another version of the algorithm or the network made the result, it is no error.
     """
     measured = [member for member in members if member.scored]
     configurations = sorted({member.configuration for member in measured})
-    answers = installation.parameters([cells[configuration] for configuration in configurations])
+    answers = installation.parameters(
+        [cells[configuration] for configuration in configurations], allow_import
+    )
     counts = dict(zip(configurations, answers, strict=True))
     named: set[str] = set()
     for member in measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +27,7 @@ from metabench.results.reproductions import RerunRecord, record_path, write_reco
 from metabench.results.signatures import SUMS, SUMS_SIGNATURE, fingerprint
 from metabench.results.store import Store
 from metabench.runner import Plan, Warn, execute
+from metabench.runner.imports import require_allowed_imports
 from metabench.settings import make
 from metabench.suite.suite import Suite
 from metabench.text import printable
@@ -56,14 +57,20 @@ class Reproduction:
 
 
 def reproduce(
-    path: Path, results: Path, quiet: bool = False, warn: Warn | None = None, weights: Path | None = None
+    path: Path,
+    results: Path,
+    quiet: bool = False,
+    warn: Warn | None = None,
+    weights: Path | None = None,
+    allow_import: Collection[str] = (),
 ) -> Reproduction:
     """Run the cell of the result in `path`, store the new result in `results`, and compare the two.
 
     The new result names the plugins that made it, and the suite file of the old one. weights: the file that
-    the cell starts from; None for the state of that digest which is kept beside the result. Raises
-    RequestError where the file holds no result, a component of its cell is not installed, the cell makes no
-    sense, its weights are not here, or it would connect this machine to another.
+    the cell starts from; None for the state of that digest which is kept beside the result; allow_import:
+    modules that the cell may import by a path. Raises RequestError where the file holds no result, a
+    component of its cell is not installed, the cell makes no sense, its weights are not here, it would
+    connect this machine to another, or import a module that is not allowed.
     """
     registry = load()
     old, cell = read_installed(path, registry)
@@ -71,10 +78,11 @@ def reproduce(
     if store.path(old.cell).absolute() == path.absolute():
         raise RequestError(f"{path}: the new result would replace it; name another folder with --results")
     files = weights_of(path, cell, weights)
+    require_allowed_imports(registry, [cell], allow_import)
     findings = _findings_of(path, registry)
     if quiet:
         registry.silence()
-    new = run_again(registry, cell, old, store, warn, weights=files)
+    new = run_again(registry, cell, old, store, warn, weights=files, imports=allow_import)
     comparison = compare(old, new)
     lines = (*_versions(old.cell, new.cell), *comparison.lines)
     return Reproduction(old, new, findings, comparison.verdict, tuple(map(printable, lines)))
@@ -88,16 +96,18 @@ def run_again(
     warn: Warn | None = None,
     timeout: float | None = None,
     weights: Mapping[str, Path] = MappingProxyType({}),
+    imports: Collection[str] = (),
 ) -> Result:
     """Run a cell that was made from a stored result; the new result names the same text of the suite.
 
-    weights: the file that the cell starts from, by its digest.
+    weights: the file that the cell starts from, by its digest; imports: the modules that it may import.
     """
     suite = Suite(cell.suite, cell.suite_version, f"{cell.id} again", store.path(cell), (cell,))
     digest = str(old.environment.get("suite_digest", ""))
     plan = Plan(
-        registry, suite, store, (cell,), {}, timeout=timeout, rerun=True, suite_digest=digest, weights=weights
-    )
+        registry, suite, store, (cell,), {}, timeout=timeout, rerun=True, suite_digest=digest,
+        weights=weights, imports=frozenset(imports),
+    )  # fmt: skip
     return execute(plan, warn).results[0]
 
 

@@ -73,6 +73,7 @@ def verify(
     deep: bool = False,
     registry: Registry | None = None,
     signers: Path | None = None,
+    allow_import: Sequence[str] = (),
 ) -> Verified:
     """Checks every result in these files and folders against itself, its metric, its data set and its suite.
 
@@ -81,7 +82,8 @@ def verify(
     partial: what is missing is a notice, as it is for results that were published so. same_code: results of
     other code than is installed here are errors, not notices. deep: learners are built, to count their
     parameters, and scores are made anew from the predictions beside a result, where they are here. signers:
-    the file with the keys that are known; None for `allowed_signers` of the results repository.
+    the file with the keys that are known; None for `allowed_signers` of the results repository. allow_import:
+    modules that learners which are built may import by a path.
     """
     paths = list(paths)
     with cache.uncollected(), Installation(registry) as installation:
@@ -96,7 +98,7 @@ def verify(
         findings += code_findings(members, installation, same_code=same_code)
         findings += _set_findings(members)
         if deep:
-            findings += parameter_findings(members, cells, installation)
+            findings += parameter_findings(members, cells, installation, allow_import)
             findings += _deep_findings(members, installation)
         findings += withdrawal_findings(paths, members)
     files = [Path(member.path) for member in members]

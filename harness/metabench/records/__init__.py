@@ -15,6 +15,7 @@ from metabench.records.cell import (
 )
 from metabench.records.files import read_result, write_json, writing
 from metabench.records.identity import digest_of
+from metabench.records.imported import content_of, module_of
 from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
 from metabench.records.metric_scores import MetricScores
 from metabench.records.outputs import DataKind, Needs, Outputs
@@ -80,8 +81,10 @@ __all__ = [
     "ValidationEvent",
     "VariedProtocol",
     "Workload",
+    "content_of",
     "digest_of",
     "event_from_json",
+    "module_of",
     "read_result",
     "suite_folder",
     "write_json",

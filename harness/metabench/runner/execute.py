@@ -20,6 +20,7 @@ from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome
 from metabench.records.metric_scores import component_slots
 from metabench.records.result import Result
+from metabench.runner.imports import require_allowed_imports
 from metabench.runner.jobs import Jobs, now
 from metabench.runner.plan import NO_SEARCH, Plan, stored_results
 from metabench.runner.tuning import choose, collect, searches_of, set_superseded_aside, trial_store
@@ -47,9 +48,11 @@ def execute(plan: Plan, warn: Warn | None = None) -> RunOutcome:
     """Run the plan's cells and store each result as it ends; an interrupt keeps what is stored.
 
     The trials of its searches run first; the outcome's plan has the cells with the chosen settings. warn: a
-    Python warning by default. Raises StoreError where another run writes to the same folder.
+    Python warning by default. Raises StoreError where another run writes to the same folder, and
+    RequestError where a cell would import what the plan does not allow.
     """
     warn = warn or _warn
+    require_allowed_imports(plan.registry, plan.to_run, plan.imports)
     with _alone(plan.store.folder):
         plan = _with_chosen_settings(plan, warn)
         plan = replace(plan, finished=_take_stock(plan, warn))

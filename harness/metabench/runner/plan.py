@@ -15,10 +15,12 @@ from metabench.errors import RequestError, StoreError
 from metabench.plugins import Registry, load, plugin_call
 from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
+from metabench.records.imported import module_of
 from metabench.records.outputs import kind_of
 from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.code import code_warnings, made_by_other_code
+from metabench.runner.imports import imports_of, require_allowed_imports
 from metabench.runner.keeping import Keeping, keeping
 from metabench.runner.tuning import Choice, choose, collect, searches_of, trial_store
 from metabench.settings import parse_spec
@@ -42,7 +44,7 @@ class Plan:
     person should know before it runs; other_code: by the cell's digest, the stored results that other code
     made, with the kinds of component whose code has changed (none where it was not recorded). weights: the
     files that cells start from, by their SHA-256. choice: the settings that searches chose, by the trials
-    that are stored.
+    that are stored; imports: the modules that cells may import by a path.
     """
 
     registry: Registry
@@ -60,6 +62,7 @@ class Plan:
     other_code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weights: Mapping[str, Path] = field(default_factory=dict)
     choice: Choice = NO_SEARCH
+    imports: frozenset[str] = frozenset()
 
     @property
     def to_run(self) -> list[Cell]:
@@ -88,6 +91,7 @@ def make_plan(
     keep_states: bool | None = None,
     checkpoint_seconds: float | None = None,
     trials: int | None = None,
+    allow_import: Sequence[str] = (),
     registry: Registry | None = None,
 ) -> Plan:
     """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
@@ -96,7 +100,8 @@ def make_plan(
     only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
     timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`; trials: of each search, instead
-    of the suite's own number. Changes nothing on disk.
+    of the suite's own number; allow_import: modules that the suite's cells may import by a path. Changes
+    nothing on disk but the suite file of the arguments.
     """
     require_seconds("--timeout", timeout)
     renamed = _checked_machine_name()
@@ -109,6 +114,10 @@ def make_plan(
             f"suite {suite_read.name!r}: --only and --skip must leave a cell, "
             f"they leave none of {len(suite_read.cells)}"
         )
+    imports = frozenset(allow_import)
+    if suite is None:  # every path comes from the person who runs
+        imports |= {module_of(path) for row in rows for _, path in imports_of(registry, row)}
+    require_allowed_imports(registry, rows, imports)
     _require_data(registry, rows)
     store = Store(Path(results) / suite_read.folder)
     choice = _choice(registry, store, rows, rerun)
@@ -120,7 +129,7 @@ def make_plan(
     return Plan(
         registry, suite_read, store, cells, finished, executor_spec, timeout, rerun,
         suite_read.text_digest, tuple(map(str, foreign.values())),
-        warnings, keeping(keep_states, checkpoint_seconds), other, suite_read.weights, choice,
+        warnings, keeping(keep_states, checkpoint_seconds), other, suite_read.weights, choice, imports,
     )  # fmt: skip
 
 

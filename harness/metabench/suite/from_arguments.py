@@ -24,6 +24,7 @@ from metabench.records.identity import digest_of
 from metabench.records.protocol import Protocol
 from metabench.settings import parse_spec
 from metabench.suite.bounds import require_distinct_ids, require_few_cells
+from metabench.suite.callables import callable_entry
 from metabench.suite.parts import Parts
 from metabench.suite.protocols import as_written
 from metabench.suite.reader import Reader
@@ -85,7 +86,7 @@ def read_arguments(
 
     Where they name a file, the suite is written to it first, and is that of the file.
     """
-    document = suite_document(arguments, seeds, backend)
+    document = suite_document(registry, arguments, seeds, backend)
     path = arguments.path
     require_few_cells(path, document, None)
     reader = Reader(registry, path)
@@ -108,6 +109,7 @@ def read_arguments(
 
 
 def suite_document(
+    registry: Registry,
     arguments: Arguments,
     seeds: Sequence[int] | None = None,
     backend: Spec | Mapping[str, Any] | None = None,
@@ -127,8 +129,7 @@ def suite_document(
         "test_dataset": _table(arguments.test_dataset, arguments.path) if arguments.test_dataset else None,
     }
     columns = {"dataset": _tables(arguments.datasets, arguments.path), "test": tests}
-    callables = _tables(arguments.callables, arguments.path)
-    entries = [_entry({"algorithm": [given], **columns}) for given in callables]
+    entries = [{**entry, **_entry(columns)} for entry in _callables(registry, arguments)]
     if arguments.algorithms:
         algorithms = {"algorithm": _tables(arguments.algorithms, arguments.path)}
         networks = {"network": _tables(arguments.networks, arguments.path)} if arguments.networks else {}
@@ -141,6 +142,19 @@ def suite_document(
         "defaults": {key: value for key, value in defaults.items() if value},
         "cells": entries,
     }
+
+
+def _callables(registry: Registry, arguments: Arguments) -> list[dict[str, Any]]:
+    """Return an entry for each callable; raises SuiteError with every mistake in them."""
+    entries, mistakes = [], []
+    for given in arguments.callables:
+        try:
+            entries.append(callable_entry(registry, given))
+        except RequestError as error:
+            mistakes.append(f"--with {given}: {error}")
+    if mistakes:
+        raise SuiteError(mistakes)
+    return entries
 
 
 def _require_whole(arguments: Arguments) -> None:
@@ -203,7 +217,6 @@ def _backend(given: Spec | Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _components(arguments: Arguments, document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
     """Yield every component that is named: its option, kind, text and table."""
     options = (
-        ("with", "algorithm", arguments.callables),
         ("algorithm", "algorithm", arguments.algorithms),
         ("network", "network", arguments.networks),
         ("dataset", "dataset", arguments.datasets),

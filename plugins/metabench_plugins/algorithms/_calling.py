@@ -24,6 +24,8 @@ Function = Callable[[Any, Any, Any], Any]
 
 FORMS = (("numpy", "one"), ("torch", "one"), ("torch", "batch"), ("numpy", "batch"))
 """In the order in which they are tried."""
+COUNTS = {"one": "one task", "batch": "a batch"}
+"""The settings of `tasks` in words."""
 SAME = 1e-4
 """Relative difference at which two ways of calling give the same predictions."""
 
@@ -146,7 +148,7 @@ def found_answers(call: Call, asked: Form, workload: Workload, device: Device) -
             answers[takes, count] = predictions(call, tried, tasks.support, tasks.query.x, workload)
         except Invalid as error:
             reason = str(error).removeprefix(f"callable {call.title!r} ").removeprefix(": ")
-            problems.append(f"as {takes}, {_COUNTS[count]}, it {reason}")
+            problems.append(f"as {takes}, {COUNTS[count]}, it {reason}")
             continue
         if count == "batch" or form.tasks != "auto":
             break
@@ -160,9 +162,6 @@ def found_answers(call: Call, asked: Form, workload: Workload, device: Device) -
     outputs: Any = {"auto": "scores", "probabilities": "log-probabilities"}.get(form.outputs, form.outputs)
     found = Answers(call, form, workload, "values" if workload.facts.kind == "regression" else outputs)
     return replace(found, transductive=_is_transductive(found, tasks.support, tasks.query.x))
-
-
-_COUNTS = {"one": "one task", "batch": "a batch"}
 
 
 def _known(own: Form, asked: Form) -> Form:
@@ -228,7 +227,7 @@ def predictions(call: Call, form: Form, support: Examples, query_x: Tensor, work
 
 
 def _shaped(title: str, outcome: Any, shape: tuple[int, ...], width: int, workload: Workload) -> Tensor:
-    """Return an outcome as a tensor [*shape, width]; class numbers become scores of 0 and 1."""
+    """Return an outcome as a tensor [*shape, width]; class numbers become scores of 1 and -1."""
     named = f"callable {title!r}"
     try:
         tensor = outcome if isinstance(outcome, Tensor) else torch.as_tensor(np.asarray(outcome))
@@ -238,7 +237,7 @@ def _shaped(title: str, outcome: Any, shape: tuple[int, ...], width: int, worklo
         if workload.facts.kind == "regression" and width == 1:
             return tensor[..., None]
         if not tensor.is_floating_point() and int(tensor.min()) >= 0 and int(tensor.max()) < width:
-            return torch.nn.functional.one_hot(tensor.long(), width).to(torch.get_default_dtype())
+            return 2 * torch.nn.functional.one_hot(tensor.long(), width).to(torch.get_default_dtype()) - 1
     if tuple(tensor.shape) != (*shape, width):
         raise Invalid(f"{named} must return {(*shape, width)}, got {tuple(tensor.shape)}")
     return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())

@@ -10,18 +10,19 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from metabench import REQUIRED, Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
+from metabench import Algorithm, Examples, Invalid, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.errors import did_you_mean
+from metabench.errors import RequestError
 from metabench.learning import UntrainedLearner, load_module, module_tensors
-from metabench.records import DataKind, Outputs
-from metabench_plugins.algorithms._calling import Answers, Call, Form, as_call, found_answers
+from metabench.records import DataKind, Outputs, content_of, module_of
+from metabench_plugins.algorithms._calling import COUNTS, Answers, Call, Form, as_call, found_answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class CallableAlgorithm(Algorithm):
     any_ways: ClassVar[bool] = True
     imported: ClassVar[tuple[str, ...]] = ("path",)
 
-    path: str = setting(REQUIRED, "what is imported, as module:name")
+    path: str = setting("", "what is imported, as module:name")
     arguments: Any = setting(  # noqa: RUF009 - a field, as every setting
         None, "table of keyword arguments that it is made with, or called with"
     )
@@ -100,7 +101,14 @@ class CallableAlgorithm(Algorithm):
 
     def target(self) -> Any:
         """Return what is imported."""
-        return imported(self.path)
+        target = imported(self.path)
+        here = content_of(self.path) if self.content else ""
+        if self.content != here:
+            raise Invalid(
+                f"callable {self.path!r}: the cell names the source {self.content!r}, here is {here!r}: "
+                "it is other code"
+            )
+        return target
 
     def _arguments(self) -> dict[str, Any]:
         if self.arguments is not None and not isinstance(self.arguments, Mapping):
@@ -115,7 +123,7 @@ class CallableLearner(UntrainedLearner):
         self.call, self.answers = call, answers
         self.outputs = answers.outputs
         self.transductive = answers.transductive
-        self.path = f"{answers.form.takes}, {answers.form.tasks}"
+        self.path = f"{answers.form.takes}, {COUNTS[answers.form.tasks]}, checked"
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of a torch module; of anything else none."""
@@ -139,9 +147,10 @@ class CallableLearner(UntrainedLearner):
 
 def imported(path: str) -> Any:
     """Return what a path names, `module:name`; raises Invalid with what of it is absent."""
-    module, colon, name = path.partition(":")
-    if not colon or not module or not name:
-        raise Invalid(f"callable {path!r} must be like mypkg.mymod:predict")
+    try:
+        module, name = module_of(path), path.partition(":")[2]
+    except RequestError as error:
+        raise Invalid(f"callable {error}") from error
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -153,5 +162,6 @@ def imported(path: str) -> Any:
     try:
         return reduce(getattr, name.split("."), parent)
     except AttributeError:
-        known = [public for public in vars(parent) if not public.startswith("_")]
-        raise Invalid(f"callable {path!r}: {module!r} has no {name!r}; {did_you_mean(name, known)}") from None
+        close = get_close_matches(name, vars(parent), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise Invalid(f"callable {path!r}: {module!r} has no {name!r}{hint}") from None

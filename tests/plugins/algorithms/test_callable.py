@@ -122,17 +122,17 @@ def scores(learner: CallableLearner) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("path", "form", "outputs"),
     [
-        ("theirs:one_numpy", "numpy, one", "scores"),
-        ("theirs:one_torch", "torch, one", "scores"),
-        ("theirs:batch_torch", "torch, batch", "scores"),
-        ("theirs:fine_tuned", "torch, one", "log-probabilities"),
-        ("theirs:numbers", "numpy, one", "scores"),
-        ("theirs:Net", "torch, one", "scores"),
-        ("theirs:FewShot", "torch, one", "scores"),
-        ("sklearn.neighbors:KNeighborsClassifier", "numpy, one", "log-probabilities"),
-        ("sklearn.svm:LinearSVC", "numpy, one", "scores"),
-        ("sklearn.linear_model:RidgeClassifier", "numpy, one", "scores"),
-        ("sklearn.linear_model:LogisticRegression", "numpy, one", "log-probabilities"),
+        ("theirs:one_numpy", "numpy, one task, checked", "scores"),
+        ("theirs:one_torch", "torch, one task, checked", "scores"),
+        ("theirs:batch_torch", "torch, a batch, checked", "scores"),
+        ("theirs:fine_tuned", "torch, one task, checked", "log-probabilities"),
+        ("theirs:numbers", "numpy, one task, checked", "scores"),
+        ("theirs:Net", "torch, one task, checked", "scores"),
+        ("theirs:FewShot", "torch, one task, checked", "scores"),
+        ("sklearn.neighbors:KNeighborsClassifier", "numpy, one task, checked", "log-probabilities"),
+        ("sklearn.svm:LinearSVC", "numpy, one task, checked", "scores"),
+        ("sklearn.linear_model:RidgeClassifier", "numpy, one task, checked", "scores"),
+        ("sklearn.linear_model:LogisticRegression", "numpy, one task, checked", "log-probabilities"),
     ],
 )
 def test_it_is_called_as_it_wants_and_classifies(path: str, form: str, outputs: str) -> None:
@@ -186,6 +186,7 @@ def test_a_module_has_a_learned_state_that_can_be_loaded() -> None:
         ("theirs:__name__", {}, "must be a function of .*, got str"),
         ("theirs:Net", {"arguments": {"widht": 3}}, "raised TypeError: .* when it was made"),
         ("theirs:Net", {"arguments": 3}, "arguments must be a table, got 3"),
+        ("theirs:one_numpy", {"content": "0" * 16}, "the cell names the source '0{16}', here is"),
     ],
 )  # fmt: skip
 def test_what_breaks_the_contract_is_refused_by_name(
