@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.results import made_cell
-from helpers.shell import Shell
+from helpers.shell import InProcess, Shell, shell_environment
 from metabench import Spec, VariedProtocol
 from metabench.commands import evaluate
 from metabench.errors import RequestError
@@ -51,7 +48,7 @@ def text(*cells: str) -> str:
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The files of results with kept states, by algorithm."""
     folder = tmp_path_factory.mktemp("kept")
-    shell = Shell(folder, {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"})
+    shell = InProcess(folder, shell_environment())
     (folder / "kept.toml").write_text(text(*(f"algorithm = {method}" for method in METHODS.values())))
     shell.run("run", "kept.toml", "--quiet")
     files = (folder / "results/local/kept-v1").glob("*.json")
@@ -60,7 +57,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 @pytest.fixture
 def bare(kept: Mapping[str, Path]) -> Shell:
-    return Shell(kept["maml"].parents[3], {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200"})
+    return InProcess(kept["maml"].parents[3], shell_environment())
 
 
 def the_scored(path: Path) -> Result:
@@ -183,7 +180,7 @@ def test_request_that_makes_no_sense_is_refused(
 
 
 def test_nothing_is_kept_where_a_setting_says_so(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, {**os.environ, "METABENCH_KEEP_STATES": "0"})
+    shell = InProcess(tmp_path, {**shell_environment(), "METABENCH_KEEP_STATES": "0"})
     (tmp_path / "kept.toml").write_text(text('algorithm = "maml"'))
     shell.run("run", "kept.toml", "--quiet")
     (path,) = (tmp_path / "results/local/kept-v1").glob("*.json")
@@ -196,7 +193,7 @@ def test_nothing_is_kept_where_a_setting_says_so(tmp_path: Path) -> None:
     ("variable", "value"), [("METABENCH_KEEP_STATES", "yes"), ("METABENCH_CHECKPOINT_SECONDS", "nan")]
 )
 def test_variable_with_another_value_is_refused(variable: str, value: str, tmp_path: Path) -> None:
-    shell = Shell(tmp_path, {**os.environ, variable: value})
+    shell = InProcess(tmp_path, {**shell_environment(), variable: value})
     done = shell.run("run", "quick", "--dry-run", check=2)
     assert f"{variable} must be" in done.stderr
     assert value in done.stderr
@@ -222,7 +219,7 @@ def test_cell_starts_from_weights_and_a_changed_file_is_another_cell(
 ) -> None:
     result = read_result(kept["maml"])
     state = read_state(state_path(kept["maml"].parent, result.state))
-    shell = Shell(tmp_path, dict(os.environ))
+    shell = InProcess(tmp_path, shell_environment())
     untrained = "budget = {steps = 0}"
     (tmp_path / "kept.toml").write_text(
         text(
@@ -261,12 +258,8 @@ def test_weights_that_cannot_be_read_are_a_mistake_of_the_suite(
     weights: str, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "kept.toml").write_text(text(f'algorithm = "maml"\nweights = "{weights}"'))
-    done = subprocess.run(
-        [sys.executable, "-m", "metabench.cli", "run", "kept.toml", "--dry-run"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert message in done.stderr
+    shell = InProcess(tmp_path, shell_environment())
+    assert message in shell.run("run", "kept.toml", "--dry-run", check=2).stderr
 
 
 def test_an_evaluation_is_evaluated_by_the_state_that_it_scored(

@@ -1,15 +1,20 @@
 """The real command in a scratch folder, and environments with packages that pip installed."""
 
+import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tomllib
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from metabench.cli import main
 from metabench.records.files import read_result
 from metabench.records.result import Result
 
@@ -41,6 +46,30 @@ class Shell:
     def results(self, suite: str, results: str = "results/local") -> list[Result]:
         """The stored results of a suite, by name of the file."""
         return [read_result(path) for path in sorted((self.folder / results / suite).glob("*.json"))]
+
+
+class InProcess(Shell):
+    """Runs the same command in the process of the tests, which has loaded torch; its workers are as ever."""
+
+    def run(self, *arguments: str, check: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+        """`metabench ARGUMENTS`; fails unless the exit status is `check` (None: any)."""
+        assert not more, "only a process of its own takes these"
+        output, errors, status = io.StringIO(), io.StringIO(), 0
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            with (
+                chdir(self.folder),
+                patch.dict(os.environ, self.environment, clear=True),
+                redirect_stdout(output),
+                redirect_stderr(errors),
+            ):
+                main(list(arguments))
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        assert check is None or status == check, output.getvalue() + errors.getvalue()
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
 
 
 def install(folder: Path, *packages: Path) -> str:
