@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,14 @@ from metabench.publishing import publish, readme, stale, verify, write_readme
 from metabench.publishing.installation import Installation
 from metabench.records.files import read_result, state_path, write_bytes
 from metabench.results.states import digest_of_bytes, pack, read_state
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is asked about this installation is remembered from test to test, and nowhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METABENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def test_what_is_published_lies_by_suite_and_machine_and_stays(
@@ -52,7 +61,6 @@ def test_a_machine_name_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
 def test_a_part_of_a_suite_is_published_on_request_and_labelled(
     stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(Installation, "suites", lambda self, folders: made_suite(made_cell("cnp")))
     source, target = str(stored_results[0].parent), tmp_path / "published"
 
@@ -82,10 +90,7 @@ def test_results_of_another_text_of_a_published_suite_are_refused(
         publish(verify([tmp_path / "mine"]), tmp_path / "published")
 
 
-def test_every_table_that_has_a_line_stands_on_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+def test_every_table_that_has_a_line_stands_on_the_page(tmp_path: Path) -> None:
     targets = [honest_result(made_cell("maml", s, target=0.6)) for s in range(3)]
     publish(verify([store(tmp_path / "results", targets)[0].parent]), tmp_path / "published")
 
@@ -100,9 +105,8 @@ def test_every_table_that_has_a_line_stands_on_the_page(
 
 
 def test_the_page_of_published_results_is_stale_until_made_anew(
-    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stored_results: list[Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
     target = tmp_path / "published"
 
     code, _ = run("publish", str(stored_results[0].parent), "--to", str(target))
@@ -161,10 +165,7 @@ def test_publishing_keeps_a_readme_that_it_did_not_write(stored_results: list[Pa
 
 
 @pytest.mark.parametrize("machine", ["aside", "日本"])
-def test_a_machine_whose_folder_nobody_would_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+def test_a_machine_whose_folder_nobody_would_read_is_named(tmp_path: Path, machine: str) -> None:
     paths = store(tmp_path / "results", [honest_result(machine=machine)])
 
     assert any("no folder of results can be" in finding.what for finding in verify(paths).errors)
@@ -172,10 +173,7 @@ def test_a_machine_whose_folder_nobody_would_read_is_named(
         publish(verify(paths), tmp_path / "published")
 
 
-def test_a_machine_called_local_is_read_where_it_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+def test_a_machine_called_local_is_read_where_it_is_published(tmp_path: Path) -> None:
     store(tmp_path / "results", [honest_result(machine="local")])
 
     publish(verify([tmp_path / "results"]), tmp_path / "published")
@@ -184,10 +182,7 @@ def test_a_machine_called_local_is_read_where_it_is_published(
     assert "maml" in readme(tmp_path / "published")
 
 
-def test_the_page_shows_no_file_of_somebody_else(
-    stored_results: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("METABENCH_CACHE", str(tmp_path / "cache"))
+def test_the_page_shows_no_file_of_somebody_else(stored_results: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "published"
     publish(verify([stored_results[0].parent]), target)
     secret = tmp_path / "secret"
