@@ -1,11 +1,9 @@
-"""`metabench data …` as a person runs it: the command itself, in a process of its own, on a local server."""
+"""`metabench data …` as a person runs it: the command itself, on a local server."""
 
 from __future__ import annotations
 
 import io
-import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,22 +12,13 @@ from PIL import Image
 
 from helpers.archives import image_file, write_zip
 from helpers.http_server import Served, serve
+from helpers.shell import InProcess, shell_environment
 
 ARCHIVES = ("images_background_small1.zip", "images_background_small2.zip")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-c",
-        "from metabench.cli import main; main()",
-        "data",
-        *arguments,
-    ]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
+    return InProcess(Path.cwd(), shell_environment() | environment).run("data", *arguments, check=None)
 
 
 def folders(tmp_path: Path) -> dict[str, str]:
