@@ -69,7 +69,7 @@ def _block_faults(cell: Cell, training: Training) -> Faults:
         )
     if any(b.steps < 1 or not b.seconds > 0 for b in blocks):
         yield "clock", "a block has no steps or took no time"
-    if any(_parts(b) < 0 or beyond(_parts(b), b.seconds) for b in blocks):
+    if any(map(_parts_disagree, blocks)):
         yield "clock", "the parts of a block take longer than the block"
 
 
@@ -80,9 +80,10 @@ def _resume_faults(training: Training) -> Faults:
         yield "training", f"resumed after steps {list(training.resumed)}, not in their order"
 
 
-def _parts(block: Block) -> float:
+def _parts_disagree(block: Block) -> bool:
+    """Return whether a part of a block is negative, or all of them take longer than the block."""
     parts = (block.sampling, block.learning, block.updating, block.communication)
-    return -1.0 if min(parts) < 0 else sum(parts)
+    return min(parts) < 0 or beyond(sum(parts), block.seconds)
 
 
 def _budget_faults(cell: Cell, training: Training) -> Faults:

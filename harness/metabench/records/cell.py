@@ -218,6 +218,11 @@ class Cell:
         """SHA-256 over everything that changes the number and is no default, as 64 hexadecimal digits."""
         return self.key()
 
+    @cached_property
+    def configuration(self) -> str:
+        """A digest that is equal for cells which differ in nothing but their seed."""
+        return self.key(("seed",))
+
     def key(self, without: Iterable[str] = ()) -> str:
         """Return a digest that is equal for cells which differ in nothing but the parts `without`.
 

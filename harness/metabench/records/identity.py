@@ -69,7 +69,10 @@ def digest_of(content: Any) -> str:
 
 def canonical_json(content: Any) -> str:
     """JSON with sorted keys and no spaces, the same text for equal content; records are their fields."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)
+    return _ENCODER.encode(content)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=vars)
 
 
 def _counted_content(value: Any, rule: int) -> Any:

@@ -81,8 +81,7 @@ def _checks_of(schema: Mapping[str, Any]) -> Iterable[Check]:
     if "enum" in schema:
         yield _member_check(schema["enum"])
     if "anyOf" in schema:
-        options = [compile_schema(option) for option in schema["anyOf"]]
-        yield lambda value: any(option(value) for option in options)
+        yield _any_check(schema["anyOf"])
     if "pattern" in schema:
         pattern = re.compile(schema["pattern"])
         yield lambda value: not isinstance(value, str) or pattern.search(value) is not None
@@ -111,6 +110,19 @@ def _type_check(names: str | list[str]) -> Check:
     return lambda value: type(value) in types or (type(value) is float and value.is_integer())
 
 
+def _any_check(options: list[Mapping[str, Any]]) -> Check:
+    """Return a check by the options: by those of the value's type, where all ask for one type each."""
+    checks = [compile_schema(option) for option in options]
+    names = [option.get("type") for option in options]
+    if not all(isinstance(name, str) and name != "integer" for name in names):
+        return lambda value: any(check(value) for check in checks)
+    by_type: dict[type, list[Check]] = {}
+    for name, check in zip(names, checks, strict=True):
+        for kind in _PLAIN[str(name)]:
+            by_type.setdefault(kind, []).append(check)
+    return lambda value: any(check(value) for check in by_type.get(type(value), ()))
+
+
 def _member_check(members: list[Any]) -> Check:
     # 2 and 2.0 are one number of JSON, while Python also takes True for 1
     return lambda value: any(
@@ -125,6 +137,7 @@ def _object_check(schema: Mapping[str, Any]) -> Check:
     required = frozenset(schema.get("required", ()))
     rest = schema.get("additionalProperties", True)
     other = compile_schema(rest) if isinstance(rest, Mapping) else lambda value: bool(rest)
+    allows_any = rest is True or rest == {}
 
     asked = schema.get("type") == "object"
     fitting: set[tuple[Any, ...]] = set()  # names and types that fit whatever the values are
@@ -140,9 +153,10 @@ def _object_check(schema: Mapping[str, Any]) -> Check:
         by_types = True
         for name, member in value.items():
             if name not in named:
-                if not other(member):
-                    return False
-                by_types = False
+                if not allows_any:
+                    if not other(member):
+                        return False
+                    by_types = False
             elif type(member) not in quick[name]:
                 if not named[name](member):
                     return False

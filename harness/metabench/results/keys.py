@@ -29,7 +29,7 @@ def keys_of(cell: Cell) -> Keys:
     """Return the keys of a cell; those of a configuration are computed once for its seeds."""
     if cell.scored:  # each seed scores a state of its own
         cell = replace(cell, scored="kept", weights="")
-    return _keys(_Configuration(cell.key(("seed",)), cell))
+    return _keys(_Configuration(cell.configuration, cell))
 
 
 @dataclass(frozen=True, slots=True)
