@@ -86,7 +86,8 @@ def metabench_progress(cell: Cell, event: Event) -> None:
     StartEvent: number, of (which cell of how many), remote (it is sent to wait for another machine), apart
         (the settings that tell it from cells of the same name);
     SetupEvent; ResumeEvent: step, reason; TrainEvent: step, steps, loss, tasks_per_second, seconds_left;
-    ValidationEvent: step, mean, half_width; EvaluateEvent: done, tasks (of rank 0);
+    ValidationEvent: step, mean, half_width; CheckpointEvent: step, reason (none could be written);
+    EvaluateEvent: done, tasks (of rank 0);
     EndEvent: status, reason, seconds, and where tasks were scored mean and metric; also for a cell whose run
     was interrupted, which has no result.
     Called from the main thread or from one that watches workers, never from two at once. An exception here is

@@ -7,6 +7,7 @@ from typing import Any
 
 from metabench import Cell, hookimpl
 from metabench.records import (
+    CheckpointEvent,
     EndEvent,
     EvaluateEvent,
     Event,
@@ -69,6 +70,8 @@ class _Plain:
         match event:
             case ResumeEvent():
                 self.print(f"{self.title}: {resuming(event)}")
+            case CheckpointEvent():
+                self.print(f"{self.title}: goes on without a checkpoint: {event.reason}")
             case ValidationEvent():
                 self.validation = f", validation {event.mean:.4g} (step {event.step})"
             case EndEvent():
@@ -96,7 +99,7 @@ class _Live(_Plain):
             _board.end(self.title)
             super().show(event)
             return
-        if isinstance(event, (ValidationEvent, ResumeEvent)):
+        if isinstance(event, (ValidationEvent, ResumeEvent, CheckpointEvent)):
             super().show(event)
         text = self._state(event)
         if text:

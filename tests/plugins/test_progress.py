@@ -15,6 +15,7 @@ import pytest
 
 from helpers.results import made_cell
 from metabench.records import (
+    CheckpointEvent,
     EndEvent,
     EvaluateEvent,
     Event,
@@ -48,10 +49,14 @@ def shown(capsys: pytest.CaptureFixture[str], *events: Event) -> list[str]:
 def test_a_log_file_says_where_a_cell_goes_on_and_why_it_does_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = shown(capsys, EVENTS[0], ResumeEvent(7), ResumeEvent(0, "its checkpoint was made by other code"))
+    lines = shown(
+        capsys, EVENTS[0], ResumeEvent(7), ResumeEvent(0, "its checkpoint was made by other code"),
+        CheckpointEvent(9, "the disk is full"),
+    )  # fmt: skip
     assert lines[1:] == [
         f"{TITLE}: goes on after step 7",
         f"{TITLE}: starts anew: its checkpoint was made by other code",
+        f"{TITLE}: goes on without a checkpoint: the disk is full",
     ]
 
 

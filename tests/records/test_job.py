@@ -8,6 +8,7 @@ import pytest
 
 from helpers.results import made_cell
 from metabench.records import (
+    CheckpointEvent,
     EndEvent,
     EvaluateEvent,
     Event,
@@ -29,6 +30,7 @@ SAMPLES: list[Event] = [
     ResumeEvent(7),
     TrainEvent(10, 400, loss=1.5, tasks_per_second=90.0, seconds_left=7.5),
     ValidationEvent(50, mean=0.4, half_width=0.02),
+    CheckpointEvent(60, "the disk is full"),
     EvaluateEvent(32, tasks=600),
     EndEvent(Status.OK, "", 80.0, mean=0.5, metric="accuracy"),
 ]

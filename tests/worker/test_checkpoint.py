@@ -16,7 +16,7 @@ import torch
 from helpers.interrupted import Worker, cells, end, wait_until
 from helpers.toy_runs import Follower, run_of
 from metabench import Budget
-from metabench.records.progress import Event, ResumeEvent, TrainEvent
+from metabench.records.progress import CheckpointEvent, Event, ResumeEvent, TrainEvent
 from metabench.records.result import Training
 from metabench.runner.worker_files import ProgressReader
 from metabench.worker.cell_run import CellRun
@@ -177,6 +177,19 @@ def test_half_a_checkpoint_is_removed(tmp_path: Path) -> None:
     part.write_bytes(b"half")
     run_at(tmp_path / "cut", Stopping())
     assert not part.exists()
+
+
+def test_cell_goes_on_where_no_checkpoint_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no folder: nothing can be written in it")
+    run, events = run_at(tmp_path / "full" / "cut", Stopping())
+
+    train(run)
+
+    (notice,) = [event for event in events if isinstance(event, CheckpointEvent)]
+    assert notice.step == 1
+    assert "cannot be written" in notice.reason
+    assert run.training.steps == 60
+    assert evaluate(run).per_task == whole(tmp_path / "whole")[1]
 
 
 def test_checkpoint_comes_back_to_the_bit() -> None:

@@ -20,6 +20,7 @@ from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
 from metabench.records.metric_scores import MetricScores
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.progress import (
+    CheckpointEvent,
     EndEvent,
     EvaluateEvent,
     Event,
@@ -45,6 +46,7 @@ __all__ = [
     "Block",
     "Budget",
     "Cell",
+    "CheckpointEvent",
     "Column",
     "DataKind",
     "EndEvent",

@@ -73,6 +73,15 @@ class ValidationEvent(Event):
 
 
 @dataclass(frozen=True)
+class CheckpointEvent(Event):
+    """No checkpoint could be written after `step` steps, for this reason; the cell goes on without it."""
+
+    kind: ClassVar[str] = "checkpoint"
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class EvaluateEvent(Event):
     """`done` of rank 0's `tasks` test tasks are scored."""
 
@@ -95,7 +104,16 @@ class EndEvent(Event):
 
 EVENTS: Mapping[str, type[Event]] = {
     event.kind: event
-    for event in (StartEvent, SetupEvent, ResumeEvent, TrainEvent, ValidationEvent, EvaluateEvent, EndEvent)
+    for event in (
+        StartEvent,
+        SetupEvent,
+        ResumeEvent,
+        TrainEvent,
+        ValidationEvent,
+        CheckpointEvent,
+        EvaluateEvent,
+        EndEvent,
+    )
 }
 """Every kind of event, in the order in which a cell meets them."""
 

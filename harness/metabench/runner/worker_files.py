@@ -19,6 +19,7 @@ from metabench.records.cell import Cell, Status
 from metabench.records.document import DocumentError, kind_of, read_document
 from metabench.records.job import JobFolder
 from metabench.records.progress import (
+    CheckpointEvent,
     EvaluateEvent,
     Event,
     ResumeEvent,
@@ -32,7 +33,7 @@ from metabench.records.schema_check import schema_violations
 
 PROGRESS_BYTES = 2**20
 """How much of a progress file is read at once, and the longest line of it that is waited for."""
-EVENTS_OF_WORKERS = (SetupEvent, ResumeEvent, TrainEvent, ValidationEvent, EvaluateEvent)
+EVENTS_OF_WORKERS = (SetupEvent, ResumeEvent, TrainEvent, ValidationEvent, CheckpointEvent, EvaluateEvent)
 LARGEST_FIGURE = 2.0**63
 
 

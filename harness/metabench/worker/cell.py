@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -160,9 +161,10 @@ class Work:
         return make_component(self.job, kind, spec)
 
     def emit(self, event: Event) -> None:
-        """Add an event to the progress file, which the parent reads."""
+        """Add an event to the progress file, which the parent reads; a full disk ends no cell."""
         if self.rank == 0:
-            self.folder.append_event(event)
+            with suppress(OSError):
+                self.folder.append_event(event)
 
     def _note(self, **measured: Any) -> None:
         self.result = replace(self.result, **measured)

@@ -100,6 +100,7 @@ class CheckpointFile:
     def __init__(self, path: Path, made_by: Mapping[str, str], seconds: float) -> None:
         self.path, self.made_by, self.seconds = path, dict(made_by), seconds
         self.written = False
+        self.problem = ""  # why the last one could not be written
         self.cost_seconds = 0.0  # of the last one
         self._last = time.monotonic()
 
@@ -109,10 +110,16 @@ class CheckpointFile:
         return elapsed >= (max(self.seconds, self.cost_seconds / SHARE) if self.seconds else 0.0)
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint in the place of the one before."""
-        started = time.monotonic()
-        write_bytes(self.path, checkpoint.to_bytes(self.made_by))
-        self.written = True
+        """Write the checkpoint in the place of the one before; where that fails, `problem` says why.
+
+        The one before then stays: nothing that the cell gives depends on a checkpoint.
+        """
+        started, self.problem = time.monotonic(), ""
+        try:
+            write_bytes(self.path, checkpoint.to_bytes(self.made_by))
+            self.written = True
+        except StoreError as error:
+            self.problem = str(error)
         self._last = time.monotonic()
         self.cost_seconds = self._last - started
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metabench.contracts import Learner
 from metabench.engine.lift import Lifted
 from metabench.errors import Invalid, StoreError
-from metabench.records.progress import ResumeEvent
+from metabench.records.progress import CheckpointEvent, ResumeEvent
 from metabench.records.result import Training
 from metabench.worker.cell_run import CellRun
 from metabench.worker.checkpoint import Checkpoint
@@ -53,7 +53,10 @@ def save_when_due(run: CellRun) -> None:
     run.training_energy.pause()
     joules, training_joules = run.energy.joules(), run.training_energy.joules()
     if device.rank == 0:
+        before = file.problem
         file.write(_checkpoint(run, run.training, joules, training_joules))
+        if file.problem and file.problem != before:
+            run.emit(CheckpointEvent(run.training.steps, file.problem))
     device.agree(True)  # nobody begins a step, whose time counts, before the file is written
     run.energy.resume()
     if not run.trained:
