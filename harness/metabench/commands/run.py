@@ -175,9 +175,9 @@ def _show_plan(plan: Plan) -> None:
         say(f"  {mark:>{width}}  {cell.id}{more}", err=True)
     seconds = plan.expected_seconds
     expected = f", about {max(1, round(seconds / 60))} min" if seconds and to_run else ""
-    say(
-        f"{len(to_run)} of {len(plan.cells)} cells to run{expected}; results in {plan.store.folder}", err=True
-    )
+    trials = f", after {plan.choice.due} trials" if plan.choice.due else ""
+    what = f"{len(to_run)} of {len(plan.cells)} cells to run{trials}{expected}"
+    say(f"{what}; results in {plan.store.folder}", err=True)
 
 
 def _mark(plan: Plan, cell: Cell) -> str:

@@ -15,6 +15,7 @@ from metabench.publishing.installation import Installation, InstalledSuite
 from metabench.publishing.members import Member, configuration_of
 from metabench.records.cell import COMPONENTS, Cell
 from metabench.records.identity import RULE
+from metabench.records.tuning import row_cell
 
 LISTED = 3
 """At most so many missing cells are named."""
@@ -43,8 +44,11 @@ class CellKeys(NamedTuple):
 
 
 def cell_keys(cells: Iterable[Cell], installation: Installation) -> dict[str, CellKeys]:
-    """The keys of cells, by `configuration_of`, with their components as a suite would name them here."""
-    listed = list({configuration_of(cell): cell for cell in cells}.items())
+    """The keys of cells, by `configuration_of`, with their components as a suite would name them here.
+
+    A cell with searched settings has the keys of the suite's row.
+    """
+    listed = [(key, row_cell(cell)) for key, cell in {configuration_of(c): c for c in cells}.items()]
     parts = [
         (at, kind, spec)
         for at, (_, cell) in enumerate(listed)

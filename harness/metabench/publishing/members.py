@@ -17,6 +17,7 @@ from metabench.records.cell import Cell, Status
 from metabench.records.code import Code
 from metabench.records.result import Result
 from metabench.records.row import Row
+from metabench.records.tuning import TuningRecord, row_cell
 from metabench.results.keys import keys_of
 from metabench.results.rows import row_of
 
@@ -44,6 +45,7 @@ class Member:
     code: Code
     components: Mapping[str, str]
     predictions: bool
+    search: tuple[Cell, TuningRecord | None] | None  # where the settings of its cell were searched
 
     @property
     def seed(self) -> int:
@@ -91,7 +93,14 @@ def member_of(path: str, result: Result) -> Member:
         code={sys.intern(kind): sys.intern(digest) for kind, digest in result.code.items()},
         components={kind: sys.intern(spec.name) for kind, spec in result.cell.components().items()},
         predictions=bool(result.predictions),
+        search=_search(result),
     )
+
+
+def _search(result: Result) -> tuple[Cell, TuningRecord | None] | None:
+    """Return the cell and the trials of a result with searched settings; raises TypeError for others."""
+    row_cell(result.cell)
+    return (result.cell, result.tuning) if result.cell.tuning else None
 
 
 def tested_plugin(cell: Cell) -> str | None:

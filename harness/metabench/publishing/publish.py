@@ -1,6 +1,7 @@
 """Published results: copied to where a pull request adds them, and the page that lists them.
 
 results/<suite>-v<version>/<machine>/<cell>.json
+results/<suite>-v<version>/<machine>/tuning/        the trials that settings were chosen from
 results/<suite>-v<version>/<machine>/partial.txt    what is missing, where a part was published
 results/<suite>-v<version>/<machine>/SHA256SUMS     what the folder holds, where it was signed; .sig beside it
 results/README.md                                   made from these files, never written by hand
@@ -15,13 +16,14 @@ from pathlib import Path
 from metabench.errors import RequestError
 from metabench.publishing.checks import FOLDER_NAME, RESERVED_MACHINES
 from metabench.publishing.sign import require_signable, sign_folder
+from metabench.publishing.tuning_checks import trial_files
 from metabench.publishing.verify import PARTIAL, Verified
 from metabench.records.document import DocumentError, read_bytes
 from metabench.records.files import read_result, state_path, write_bytes, write_text
 from metabench.report.content import Content
 from metabench.report.destination import require_no_link
 from metabench.report.output import plain
-from metabench.results.cache import LINK, RESERVED
+from metabench.results.cache import LINK, RESERVED, TRIALS
 from metabench.results.states import read_state_bytes, require_state
 from metabench.results.table import Results
 from metabench.text import markdown_text, one_line
@@ -72,6 +74,7 @@ def publish(
             target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, path.read_text(encoding="utf-8"))
             new.append(target)
+        new += _publish_trials(path, target)
         if with_weights:
             new += _publish_state(path, target)
     missing = {folder / part.suite / part.machine: part.missing for part in verified.missing if part.missing}
@@ -82,6 +85,19 @@ def publish(
             (place / PARTIAL).unlink(missing_ok=True)
         if key:
             new += sign_folder(place, key)
+    return new
+
+
+def _publish_trials(path: Path, target: Path) -> list[Path]:
+    """Copy the trials that the settings of a result were chosen from; return the new files."""
+    record = read_result(path).tuning
+    new = []
+    for source in trial_files(path, record) if record is not None else ():
+        copy = target.parent / TRIALS / source.name
+        require_no_link(target.parent, copy)
+        if not copy.exists():
+            write_text(copy, source.read_text(encoding="utf-8"))
+            new.append(copy)
     return new
 
 

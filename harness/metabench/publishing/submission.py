@@ -11,7 +11,7 @@ from pathlib import Path
 from metabench.folders import file_digest
 from metabench.publishing.sign import signed_by
 from metabench.publishing.verify import PARTIAL
-from metabench.results.cache import REPRODUCED
+from metabench.results.cache import REPRODUCED, TRIALS
 from metabench.results.signatures import ALLOWED_SIGNERS, SUMS, SUMS_SIGNATURE, can_check
 from metabench.results.withdrawn import NAME as WITHDRAWN
 
@@ -102,7 +102,7 @@ class Submission:
 _STATE = re.compile(r".+/states/([0-9a-f]{64})\.safetensors")
 _OF_RESULTS = re.compile(
     rf"{RESULTS}/(README\.md|[^/]+/[^/]+/({PARTIAL}|{SUMS}(\.sig)?|[^/]+\.json"
-    rf"|states/[0-9a-f]{{64}}\.safetensors|{REPRODUCED}/[^/]+/[^/]+\.json(\.sig)?))"
+    rf"|states/[0-9a-f]{{64}}\.safetensors|{TRIALS}/[^/]+\.json|{REPRODUCED}/[^/]+/[^/]+\.json(\.sig)?))"
 )
 """The files that a submission of results consists of."""
 

@@ -9,25 +9,29 @@ from typing import Any, NamedTuple
 
 from metabench.errors import RequestError
 from metabench.plugins import Registry
-from metabench.records.cell import Cell, Spec
+from metabench.records.cell import Cell, Spec, Split
 from metabench.records.protocol import Protocol, protocol_from_json
 
 
 @dataclass(frozen=True)
 class TaskSet:
-    """The test tasks of a cell: a data set with its settings as JSON, a protocol, their number and seed."""
+    """The tasks that a cell scores: of a data set with its settings as JSON, by a protocol and a seed."""
 
     dataset: str
     settings: str
     protocol: Protocol
     tasks: int
     seed: int
+    split: Split = "test"
 
     @classmethod
     def of(cls, cell: Cell) -> TaskSet:
-        """The test tasks that a cell asks for."""
+        """The tasks that a cell scores."""
         settings = json.dumps(dict(cell.tested.settings), sort_keys=True)
-        return cls(cell.tested.name, settings, cell.test, cell.evaluation.tasks, cell.evaluation.seed)
+        evaluation = cell.evaluation
+        return cls(
+            cell.tested.name, settings, cell.test, evaluation.tasks, evaluation.seed, cell.scored_split
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The task set as plain JSON values; `from_json` reads it back."""
@@ -73,4 +77,4 @@ def _load(registry: Registry, tasks: TaskSet) -> Any:
 def _digest(source: Any, tasks: TaskSet) -> str:
     from metabench.data.manifests import drawn_digest
 
-    return drawn_digest(source, "test", tasks.protocol, tasks.tasks, tasks.seed)
+    return drawn_digest(source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)

@@ -34,6 +34,7 @@ from metabench.publishing.parameters import parameter_findings
 from metabench.publishing.rerun_checks import record_findings
 from metabench.publishing.sign import signature_findings
 from metabench.publishing.task_draws import Drawn, TaskSet
+from metabench.publishing.tuning_checks import tuning_findings
 from metabench.publishing.withdrawals import withdrawal_findings
 from metabench.records.cell import Cell, Status
 from metabench.records.document import read_document
@@ -97,6 +98,7 @@ def verify(
         findings += _suite_findings(members, suites, keys, installation, complete=complete)
         findings += code_findings(members, installation, same_code=same_code)
         findings += _set_findings(members)
+        findings += tuning_findings(members, installation)
         if deep:
             findings += parameter_findings(members, cells, installation, allow_import)
             findings += _deep_findings(members, installation)

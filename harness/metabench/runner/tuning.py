@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import NamedTuple
 
 from metabench.errors import StoreError
@@ -182,7 +183,7 @@ def _same_row(first: Cell, second: Cell) -> bool:
 
 def _trial(settings: Mapping[str, object], result: Result) -> Trial:
     scores = result.scores.per_task if result.scores and result.status == "ok" else ()
-    mean = sum(scores) / len(scores) if scores else None
+    mean = fmean(scores) if scores else None
     return Trial(dict(settings), str(result.status), mean, result.wall_seconds, result.cell.id)
 
 
