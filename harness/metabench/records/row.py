@@ -92,7 +92,20 @@ class LearnerFields(TypedDict):
     state: str | None
 
 
-class Shared(CellFields, MachineFields, LearnerFields):
+class TuningFields(TypedDict):
+    """The search that the settings of a cell were chosen by; None and empty where they were not searched.
+
+    settings: the values that were chosen, as JSON; curve: the number of trials and the best validation score
+    of so many.
+    """
+
+    tuning_trials: int | None
+    tuning_chosen: int | None
+    tuning_settings: str
+    tuning_curve: list[list[float]]
+
+
+class Shared(CellFields, MachineFields, LearnerFields, TuningFields):
     """What a summary takes over from its rows, which have it in common."""
 
 
@@ -110,6 +123,7 @@ class Averages(TypedDict):
     sampling_share: float | None
     latency_p50: float | None
     latency_p95: float | None
+    tuning_seconds: float | None  # of all trials of a search
     wall_seconds: float | None
 
 

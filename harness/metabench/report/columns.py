@@ -146,6 +146,7 @@ METHOD = (text("method", "method"), text("network", "network", quiet=True))
 SPEED = Column("tasks/s", speed, right=True, key="tasks_per_second")
 NEW_CLASSES: Column[Summary] = Column("new classes", new_classes, right=True, key="new_half_width")
 STEPS: Column[Summary] = Column("steps", _steps, right=True, quiet=True, key="steps")
+TUNING_TRIALS = text("tuning_trials", "tuning trials", quiet=True, right=True)
 METHOD_COLUMNS: Sequence[Column[CellFields]] = (
     SUITE,
     DATASET,

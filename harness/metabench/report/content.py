@@ -26,6 +26,7 @@ from metabench.report.scaling import devices, strong, weak
 from metabench.report.scores import scores
 from metabench.report.summary import Summaries
 from metabench.report.times import time_to_target, wall_time
+from metabench.report.tuning import tuning
 from metabench.results.table import Results
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 TABLES: Mapping[str, Callable[[Summaries], Section[Any]]] = {
     "scores": scores,
     "replication": replication,
+    "tuning": tuning,
     "wall-time": wall_time,
     "scaling": strong,
     "weak-scaling": weak,

@@ -1,9 +1,9 @@
 """Which summaries may be ranked together: those of one budget, transductive ones among themselves.
 
 A ranking over rows of different budgets is a ranking of budgets. A budget is the images that training saw,
-support and queries, or its seconds where the clock ended it; rows that trained for as long as it took, until
-validation no longer improved, have a ranking of their own. Rows that were never trained are ranked with all
-others, and shown with the largest ranking.
+support and queries, or its seconds where the clock ended it, and the trials that chose its settings; rows
+that trained for as long as it took, until validation no longer improved, have a ranking of their own. Rows
+that were never trained are ranked with all others, and shown with the largest ranking.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ def budget_of(summary: Summary) -> str:
     return f"{summary['steps'] * summary['step_images']:,} images"
 
 
+def _effort_of(summary: Summary) -> str:
+    """Return the budget of training of a summary and the trials that chose its settings, in words."""
+    budget, trials = budget_of(summary), summary["tuning_trials"]
+    return f"{budget}, {trials} tuning trials" if budget and trials else budget
+
+
 def rankings(board: Sequence[Summary]) -> Mapping[str, Sequence[Summary]]:
     """Return the rankings of summaries of one protocol by name, the largest first of those of its kind.
 
@@ -51,7 +57,7 @@ def rankings(board: Sequence[Summary]) -> Mapping[str, Sequence[Summary]]:
     of_kind: dict[str, dict[str, list[Summary]]] = {}
     for summary in board:
         kind = "transductive" if summary["transductive"] else ""
-        of_kind.setdefault(kind, {}).setdefault(budget_of(summary), []).append(summary)
+        of_kind.setdefault(kind, {}).setdefault(_effort_of(summary), []).append(summary)
     named: dict[str, Sequence[Summary]] = {}
     for kind in sorted(of_kind):
         untrained = of_kind[kind].pop("", [])

@@ -14,6 +14,7 @@ from metabench.report.columns import (
     COUNT_COLUMNS,
     NEW_CLASSES,
     STEPS,
+    TUNING_TRIALS,
     protocol,
     score,
     standing_notes,
@@ -44,6 +45,7 @@ def scores(source: Summaries) -> Section[Summary]:
         *further_columns(ranked),
         *COUNT_COLUMNS,
         STEPS,
+        *([TUNING_TRIALS] if any(s["tuning_trials"] is not None for s in ranked) else []),
         text("machine", "machine", quiet=True),
         Column("published", reference_text, quiet=True),
         Column("notes", flags, quiet=True),
@@ -61,6 +63,10 @@ def best_first(summary: Summary) -> tuple[Any, ...]:
 def _notes(summaries: Sequence[Summary]) -> list[str]:
     notes = [*standing_notes(summaries), _interval_note(summaries), *_class_notes(summaries)]
     notes += _tier_notes(summaries)
+    if any(summary["tuning_trials"] for summary in summaries):
+        notes.append(
+            "Tuning trials: settings that a search tried on validation tasks; tiers are among equals."
+        )
     notes += _variance_notes(summaries)
     notes += further_notes(summaries)
     if any(summary["references"] for summary in summaries):

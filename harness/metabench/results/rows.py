@@ -35,7 +35,9 @@ from metabench.records.row import (
     ScoreFields,
     SeedFields,
     TrainingFields,
+    TuningFields,
 )
+from metabench.records.tuning import Tuning
 from metabench.results.keys import keys_of
 from metabench.results.row_kinds import is_whole, require_kinds
 
@@ -67,6 +69,7 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
         **_cell_fields(result.cell),
         **_machine_fields(result.environment),
         **_learner_fields(result),
+        **_tuning_fields(result),
         **_averages(result),
         **_peaks(result),
         **_seed_fields(result.cell),
@@ -216,6 +219,21 @@ def _learner_fields(result: Result) -> LearnerFields:
     }
 
 
+def _tuning_fields(result: Result) -> TuningFields:
+    search, record, settings = Tuning.of(result.cell), result.tuning, result.cell.algorithm.settings
+    if search is None:
+        return {"tuning_trials": None, "tuning_chosen": None, "tuning_settings": "{}", "tuning_curve": []}
+    counts = range(1, len(record.trials) + 1) if record else ()
+    best = {count: record.best_of(count) for count in counts} if record else {}
+    scores = {count: record.trials[n].score for count, n in best.items() if record and n is not None}
+    return {
+        "tuning_trials": search.trials,
+        "tuning_chosen": search.chosen,
+        "tuning_settings": _compact({name: settings.get(name) for name in sorted(search.base)}),
+        "tuning_curve": [[count, score] for count, score in scores.items() if score is not None],
+    }
+
+
 def _outcome_fields(result: Result, file: str) -> OutcomeFields:
     environment = result.environment
     return {
@@ -252,6 +270,7 @@ def _averages(result: Result) -> Averages:
         "sampling_share": _share([b.sampling for b in blocks], seconds),
         "latency_p50": median(latency) if latency else None,
         "latency_p95": _percentile(latency, 0.95) if latency else None,
+        "tuning_seconds": result.tuning.seconds if result.tuning else None,
         "wall_seconds": result.wall_seconds,
     }
 
