@@ -28,6 +28,7 @@ import pluggy
 from metabench import contracts, hookspecs
 from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
 from metabench.interrupts import noticed_interrupts
+from metabench.records.carried import LOCAL, Carried
 from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.records.metric_scores import component_slots
 from metabench.settings import make
@@ -104,12 +105,16 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Entry:
-    """One component of the registry and the plugin that it came from."""
+    """One component of the registry and the plugin that it came from.
+
+    carried: how its class travels to a worker, where no package provides it.
+    """
 
     kind: str
     name: str
     cls: type[Any]
     plugin: Plugin
+    carried: Carried | None = None
 
     @property
     def source(self) -> str:
@@ -119,7 +124,8 @@ class Entry:
     @property
     def path(self) -> str:
         """Where a worker imports the class from: "module:qualified name"."""
-        return f"{self.cls.__module__}:{self.cls.__qualname__}"
+        module = self.cls.__module__ if self.carried is None else LOCAL
+        return f"{module}:{self.cls.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,17 @@ class Registry:
         Further metrics have slots of their own, `metric:ece`.
         """
         return {slot: self.find(kind, spec.name).path for slot, kind, spec in component_slots(cell)}
+
+    def carry(self, kind: str, cls: type[Any], carried: Carried) -> None:
+        """Add a class of a script or notebook, which travels to workers; it replaces an earlier one."""
+        entries = self.entries(kind)
+        plugin = Plugin(cls.name, cls.__module__, LOCAL, carried.version)
+        entries[cls.name] = Entry(kind, cls.name, cls, plugin, carried)
+
+    def carried(self, cell: Cell) -> dict[str, Carried]:
+        """Return those components of a cell that no package provides, by part of the cell."""
+        slots = ((slot, self.find(kind, spec.name).carried) for slot, kind, spec in component_slots(cell))
+        return {slot: carried for slot, carried in slots if carried is not None}
 
     def suite_folders(self) -> list[tuple[Plugin, Path]]:
         """The folders with suite files, and the plugin that provides each."""
@@ -335,8 +352,11 @@ def _wrong_hook(module: ModuleType) -> str | None:
     return None
 
 
-def contract_violation(kind: str, cls: Any) -> str | None:
-    """Return why a class cannot be a component of this kind, None where it can."""
+def contract_violation(kind: str, cls: Any, *, carried: bool = False) -> str | None:
+    """Return why a class cannot be a component of this kind, None where it can.
+
+    carried: whether it travels to workers, which then need not import it.
+    """
     base = KINDS[kind].base
     if not isinstance(cls, type) or not issubclass(cls, base):
         return f"is no subclass of metabench.{base.__name__}"
@@ -351,6 +371,8 @@ def contract_violation(kind: str, cls: Any) -> str | None:
         return "declares settings but is no dataclass: decorate it with @dataclass(frozen=True, kw_only=True)"
     if inspect.isabstract(cls):
         return f"lacks the methods {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}"
+    if carried:
+        return None
     if "<locals>" in cls.__qualname__:
         return "is defined inside a function, where a worker cannot import it"
     text = (cls.__doc__ or "").strip()

@@ -18,6 +18,7 @@ from metabench.publishing.checks import FOLDER_NAME, RESERVED_MACHINES
 from metabench.publishing.sign import require_signable, sign_folder
 from metabench.publishing.tuning_checks import trial_files
 from metabench.publishing.verify import PARTIAL, Verified
+from metabench.records.carried import LOCAL
 from metabench.records.document import DocumentError, read_bytes
 from metabench.records.files import read_result, state_path, write_bytes, write_text
 from metabench.report.content import Content
@@ -121,6 +122,12 @@ def _target(path: Path, folder: Path) -> Path:
     """Where a result is published; raises RequestError where it cannot be."""
     result = read_result(path)
     suite, machine = result.cell.suite_folder, str(result.environment.get("machine") or "unknown-machine")
+    local = [slot for slot, source in result.cell.plugins.items() if source.startswith(LOCAL)]
+    if local:
+        raise RequestError(
+            f"{path}: its {local[0]} is of a script or notebook, which nobody else can run; put it into a "
+            "package (`metabench new`) and run it from there"
+        )
     for name in (suite, machine):
         if not FOLDER_NAME.fullmatch(name) or name in RESERVED_MACHINES:
             raise RequestError(f"{path}: {name!r} cannot be the name of a folder of results")

@@ -16,6 +16,7 @@ from metabench.publishing.checks import FOLDER_NAME, connections, without_connec
 from metabench.publishing.findings import Finding
 from metabench.publishing.verdict import Verdict, compare
 from metabench.publishing.verify import verify
+from metabench.records.carried import LOCAL
 from metabench.records.cell import COMPONENTS, NETWORK_WEIGHTS, Budget, Cell, Evaluation, Spec
 from metabench.records.files import read_result, state_path
 from metabench.records.identity import RULE
@@ -196,7 +197,10 @@ def _installed(registry: Registry, cell: Cell) -> Cell:
             entry = registry.find(kind, spec.name)
         except RequestError as error:
             source = cell.plugins.get(slot, "a plugin")
-            raise RequestError(f"{error}; the result was made with {source}: install it") from error
+            remedy = (
+                "its source is in the file, environment.sources" if source.startswith(LOCAL) else "install it"
+            )
+            raise RequestError(f"{error}; the result was made with {source}: {remedy}") from error
         own = without_connections(spec.settings) if kind == "backend" else spec.settings
         specs[slot] = Spec.of(entry.cls, own)
         plugins[slot] = entry.source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ class JobFile:
     launched: when the command started, by this machine's monotonic clock, which no setting of the time
     moves (None: it may wait for another machine);
     checkpoint: the file of the cell's checkpoint (empty: none); checkpoint_seconds: between two of them;
-    keep_state: whether to leave the scored state for the runner; weights: the file that the cell starts from.
+    keep_state: whether to leave the scored state for the runner; weights: the file that the cell starts from;
+    carried: kind → pickle of a class that no package provides; search: folders that it imports from.
     """
 
     cell: Cell
@@ -78,6 +79,8 @@ class JobFile:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     keep_state: bool = False
     weights: str = ""
+    carried: Mapping[str, str] = field(default_factory=dict)
+    search: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON values; `from_json` reads it back."""
@@ -86,8 +89,8 @@ class JobFile:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JobFile:
         """Return the job that `to_json` wrote; raises KeyError or TypeError on anything else."""
-        argv, cell = tuple(document["argv"]), Cell.from_json(document["cell"])
-        return cls(**{**document, "argv": argv, "cell": cell})
+        argv, search = tuple(document["argv"]), tuple(document.get("search", ()))
+        return cls(**{**document, "argv": argv, "search": search, "cell": Cell.from_json(document["cell"])})
 
 
 @dataclass(frozen=True)

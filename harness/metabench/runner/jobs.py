@@ -100,13 +100,18 @@ class Jobs:
 
     def _job_file(self, cell: Cell, argv: tuple[str, ...]) -> JobFile:
         launched = None if self.remote else time.monotonic()
-        classes = self.registry.classes(cell)
+        classes, carried = self.registry.classes(cell), self.registry.carried(cell)
+        provenance = dict(self.provenance)
+        if carried:
+            provenance["sources"] = {slot: item.source for slot, item in carried.items()}
         weights = self.weights.get(cell.weights.removeprefix(NETWORK_WEIGHTS))
         return JobFile(
-            cell, classes, argv, self.provenance, host.command_line(), launched,
+            cell, classes, argv, provenance, host.command_line(), launched,
             checkpoint=str(self.store.checkpoint(cell).resolve()),
             checkpoint_seconds=self.keeping.checkpoint_seconds, keep_state=self.keeping.states,
             weights=str(weights.resolve()) if weights else "",
+            carried={slot: item.pickled for slot, item in carried.items()},
+            search=tuple({folder: None for item in carried.values() for folder in item.search}),
         )  # fmt: skip
 
     def finish(self, outcome: Outcome) -> Result | None:

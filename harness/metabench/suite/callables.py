@@ -23,6 +23,8 @@ def callable_entry(registry: Registry, given: str | Mapping[str, Any]) -> dict[s
     path names; or a table of that algorithm's settings. Raises RequestError where the module is not here.
     """
     table = _table(registry, given) if isinstance(given, str) else dict(given)
+    if "name" in table:  # of a function that no package provides: its class is that algorithm
+        return {"algorithm": table}
     path = str(table.get("path", ""))
     arguments = table.get("arguments") or {}
     listed = ", ".join(f"{name}={value}" for name, value in arguments.items())

@@ -25,6 +25,7 @@ from metabench.records.protocol import Protocol
 from metabench.settings import parse_spec
 from metabench.suite.bounds import require_distinct_ids, require_few_cells
 from metabench.suite.callables import callable_entry
+from metabench.suite.objects import by_name
 from metabench.suite.parts import Parts
 from metabench.suite.protocols import as_written
 from metabench.suite.reader import Reader
@@ -86,6 +87,10 @@ def read_arguments(
 
     Where they name a file, the suite is written to it first, and is that of the file.
     """
+    arguments, local = by_name(registry, arguments)
+    if local and arguments.save is not None:
+        names = ", ".join(local)
+        raise RequestError(f"--save-suite: no package provides {names}, which a file cannot name then")
     document = suite_document(registry, arguments, seeds, backend)
     path = arguments.path
     require_few_cells(path, document, None)

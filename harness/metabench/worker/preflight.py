@@ -17,6 +17,7 @@ from typing import Any
 
 from metabench.contracts import CONTRACT_VERSION, Backend
 from metabench.device import host
+from metabench.records.carried import received
 from metabench.records.cell import Spec, Status
 from metabench.records.job import JobFile, JobFolder
 from metabench.records.result import Result
@@ -42,6 +43,8 @@ def main(job_file: Path) -> int:
 
 def make_component(job: JobFile, kind: str, spec: Spec) -> Any:
     """Return the job's component of this kind, without importing any other plugin."""
+    if kind in job.carried:
+        return make(received(job.carried[kind], job.search), spec.settings)
     module, _, name = job.components[kind].partition(":")
     cls: Any = reduce(getattr, name.split("."), import_module(module))
     return make(cls, spec.settings)
