@@ -44,6 +44,7 @@ VARIANTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
     ("metasgd", {"statistics": "support", "train_statistics": "support"}, {}),
     ("protomaml", {"statistics": "support", "train_statistics": "support"}, {}),
     ("reptile", {"statistics": "support", "mini_batch": 2}, {}),
+    ("reptile", {"inner_optimizer": "adam", "inner_rate": 0.01, "mini_batch": 2}, {}),
     ("imaml", {"statistics": "support", "train_statistics": "support"}, {}),
     ("metalstm", {"statistics": "support", "train_statistics": "support", "chunk": 2}, {}),
     ("maml++", {"statistics": "support", "train_statistics": "support"}, {}),

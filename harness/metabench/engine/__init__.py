@@ -6,6 +6,7 @@ adapted = inner_steps(loss, start, rate, steps)              # loss: weights →
 lifted(x, adapted)                                           # each task with its own weights
 """
 
+from metabench.engine.adam import TaskAdam
 from metabench.engine.adapt import constant_gradients, expand_weights, gradients, inner_steps
 from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
 from metabench.engine.implicit import implicit_loss
@@ -15,6 +16,7 @@ from metabench.engine.norms import drop_running_statistics
 __all__ = [
     "ExamplesLoss",
     "Lifted",
+    "TaskAdam",
     "TaskWeights",
     "constant_gradients",
     "drop_running_statistics",

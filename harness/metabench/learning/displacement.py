@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,16 @@ class DisplacementLearner(GradientLearner):
     """Leaves in `.grad` the mean over tasks of φ − φ̃, starting point less end; write `trained` and `adapt`.
 
     A training task's support and query examples are trained on together. The optimizer is plain gradient
-    descent.
+    descent. meta: what is learned beside the network, and is set to the mean that `ended` gives.
     """
 
-    def __init__(self, module: nn.Module, workload: Workload, settings: GradientAlgorithm) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        workload: Workload,
+        settings: GradientAlgorithm,
+        meta: nn.Module | None = None,
+    ) -> None:
         if settings.execution != "eager":
             raise Invalid(
                 f"{settings.name} has no meta-gradient to compile or capture: set execution to 'eager'"
@@ -31,13 +38,21 @@ class DisplacementLearner(GradientLearner):
                 f"{settings.name} trains on support and queries together: train_statistics must be "
                 f"'queries', got {settings.train_statistics!r}"
             )
-        super().__init__(module, workload, settings)
+        super().__init__(module, workload, settings, meta)
         if self.optimizer is not None:
-            self.optimizer = torch.optim.SGD(self.parameters(), settings.rate)
+            network = [weight for weight in module.parameters() if weight.requires_grad]
+            beside = [] if meta is None else list(meta.parameters())
+            self.optimizer = torch.optim.SGD([
+                {"params": network, "lr": settings.rate}, *([{"params": beside, "lr": 1.0}] if beside else [])
+            ])  # fmt: skip
 
     @abstractmethod
     def trained(self, examples: Examples, step: int) -> TaskWeights:
         """Return each task's weights φ̃ after training on its examples, in this step of meta-training."""
+
+    def ended(self, examples: Examples, step: int) -> tuple[TaskWeights, Sequence[Tensor]]:
+        """Return φ̃, and for each parameter beside the network what each task ended with, [T, …]."""
+        return self.trained(examples, step), ()
 
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave φ − φ̃ in `.grad`; return the queries' losses after training, [T]."""
@@ -53,7 +68,7 @@ class DisplacementLearner(GradientLearner):
         """Train on each task, add the weights φ̃ that it ended with to `sums`, return the losses [T]."""
         support, query = episodes.support, episodes.query
         both = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
-        weights = self.trained(both, step)
-        for summed, weight in zip(sums, weights.values(), strict=True):
-            summed += weight.sum(0)
+        weights, beside = self.ended(both, step)
+        for summed, end in zip(sums, (*weights.values(), *beside), strict=True):
+            summed += end.sum(0)
         return self.loss_on(query).once(weights)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metabench import Algorithm, Examples, Network, Protocol, Workload, setting
 from metabench.device import Device
-from metabench.engine import TaskWeights, constant_gradients, expand_weights
+from metabench.engine import TaskAdam, TaskWeights, constant_gradients, expand_weights
 from metabench.learning import (
     TASK_STATISTICS,
     TASK_STATISTICS_HELP,
@@ -85,7 +85,7 @@ class ScratchLearner(UntrainedLearner):
             return task_losses(self.kind, self.lifted(support.x, weights), support.y)
 
         weights: TaskWeights = expand_weights(self.lifted.module, len(support.x))
-        adam = Adam(self.settings.inner_rate)
+        adam = TaskAdam(self.settings.inner_rate)
         for _ in range(self.settings.steps if steps is None else steps):
             _, gradients = constant_gradients(loss, weights)
             with torch.no_grad():  # nothing is learned through the steps
@@ -95,31 +95,3 @@ class ScratchLearner(UntrainedLearner):
     def predict(self, state: Trained, query_x: Tensor) -> Tensor:
         """Return predictions [T, q, outputs] of each task's own network."""
         return self.lifted.queries(state.support_x, query_x, state.weights)
-
-
-DECAYS = (0.9, 0.999)
-EPSILON = 1e-8
-
-
-class Adam:
-    """Adam for every task at once: it treats each weight by itself, so tasks do not mix."""
-
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
-        self.steps = 0
-        self.means: dict[str, Tensor] = {}
-        self.squares: dict[str, Tensor] = {}
-
-    def stepped(self, weights: TaskWeights, gradients: TaskWeights) -> dict[str, Tensor]:
-        """Return the weights after one step; a weight whose gradient is always 0 stays."""
-        self.steps += 1
-        first, second = (1 - decay**self.steps for decay in DECAYS)
-        stepped = dict(weights)
-        for name, gradient in gradients.items():
-            mean = self.means.get(name, torch.zeros_like(gradient)).lerp(gradient, 1 - DECAYS[0])
-            square = self.squares.get(name, torch.zeros_like(gradient))
-            square = square.lerp(gradient.square(), 1 - DECAYS[1])
-            self.means[name], self.squares[name] = mean, square
-            size = (square / second).sqrt() + EPSILON
-            stepped[name] = weights[name] - self.rate * (mean / first) / size
-        return stepped
