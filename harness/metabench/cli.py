@@ -22,6 +22,7 @@ COMMANDS = {
     "list": ("list", "List suites and components that are installed."),
     "show": ("show", "Explain a suite or a component with all of its settings."),
     "report": ("report", "Show tables and write reports of stored results."),
+    "plan": ("plan", "Say how many tasks, classes and seeds a wanted precision takes."),
     "compare": ("compare", "Compare two sets of results; exit status 1 on a regression."),
     "data": ("data", "Bring, check and find data sets."),
     "publish": ("publish", "Verify local results and copy them to where they are published."),

@@ -19,6 +19,15 @@ from metabench.stats.intervals import (
     half_width,
 )
 from metabench.stats.jackknife import pseudo_values
+from metabench.stats.planning import (
+    Design,
+    Spread,
+    classes_for,
+    detectable,
+    planned_half_width,
+    spread_of,
+    tasks_for,
+)
 from metabench.stats.ranking import TIER_RULE, Ranking, all_pairs, holm, tiers
 from metabench.stats.redraw import LEAST_GROUPS, Redraw
 from metabench.stats.times import (
@@ -42,12 +51,16 @@ __all__ = [
     "TIER_RULE",
     "UNSTABLE_EXTREME",
     "UNSTABLE_SPREAD",
+    "Design",
     "Estimate",
     "Ranking",
     "Ratio",
     "Redraw",
+    "Spread",
     "TimeToTarget",
     "all_pairs",
+    "classes_for",
+    "detectable",
     "difference",
     "differences",
     "equal_margin",
@@ -56,7 +69,10 @@ __all__ = [
     "half_width",
     "holm",
     "p_beyond",
+    "planned_half_width",
     "pseudo_values",
+    "spread_of",
+    "tasks_for",
     "tiers",
     "time_ratio",
     "time_to_target",

@@ -105,7 +105,7 @@ class Redraw:
 
     def variance_from_squares(self, squares: Sequence[Array]) -> Variance:
         """Return the variance of a mean from the sums of squares of projections."""
-        components = self._components(np.stack(squares))
+        components = self.components(squares)
         over_tasks = squares[0] / (len(self.members) - 1) / len(self.members)
         of_mean = np.maximum(np.tensordot(self._shares, components, 1), over_tasks)
         spread = 2 * np.einsum("i...,ij,j...->...", components, self._products, components)
@@ -113,10 +113,13 @@ class Redraw:
             freedom = np.where(spread > 0, 2 * np.square(of_mean) / spread, len(self.members) - 1.0)
         return Variance(of_mean, np.clip(freedom, LEAST_FREEDOM, len(self.members) - 1.0))
 
-    def _components(self, squares: Array) -> Array:
-        """Return the variances of rest, units and groups, none below zero: the last is solved for first."""
-        left = squares.copy()
-        components = np.zeros_like(squares)
+    def components(self, squares: Sequence[Array]) -> Array:
+        """Return the variances of rest, units and groups from the sums of squares of projections.
+
+        None is below zero: the last is solved for first, and those before it without it.
+        """
+        left = np.stack(squares)
+        components = np.zeros_like(left)
         for last in range(len(squares) - 1, -1, -1):
             solved = np.linalg.inv(self._moments[: last + 1, : last + 1])[last]
             components[last] = np.maximum(np.tensordot(solved, left[: last + 1], 1), 0.0)
