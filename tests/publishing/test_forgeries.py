@@ -20,6 +20,8 @@ from metabench.publishing import InstalledSuite, verify
 from metabench.publishing.findings import Finding
 from metabench.publishing.parameters import count_parameters
 from metabench.records.files import read_result
+from metabench.records.identity import canonical_json
+from metabench.records.task_classes import TaskClasses
 from metabench.suite import read
 
 BOARD, RACE, WAVES = "glyphs-board-v1", "time-to-accuracy-v1", "sine-v2"
@@ -99,6 +101,9 @@ def failed(document: dict[str, Any]) -> None:
     document.update(status="failed", scores=None, mean=None, reason="x")
 
 
+CLASSES = json.loads(canonical_json(TaskClasses.of([range(5)] * 600)))
+"""The same five classes in every task."""
+
 FOUND: list[tuple[str, str, str, Edit, str]] = [
     # name, suite, files, edit, check that finds it
     ("three times the steps", BOARD, ALL, steps_times_three, "training"),
@@ -141,6 +146,7 @@ FOUND: list[tuple[str, str, str, Edit, str]] = [
     ("half of a curve", WAVES, ONE, put("scores", "curve", "5", lambda s: s[:500]), "curve"),
     ("manifest", BOARD, ONE, put("scores", "manifest", "a" * 64), "manifest"),
     ("manifest of all files", BOARD, "*", put("scores", "manifest", "a" * 64), "manifest"),
+    ("classes of the tasks", BOARD, ONE, put("scores", "classes", CLASSES), "classes"),
     ("text of the suite in all files", BOARD, "*", put("environment", "suite_digest", "b" * 64),
      "suite digest"),
     ("validations of 0.99", BOARD, ALL, in_all("training", "validations", "mean", 0.99), "best step"),

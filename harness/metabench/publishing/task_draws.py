@@ -44,10 +44,14 @@ class TaskSet:
 
 
 class Drawn(NamedTuple):
-    """The digest of tasks that were drawn, or why they could not be (empty where the data is not here)."""
+    """The digest of tasks that were drawn, or why they could not be (empty where the data is not here).
+
+    classes: key of the classes that they consist of, empty where they have none.
+    """
 
     digest: str | None
     problem: str = ""
+    classes: str = ""
 
 
 def draw_tasks(registry: Registry, wanted: Iterable[TaskSet]) -> Iterator[Drawn]:
@@ -60,7 +64,7 @@ def draw_tasks(registry: Registry, wanted: Iterable[TaskSet]) -> Iterator[Drawn]
             if at != loaded:
                 source, loaded = None, None
                 source, loaded = _load(registry, tasks), at
-            yield Drawn(_digest(source, tasks)) if source is not None else Drawn(None)
+            yield _drawn(source, tasks) if source is not None else Drawn(None)
         except RequestError:  # no data set of that name and these settings is installed
             yield Drawn(None)
         except Exception as error:  # of a plugin; the other data sets are drawn all the same
@@ -74,7 +78,9 @@ def _load(registry: Registry, tasks: TaskSet) -> Any:
     return None if dataset.missing() is not None else dataset.load(Device())
 
 
-def _digest(source: Any, tasks: TaskSet) -> str:
-    from metabench.data.manifests import drawn_digest
+def _drawn(source: Any, tasks: TaskSet) -> Drawn:
+    from metabench.data.manifests import drawn_digest, task_classes
 
-    return drawn_digest(source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)
+    wanted = (source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)
+    classes = task_classes(*wanted)
+    return Drawn(drawn_digest(*wanted), classes=classes.key if classes else "")

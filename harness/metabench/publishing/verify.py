@@ -206,7 +206,7 @@ def _manifest_findings(
     """
     named: set[TaskSet] = set()
     for member, tasks in matched:
-        digest, problem = drawn[tasks]
+        digest, problem, classes = drawn[tasks]
         if problem and tasks not in named:
             named.add(tasks)
             what = f"the tasks of {tasks.dataset} could not be drawn here: {problem}"
@@ -219,6 +219,9 @@ def _manifest_findings(
                 f"{tasks.dataset} ({here}) draws other test tasks here than the result says",
                 serious=member.dataset_plugin == here,
             )
+        elif classes and member.row["classes"] not in ("", classes):
+            what = "the classes that it says its test tasks consist of are not those of its tasks"
+            yield Finding(member.path, "classes", what)
 
 
 def _deep_findings(members: Sequence[Member], installation: Installation) -> Iterator[Finding]:
