@@ -81,6 +81,6 @@ def _load(registry: Registry, tasks: TaskSet) -> Any:
 def _drawn(source: Any, tasks: TaskSet) -> Drawn:
     from metabench.data.manifests import drawn_digest, task_classes
 
-    wanted = (source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)
-    classes = task_classes(*wanted)
-    return Drawn(drawn_digest(*wanted), classes=classes.key if classes else "")
+    classes = task_classes(source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)
+    digest = drawn_digest(source, tasks.split, tasks.protocol, tasks.tasks, tasks.seed)
+    return Drawn(digest, classes=classes.key if classes else "")

@@ -157,7 +157,8 @@ def _estimates(results: Results, groups: Sequence[Sequence[int]]) -> list[Scored
         redraw = redraw if redraw is not None and len(redraw.members) == shape[1] else None
         estimate = stats.estimate(scores)
         half = estimate.half_width()
-        new_half = None if redraw is None else stats.estimate(scores, redraw).half_width()
+        # the wider one: of few seeds a greater variance can come with more degrees of freedom
+        new_half = None if redraw is None else np.maximum(half, stats.estimate(scores, redraw).half_width())
         for at, (number, _) in enumerate(members):
             estimates[number] = {
                 "mean": float(estimate.mean[at]),
