@@ -45,9 +45,9 @@ def test_the_margin_follows_the_published_figure_and_both_intervals_are_added(
 def test_what_still_rose_cannot_tell_and_says_the_budget_it_would_take() -> None:
     (trained,) = summaries(of_protonet(0.9, rising=True))
     words = verdict(Reference(0.96, None, "paper", "x"), 0.90, 0.001, trained)
-    assert words.startswith("cannot tell (-6.0): needs 800 steps, about ")
+    assert words.startswith("cannot tell (-6.0): needs at least 800 steps, about ")
     (flat,) = summaries(of_protonet(0.9))
-    assert "needs 4,000 steps" in verdict(Reference(0.96, None, "paper", "x", steps=4000), 0.90, 0.0, flat)
+    assert "needs at least 4,000 steps" in verdict(Reference(0.96, None, "paper", "x", steps=4000), 0.90, 0.0, flat)
 
 
 def test_a_figure_from_memory_has_no_verdict() -> None:
@@ -66,5 +66,5 @@ def test_a_kept_state_is_judged_by_the_training_that_made_it() -> None:
     lines = {line["ways"]: line["verdict"] for line in table.records}
     assert set(lines) == {5, 20}
     assert all(words.startswith("cannot tell (-") for words in lines.values())
-    assert all("needs 800 steps, about 1 min" in words for words in lines.values())
+    assert all("needs at least 800 steps, about 1 min" in words for words in lines.values())
     assert "Of 2: 2 cannot tell." in table.notes

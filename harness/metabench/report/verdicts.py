@@ -53,7 +53,7 @@ def _budget(reference: Reference, trained: Summary) -> str:
         return ""
     minutes = (trained["training_seconds"] or 0.0) / taken * steps / 60
     time = f"{minutes / 60:.1f} h" if minutes >= 60 else f"{math.ceil(minutes)} min"
-    return f"needs {steps:,} steps, about {time} on this machine"
+    return f"needs at least {steps:,} steps, about {time} on this machine"
 
 
 def _training(summary: Summary) -> tuple[object, ...]:
