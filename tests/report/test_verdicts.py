@@ -47,7 +47,9 @@ def test_what_still_rose_cannot_tell_and_says_the_budget_it_would_take() -> None
     words = verdict(Reference(0.96, None, "paper", "x"), 0.90, 0.001, trained)
     assert words.startswith("cannot tell (-6.0): needs at least 800 steps, about ")
     (flat,) = summaries(of_protonet(0.9))
-    assert "needs at least 4,000 steps" in verdict(Reference(0.96, None, "paper", "x", steps=4000), 0.90, 0.0, flat)
+    assert "needs at least 4,000 steps" in verdict(
+        Reference(0.96, None, "paper", "x", steps=4000), 0.90, 0.0, flat
+    )
 
 
 def test_a_figure_from_memory_has_no_verdict() -> None:

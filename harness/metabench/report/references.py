@@ -27,12 +27,13 @@ DATA: Mapping[str, Mapping[str, Any]] = {
 }
 """The settings of a data set under which the published figures were measured."""
 
-POOLED = {"downsample": "pool", "readout": "flatten"}
-STRIDED = {"downsample": "stride", "readout": "mean"}
+POOLED = {"downsample": "pool", "readout": "flatten", "halvings": 4}
+STRIDED = {"downsample": "stride", "readout": "mean", "halvings": 4}
 NETWORKS: Sequence[tuple[str, str, Mapping[str, Any]]] = (
     ("conv4", "conv4", {"width": 64}),
     ("conv4-stride-mean", "conv4", {"width": 64, **STRIDED}),
     ("conv4-stride-flatten", "conv4", {"width": 64, **STRIDED, "readout": "flatten"}),
+    ("conv4-maps", "conv4", {"width": 64, **POOLED, "halvings": 2}),
     ("conv4-pool-flatten", "conv4", {"width": 64, **POOLED}),
     ("conv4-32-pool-flatten", "conv4", {"width": 32, **POOLED}),
     ("mlp", "mlp", {"hidden": [256, 128, 64, 64], "batch_norm": True}),
@@ -47,7 +48,7 @@ NETWORKS: Sequence[tuple[str, str, Mapping[str, Any]]] = (
 )
 """What the networks of references.csv are here: its name for it, the component, and the settings."""
 
-AUGMENTATION = ("flip", "shift", "rotation", "jitter", "crop")
+AUGMENTATION = ("flip", "shift", "rotation", "jitter", "resized_crop")
 """The settings of data sets that change training images, where they are not 0 or off."""
 
 TRAIN_WAYS = re.compile(r"(\d+)-way")
@@ -88,7 +89,8 @@ def published(row: Row) -> tuple[Reference, ...]:
     """Return the references whose conditions a row meets; papers first.
 
     Only what is trained, or needs no training, has one. First-order variants have names of their own
-    (`fomaml`). The library learn2learn's own algorithms (`l2l-…`) are measured against the same papers.
+    (`fomaml`), and Relation Network over vectors is another method than the published one. The library
+    learn2learn's own algorithms (`l2l-…`) are measured against the same papers.
     """
     return tuple(figure.reference for figure in _figures(row) if not list(figure.differences(row)))
 
@@ -117,6 +119,8 @@ def _figures(row: Row) -> Sequence[Published]:
 
 def _algorithm(name: str, settings: Mapping[str, Any]) -> str:
     name = name.removeprefix("l2l-")
+    if name == "relationnet" and settings.get("module") != "convolution":
+        return "relationnet over vectors"
     return f"fo{name}" if settings.get("first_order") else name
 
 
