@@ -58,6 +58,13 @@ def test_a_figure_from_memory_has_no_verdict() -> None:
     assert verdict(reference, 0.9, 0.0, trained) == "+0.0, no verdict: from memory"
 
 
+def test_a_figure_from_memory_limits_no_budget() -> None:
+    cell = replace(of_protonet(0.9).cell, algorithm=Spec("r2d2", {"statistics": "population"}))
+    (summary,) = summaries(made_result(cell, 0.5))
+    assert summary["verdicts"][0].endswith("no verdict: from memory")
+    assert summary["limited_reason"] == ""
+
+
 def test_a_kept_state_is_judged_by_the_training_that_made_it() -> None:
     trained = of_protonet(0.90, rising=True)
     cell = replace(trained.cell, test=Protocol(5, 1, 15), scored=trained.cell.digest, weights="0" * 64)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from metabench.records.row import Row
-from metabench.records.summary import Reference, Summary
+from metabench.records.summary import FROM_MEMORY, Reference, Summary
 from metabench.report.labels import BELOW_REFERENCES
 from metabench.results.table import Results
 
@@ -34,9 +34,10 @@ def budget_limited_reason(rows: Sequence[Row], references: Sequence[Reference]) 
         return "ended at its target"
     if not all(row["flat"] or row["ended_by"] == "patience" for row in rows):
         return "validation still moving"
-    if references:
+    known = [reference for reference in references if reference.checked != FROM_MEMORY]
+    if known:
         mean = fmean(row["mean"] for row in rows if row["mean"] is not None)
-        if mean < min(reference.accuracy - reference.tolerance() for reference in references):
+        if mean < min(reference.accuracy - reference.tolerance() for reference in known):
             return BELOW_REFERENCES
         return ""
     annealed = any(row["annealed"] and row["ended_by"] != "patience" for row in rows)
