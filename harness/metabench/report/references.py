@@ -102,7 +102,9 @@ def unlike(row: Row) -> str:
     if not figures or not all(differences):
         return ""
     nearest = min(range(len(figures)), key=lambda place: len(differences[place]))
-    return f"not compared with {figures[nearest].reference}: {'; '.join(differences[nearest])}"
+    reference = figures[nearest].reference
+    source = reference.source.partition(" (")[0]
+    return f"unlike {reference.accuracy * 100:.1f} % ({source}): {'; '.join(differences[nearest])}"
 
 
 def _figures(row: Row) -> Sequence[Published]:
