@@ -61,5 +61,5 @@ def _training(summary: Summary) -> tuple[object, ...]:
     return (
         summary["suite"], summary["version"], summary["algorithm"], summary["algorithm_settings"],
         summary["network_settings"], summary["dataset_settings"], summary["train"], summary["steps"],
-        summary["step_tasks"], summary["code"], tuple(summary["seed_list"]),
+        summary["step_tasks"], tuple(summary["seed_list"]),
     )  # fmt: skip
