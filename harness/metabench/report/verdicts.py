@@ -19,9 +19,9 @@ def add_verdicts(summaries: Sequence[Summary]) -> None:
     """Fill in `verdicts` of each summary; what scores a kept state is judged by the training that made it."""
     trained = {_training(summary): summary for summary in summaries if summary["steps_taken"]}
     for summary in summaries:
-        by = trained.get(_training(summary), summary)
+        training = trained.get(_training(summary), summary)
         summary["verdicts"] = tuple(
-            verdict(reference, summary["mean"], summary["half_width"], by)
+            verdict(reference, summary["mean"], summary["half_width"], training)
             for reference in summary["references"]
         )
 

@@ -25,7 +25,9 @@ class LakeRuns(TensorSource):
             raise Invalid(f"lake has {RUNS} runs, 0 to {RUNS - 1}, got number {beyond[0]}")
         names = [runs()[number][1][: protocol.ways] for number in indices]
         classes = [[characters().index(name) for name in run] for run in names]
-        support = [[first_row(n, name) for name in run] for n, run in zip(indices, names, strict=True)]
+        support = [
+            [first_row(number, name) for name in run] for number, run in zip(indices, names, strict=True)
+        ]
         rows = np.asarray(support, dtype=np.int64)
         return Drawn(np.asarray(classes, dtype=np.int64), rows, rows + 1)
 
