@@ -156,7 +156,7 @@ class _TrialFiles:
         }
         drawn = self.installation.draw(TaskSet.of(result.cell) for result in scored.values())
         for path, result in scored.items():
-            digest, _ = drawn[TaskSet.of(result.cell)]
+            digest = drawn[TaskSet.of(result.cell)].digest
             if result.scores is not None and digest not in (None, result.scores.manifest):
                 what = "the tasks that it scores are not the validation tasks of its data set"
                 yield Finding(str(path), "manifest", what)
