@@ -1,6 +1,7 @@
 """What all tests share: `--slow`, one thread per test process, and where real data lies."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def toy_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 def shell(tmp_path: Path, toy_python: str) -> Shell:
     """The real command, in a scratch folder, with the toy package installed."""
     return Shell(tmp_path, shell_environment(), toy_python)
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_python: str) -> tuple[Path, str]:
+    """A folder in which the suite `toy` was run with `--quiet`, to be copied, and what was printed."""
+    folder = tmp_path_factory.mktemp("toy-run")
+    done = Shell(folder, shell_environment(), toy_python).run("run", "toy", "--quiet")
+    return folder, done.stdout + done.stderr
+
+
+@pytest.fixture
+def ran(shell: Shell, toy_run: tuple[Path, str]) -> Shell:
+    """The real command where the suite `toy` has been run, with one result, which is `ok`."""
+    shutil.copytree(toy_run[0], shell.folder, dirs_exist_ok=True)
+    return shell
 
 
 @pytest.fixture

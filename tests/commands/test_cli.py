@@ -52,16 +52,15 @@ def test_a_path_that_cannot_be_written_is_a_mistake_in_the_request(
     assert f"metabench: {path}: " in done.stderr
 
 
-def test_full_disk_says_so_and_loses_no_earlier_result(shell: Shell) -> None:
-    shell.run("run", "toy", "--quiet")
-    (path,) = (shell.folder / "results/local/toy-v3").glob("*.json")
-    full = shell.folder / "full"
+def test_full_disk_says_so_and_loses_no_earlier_result(ran: Shell) -> None:
+    (path,) = (ran.folder / "results/local/toy-v3").glob("*.json")
+    full = ran.folder / "full"
     full.mkdir()
-    run = shell.argv("run", "toy", "--results", str(full))
+    run = ran.argv("run", "toy", "--results", str(full))
     script = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", str(full)]
     try:
         done = subprocess.run(
-            [*script, str(path.parent), *run], cwd=shell.folder, env=shell.environment, text=True,
+            [*script, str(path.parent), *run], cwd=ran.folder, env=ran.environment, text=True,
             capture_output=True,
         )  # fmt: skip
     except FileNotFoundError:

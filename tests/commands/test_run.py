@@ -193,33 +193,31 @@ def test_killed_runner_leaves_no_orphan_and_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("more", [["--quiet"], ["--rerun"]], ids=["quiet", "rerun"])
-def test_truncated_result_is_named_and_set_aside_by_a_run_alone(shell: Shell, more: list[str]) -> None:
-    shell.run("run", "toy", "--quiet")
-    folder = shell.folder / "results/local/toy-v3"
+def test_truncated_result_is_named_and_set_aside_by_a_run_alone(ran: Shell, more: list[str]) -> None:
+    folder = ran.folder / "results/local/toy-v3"
     (path,) = folder.glob("*.json")
     path.write_text(path.read_text()[:1000])
 
-    done = shell.run("run", "toy", "--dry-run", *more)
+    done = ran.run("run", "toy", "--dry-run", *more)
     assert f"{path.name}: truncated" in done.stderr
     assert not (folder / "aside").exists()
 
-    done = shell.run("run", "toy", *more)
+    done = ran.run("run", "toy", *more)
     assert f"{path.name}: truncated" in done.stderr
     assert "it was moved to" in done.stderr
     assert len(list((folder / "aside").iterdir())) == 1
-    assert shell.results("toy-v3")[0].status == "ok"
+    assert ran.results("toy-v3")[0].status == "ok"
 
 
-def test_same_seed_twice_gives_identical_scores_and_rerun_keeps_the_old_result(shell: Shell) -> None:
-    shell.run("run", "toy", "--quiet")
-    (first,) = shell.results("toy-v3")
-    shell.run("run", "toy", "--quiet", "--rerun")
-    (second,) = shell.results("toy-v3")
+def test_same_seed_twice_gives_identical_scores_and_rerun_keeps_the_old_result(ran: Shell) -> None:
+    (first,) = ran.results("toy-v3")
+    ran.run("run", "toy", "--quiet", "--rerun")
+    (second,) = ran.results("toy-v3")
     assert first.scores is not None
     assert second.scores is not None
     assert first.started != second.started
     assert first.scores.per_task == second.scores.per_task
-    assert len(list((shell.folder / "results/local/toy-v3/aside").iterdir())) == 1
+    assert len(list((ran.folder / "results/local/toy-v3/aside").iterdir())) == 1
 
 
 def test_python_gives_the_same_as_a_data_frame(shell: Shell) -> None:
@@ -297,12 +295,11 @@ def test_results_folder_that_cannot_be_written_says_so(shell: Shell) -> None:
     assert "choose another --results" in done.stderr
 
 
-def test_quiet_says_nothing_and_plain_output_has_whole_lines(shell: Shell) -> None:
-    done = shell.run("run", "toy", "--quiet")
-    assert done.stdout + done.stderr == ""
+def test_quiet_says_nothing_and_plain_output_has_whole_lines(ran: Shell, toy_run: tuple[Path, str]) -> None:
+    assert toy_run[1] == ""
     for form in ("md", "csv", "json"):
-        assert list((shell.folder / "results/local/toy-v3/report").glob(f"*.{form}"))
-    output = shell.run("run", "toy", "--rerun").stderr
+        assert list((ran.folder / "results/local/toy-v3/report").glob(f"*.{form}"))
+    output = ran.run("run", "toy", "--rerun").stderr
     assert "toy-mean toy-linear toy-lines 1w4s cpu seed 0: starts" in output
     assert "\x1b" not in output
     assert "\r" not in output
