@@ -1,7 +1,8 @@
 """Sets metabench up in an environment of its own and runs it. Needs Python 3.11 or later and nothing else.
 
     python3 make.py quick     installs metabench, then runs the suite `quick`
-    python3 make.py test      installs it with all that its tests use, then runs ruff, mypy and pytest
+    python3 make.py test      installs it with all that its tests use, then runs ruff, mypy and pytest;
+                              `test --slow` runs the tests marked slow as well
 
 The environment lies in `.venv` (METABENCH_VENV names another folder); a second call uses it again. What
 follows `quick` or `test` is passed on: `python3 make.py test tests/worker/test_cell_run.py -x`.
@@ -43,7 +44,7 @@ def test(python: Path, rest: list[str]) -> None:
     """Installs what the tests need, learn2learn included, and runs them."""
     install(python, "-e", ".[test,data,site,docs,learn2learn]")
     run(python, "-m", "metabench_plugins.learn2learn.install")
-    if not rest:
+    if all(word.startswith("-") for word in rest):  # of the whole project, and not of some tests
         run(python, "-m", "ruff", "check")
         run(python, "-m", "ruff", "format", "--check")
         run(python, "-m", "mypy")
