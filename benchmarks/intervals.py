@@ -65,6 +65,9 @@ POWERED = tuple(
 )
 
 
+PLANNED_TASKS = (600, 2000, 10_000)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print how often intervals hold the truth, equals are called different, and 3 points are found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -89,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(tabulate(rows, heads, floatfmt=".1f"), flush=True)
     found = [(str(split), *power(pool, truth, split, size.trials * 2 // 5)) for split in POWERED]
     print("\n" + tabulate(found, ("test split", "3 points found, %", "detectable, points"), floatfmt=".1f"))
+    heads = ("seeds", "test characters", *(f"detectable with {tasks:,} tasks" for tasks in PLANNED_TASKS))
+    print("\n" + tabulate(planned(pool), heads, floatfmt=".1f"))
 
 
 def _pool(size: Size, file: Path | None) -> Pool:
@@ -144,6 +149,24 @@ def coverage(pool: Pool, truth: Array, split: Split, count: int) -> tuple[float,
         figures.append(line)
     held, half, called, new_held, new_half, new_called = 100 * np.mean(figures, axis=0)
     return held, new_held, half, new_half, called, new_called
+
+
+def planned(pool: Pool) -> list[tuple[float, ...]]:
+    """Return the differences in points that designs find, by how the networks of a pool differ."""
+    split = Split(pool.characters, 5000, len(pool.features) // 2)
+    ((first, second), _, redraw) = next(trials(pool, split, 1))
+    spread = stats.spread_of(first - second, redraw)
+    return [
+        (
+            seeds, classes,
+            *(
+                100 * stats.detectable(spread, stats.Design(tasks, classes, seeds, WAYS))
+                for tasks in PLANNED_TASKS
+            ),
+        )
+        for seeds in (1, 3, 5, 10, 20)
+        for classes in (50, 106, 423, 1692)
+    ]  # fmt: skip
 
 
 def power(pool: Pool, truth: Array, split: Split, count: int) -> tuple[float, float]:
