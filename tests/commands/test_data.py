@@ -93,6 +93,11 @@ def test_path_prints_where_files_belong_and_data_names_the_folder(tmp_path: Path
         (("verify", "imagefolder"), 2, "needs the setting 'path'"),
         (("verify", "cub", "--set", "size"), 2, "--set takes KEY=VALUE, got 'size'"),
         (("manifest", "cub", "--out", "t.npz"), 1, "run `metabench data fetch cub`"),
+        (
+            ("manifest", "glyphs", "--ways", "20-5", "--out", "t.npz"),
+            2,
+            "or a range such as 5-20, got '20-5'",
+        ),
         (("manifest",), 2, "name a data set and --out FILE, or --check FILE"),
     ],
 )

@@ -13,7 +13,9 @@ import torch
 
 from metabench import DataError, Protocol, Spec
 from metabench.data.manifests import Manifest, make_manifest, read_manifest
+from metabench.data.shapes import shape_of
 from metabench.device import Device
+from metabench.records.protocol import VariedProtocol
 from metabench_plugins.datasets.blobs import Blobs
 from metabench_plugins.datasets.sinusoid import Sinusoid
 
@@ -53,6 +55,27 @@ def test_tasks_of_a_file_are_the_tasks_that_were_drawn(tmp_path: Path) -> None:
     assert torch.equal(replayed.query.x, drawn.query.x)
     assert torch.equal(replayed.query.y, drawn.query.y)
     assert torch.equal(replayed.index, drawn.index)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "uneven", "meta-dataset"])
+def test_tasks_of_different_shapes_are_those_that_were_drawn(sampling: str, tmp_path: Path) -> None:
+    source = Blobs(shape=(4,), classes=6, held_out=5, images=20).load(Device())
+    varied = VariedProtocol(5, 4, 3, least_ways=2, least_shots=1, least_queries=2, sampling=sampling)
+    stored = make_manifest(SPEC, source, "test", varied, range(12), 2026)
+    stored.write(tmp_path / "tasks.npz")
+
+    back = read_manifest(tmp_path / "tasks.npz")
+
+    assert stored.difference(back) is None
+    for task in range(12):
+        shape = shape_of(source, "test", varied, task, 2026)
+        drawn = source.episodes("test", shape, [task], 2026)
+        replayed = back.episodes(source, range(task, task + 1))
+        for part, other in ((drawn.support, replayed.support), (drawn.query, replayed.query)):
+            assert torch.equal(part.x, other.x)
+            assert torch.equal(part.y, other.y)
+    with pytest.raises(DataError, match="differ in shape"):
+        back.episodes(source)
 
 
 def test_another_data_set_is_refused() -> None:

@@ -1,7 +1,9 @@
 """Protocols of a suite: ranges of ways, shots and queries."""
 
+from dataclasses import replace
+
 from helpers.suites import HEAD, Reader, mistakes
-from metabench.records import Cell, VariedProtocol
+from metabench.records import Cell, Protocol, VariedProtocol
 
 RANGES = """
 [[cells]]
@@ -50,3 +52,15 @@ def test_training_may_have_ranges_of_its_own(suite_of: Reader) -> None:
 
     assert str(cell.test) == "5-way 1-shot"
     assert str(cell.train) == "5–10-way 1-shot"
+
+
+def test_stated_shots_are_those_of_every_class_whatever_rule_drew_them_before() -> None:
+    by_rule = VariedProtocol(20, 100, 10, least_ways=5, sampling="meta-dataset")
+
+    assert by_rule.restated(ways=5, shots=5) == Protocol(5, 5, 10)
+    assert by_rule.restated(ways=5, shots=5, queries=15) == Protocol(5, 5, 15)
+    assert by_rule.restated(shots=5) == VariedProtocol(
+        20, 5, 10, least_ways=5, least_shots=5, least_queries=10
+    )
+    assert by_rule.restated(ways=5) == replace(by_rule, ways=5, least_ways=5)
+    assert replace(by_rule, sampling="uneven").restated(ways=5).sampling == "uneven"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,24 @@ import click
 
 from metabench.commands.terminal import say
 from metabench.errors import DataError, RequestError
+from metabench.records.protocol import SAMPLINGS, Protocol
 
 if TYPE_CHECKING:
     from metabench.contracts import Dataset
     from metabench.data.remote import Progress
     from metabench.records.cell import Spec
+
+Span = int | list[int]
+
+
+def _span(context: click.Context, option: click.Parameter, text: str) -> Span:
+    """Return a number of at least 1, `5`, or both ends of a range of them, `5-20`."""
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", text)
+    ends = [int(end) for end in match.groups() if end] if match else []
+    if not ends or not 1 <= ends[0] <= ends[-1]:
+        raise click.BadParameter(f"must be a number of at least 1, or a range such as 5-20, got {text!r}")
+    return ends[0] if len(ends) == 1 else ends
+
 
 _SET = click.option(
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting of the data set, as in a suite."
@@ -130,9 +144,10 @@ def path(name: str, given: Sequence[str]) -> int:
 @click.option(
     "--split", type=click.Choice(("train", "validation", "test")), default="test", show_default=True
 )
-@click.option("--ways", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--shots", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--queries", type=click.IntRange(1), default=15, show_default=True)
+@click.option("--ways", callback=_span, default="5", show_default=True, metavar="N[-M]")
+@click.option("--shots", callback=_span, default="1", show_default=True, metavar="N[-M]")
+@click.option("--queries", callback=_span, default="15", show_default=True, metavar="N[-M]")
+@click.option("--sampling", type=click.Choice(SAMPLINGS), help="How shapes are drawn, as in a suite.")
 @click.option("--tasks", type=click.IntRange(1), default=600, show_default=True)
 @click.option("--seed", type=int, default=2026, show_default=True, help="The evaluation's seed.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tasks here (.npz).")
@@ -140,13 +155,15 @@ def path(name: str, given: Sequence[str]) -> int:
     "--check", type=click.Path(dir_okay=False, path_type=Path), help="Draw the tasks of this file again."
 )
 def manifest(
-    name: str | None, given: Sequence[str], split: Any, ways: int, shots: int, queries: int, tasks: int,
-    seed: int, out: Path | None, check: Path | None,
+    name: str | None, given: Sequence[str], split: Any, ways: Span, shots: Span, queries: Span,
+    sampling: str | None, tasks: int, seed: int, out: Path | None, check: Path | None,
 ) -> int:  # fmt: skip
-    """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too."""
+    """Write which classes and images tasks are made of, or check that a file's tasks are drawn here too.
+
+    A range such as --ways 5-20 gives tasks of different shapes, as `ways = [5, 20]` does in a suite.
+    """
     from metabench.data.manifests import make_manifest, read_manifest
     from metabench.plugins import load
-    from metabench.records.protocol import Protocol
 
     if check is not None:
         stored = read_manifest(check)
@@ -166,11 +183,20 @@ def manifest(
     _require_data(dataset)
     from metabench.device.device import Device
 
-    protocol = Protocol(ways=ways, shots=shots, queries=queries)
+    protocol = _protocol({"ways": ways, "shots": shots, "queries": queries}, sampling)
     source = dataset.load(Device())
     make_manifest(_spec(dataset, given), source, split, protocol, range(tasks), seed).write(out)
     click.echo(f"{out}: {tasks} tasks of {name}, split {split}")
     return 0
+
+
+def _protocol(numbers: Mapping[str, Span], sampling: str | None) -> Protocol:
+    """Return the protocol of these numbers and ranges, as a suite would have it."""
+    from metabench.settings import make
+    from metabench.suite.protocols import protocol_record
+
+    table = {**numbers, **({} if sampling is None else {"sampling": sampling})}
+    return make(*protocol_record(table))
 
 
 def _dataset(name: str, given: Sequence[str]) -> Dataset:

@@ -158,11 +158,13 @@ def _with_metrics(
 
 
 def _shape(test: Protocol, text: str) -> Protocol:
+    from metabench.records.protocol import VariedProtocol
+
     match = TEST.fullmatch(text)
     given = {name: int(number) for name, number in match.groupdict().items() if number} if match else {}
     if not given or not all(given.values()):
         raise click.BadParameter(f"must be like 20w5s or 5w1s15q, got {text!r}", param_hint="--test")
-    return test.with_shape(**given)
+    return test.restated(**given) if isinstance(test, VariedProtocol) else test.with_shape(**given)
 
 
 def _require_fitting(registry: Registry, cell: Cell) -> None:

@@ -4,10 +4,14 @@ A manifest is a .npz without pickles. Its arrays are those of `Source.manifest`;
 
     classes [T, ways], support [T, shots·ways], query [T, queries·ways], index [T]
 
-where place j of support and of query belongs to the task's class j mod ways. `about` is JSON: the data
-set, its settings, split, protocol and seed, and for classification the split's classes by name, each with
-the number of its first image and how many it has. Image numbers count the images of a class in the order
-of their file names.
+where place j of support and of query belongs to the task's class j mod ways. Where tasks differ in shape, a
+row is as long as the longest, and -1 stands where a task has nothing; shots [T, ways] says how many support
+images each class has: the support holds the first image of each class, then the second of those that have
+one, and so on.
+
+`about` is JSON: the data set, its settings, split, protocol and seed, and for classification the split's
+classes by name, each with the number of its first image and how many it has. Image numbers count the images
+of a class in the order of their file names.
 """
 
 from __future__ import annotations
@@ -23,13 +27,17 @@ import numpy as np
 
 from metabench.errors import DataError
 from metabench.records.cell import Spec, Split
-from metabench.records.protocol import Protocol, VariedProtocol
+from metabench.records.protocol import Protocol
+from metabench.records.protocol import VariedProtocol
+from metabench.records.protocol import protocol_from_json
 from metabench.records.task_classes import TaskClasses
 
 if TYPE_CHECKING:
     from metabench.contracts import Episodes, Source
 
 VERSION = 1
+NOTHING = -1
+"""Stands in a manifest where a task of another shape has a class or an image."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ class Manifest:
     def episodes(self, source: Source, tasks: range | None = None) -> Episodes:
         """Return the tensors of these tasks (places in the manifest; all by default) from a loaded data set.
 
-        Raises DataError if the source's classes or data are not those of the manifest.
+        Raises DataError if the source's classes or data are not those of the manifest, or if the tasks differ
+        in shape.
         """
         from metabench.data.classes import Drawn
         from metabench.data.tensor_source import TensorSource
@@ -91,8 +100,19 @@ class Manifest:
         content = self.arrays.get("content", np.empty(0, np.uint8))
         if content.size and content[0].tobytes() != source.content.tobytes():
             raise DataError(f"the data of {self.dataset.name!r} here is not that of the manifest")
-        drawn = Drawn(*(self.arrays[name][part] for name in Drawn._fields))
-        return source.gather(self.split, drawn, self.arrays["index"][part].tolist())
+        drawn = Drawn(*(_own_part(self.arrays[name][part]) for name in Drawn._fields))
+        return source.gather(
+            self.split, drawn, self.arrays["index"][part].tolist(), class_shots=self._class_shots(part)
+        )
+
+    def _class_shots(self, part: slice) -> tuple[int, ...]:
+        """Return the shots of each class of tasks of one shape; empty where all classes have the same."""
+        if "shots" not in self.arrays:
+            return ()
+        shots = np.unique(_own_part(self.arrays["shots"][part]), axis=0)
+        if len(shots) > 1:
+            raise DataError("the tasks asked for differ in shape: ask for those of one shape at a time")
+        return () if len(set(shots[0].tolist())) == 1 else tuple(shots[0].tolist())
 
 
 def tasks_digest(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -142,8 +162,43 @@ def make_manifest(
     dataset: Spec, source: Source, split: Split, protocol: Protocol, tasks: Sequence[int], seed: int
 ) -> Manifest:
     """Return the manifest of these tasks of a loaded data set."""
-    arrays = dict(source.manifest(split, protocol, tasks, seed))
+    if isinstance(protocol, VariedProtocol):
+        arrays = _arrays_of_shapes(source, split, protocol, tasks, seed)
+    else:
+        arrays = dict(source.manifest(split, protocol, tasks, seed))
     return Manifest(dataset, split, protocol, seed, _classes(source, split), arrays)
+
+
+def _arrays_of_shapes(
+    source: Source, split: Split, protocol: Protocol, tasks: Sequence[int], seed: int
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of tasks of different shapes, each row filled up with -1."""
+    from metabench.data.shapes import shape_of
+
+    drawn = []
+    for index in tasks:
+        shape = shape_of(source, split, protocol, index, seed)
+        shots = np.full((1, shape.ways), shape.shots, np.int64)
+        drawn.append({"shots": shots, **source.manifest(split, shape, [index], seed)})
+    return {name: _filled_up([arrays[name] for arrays in drawn]) for name in drawn[0]}
+
+
+def _filled_up(rows: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Return rows [1, …] of different lengths as one array, with -1 after the end of the shorter ones."""
+    if len({row.shape[1:] for row in rows}) == 1:
+        return np.concatenate(rows)
+    longest = max(row.shape[1] for row in rows)
+    return np.concatenate(
+        [np.pad(row, ((0, 0), (0, longest - row.shape[1])), constant_values=NOTHING) for row in rows]
+    )
+
+
+def _own_part(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the rows of tasks of one shape without what they were filled up with."""
+    own = rows[:, (rows != NOTHING).any(0)]
+    if (own == NOTHING).any():
+        raise DataError("the tasks asked for differ in shape: ask for those of one shape at a time")
+    return own
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -155,7 +210,7 @@ def read_manifest(path: Path) -> Manifest:
         if about["manifest"] != VERSION:
             raise DataError(f"{path} must be a manifest of version {VERSION}, got {about['manifest']}")
         spec = Spec(about["dataset"]["name"], about["dataset"]["settings"])
-        protocol = Protocol(**about["protocol"])
+        protocol = protocol_from_json(about["protocol"])
         seed, classes = int(about["seed"]), about["classes"]
         len(arrays["index"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,9 @@ from metabench.settings import REQUIRED, setting
 SAMPLINGS = ("uniform", "uneven", "meta-dataset")
 """How the shape of a task is drawn, where a protocol has ranges."""
 
+SHAPE = ("ways", "shots", "queries")
+"""The numbers of a protocol."""
+
 BATCHES = "batches of"
 """How `Batches` begin in words."""
 
@@ -42,7 +45,7 @@ class Protocol:
     @property
     def spans(self) -> dict[str, str]:
         """Ways, shots and queries by name, each as a text: "5", or "5–20" where it is a range."""
-        return {name: str(getattr(self, name)) for name in ("ways", "shots", "queries")}
+        return {name: str(getattr(self, name)) for name in SHAPE}
 
     @property
     def short(self) -> str:
@@ -81,6 +84,20 @@ class VariedProtocol(Protocol):
     def counted(self) -> dict[str, Any]:
         """Return what a cell's digest counts: ranges that begin at their defaults are no plain protocol."""
         return {"varied": True, **counted_fields(self)}
+
+    def restated(self, **numbers: int) -> Protocol:
+        """Return the protocol of tests that state these of `ways`, `shots` and `queries`.
+
+        Stated shots take the place of a rule that draws them; without a range left it is a plain protocol.
+        """
+        by_rule = self.sampling == "meta-dataset"
+        if by_rule and "shots" not in numbers:
+            return self.with_shape(**numbers)
+        given = {"queries": self.queries, **numbers} if by_rule else numbers
+        stated = replace(self, sampling="uniform" if by_rule else self.sampling).with_shape(**given)
+        if any(getattr(stated, f"least_{name}") < getattr(stated, name) for name in SHAPE):
+            return stated
+        return Protocol(stated.ways, stated.shots, stated.queries)
 
     @property
     def spans(self) -> dict[str, str]:

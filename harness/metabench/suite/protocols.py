@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from metabench.records.protocol import Protocol, VariedProtocol
-
-NUMBERS = ("ways", "shots", "queries")
+from metabench.records.protocol import SHAPE, Protocol, VariedProtocol
 
 
 def protocol_record(given: Any) -> tuple[type[Protocol], Any]:
@@ -19,7 +17,7 @@ def protocol_record(given: Any) -> tuple[type[Protocol], Any]:
         return Protocol, given
     fields: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in NUMBERS:
+        if name not in SHAPE:
             fields[name] = value
             continue
         fields[f"least_{name}"], fields[name] = value if _is_range(value) else (value, value)
@@ -36,8 +34,8 @@ def range_mistakes(given: Any) -> Iterator[tuple[str, Any]]:
 def as_written(protocol: Protocol) -> dict[str, Any]:
     """Return a protocol as the table of a suite, so that keys of another can replace its own."""
     if not isinstance(protocol, VariedProtocol):
-        return {name: getattr(protocol, name) for name in NUMBERS}
-    ranges = {name: [getattr(protocol, f"least_{name}"), getattr(protocol, name)] for name in NUMBERS}
+        return {name: getattr(protocol, name) for name in SHAPE}
+    ranges = {name: [getattr(protocol, f"least_{name}"), getattr(protocol, name)] for name in SHAPE}
     return {**ranges, "sampling": protocol.sampling}
 
 

@@ -66,6 +66,12 @@ def test_every_local_link_leads_somewhere(site: Path) -> None:
             assert (site / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_rules_explain_every_label(site: Path) -> None:
+    rules = (site / "rules.html").read_text()
+    labels = ("kept state", "overlap unknown", "resumed", "code not recorded", "budget-limited", "withdrawn")
+    assert [label for label in labels if f"<b>{label}</b>" not in rules] == []
+
+
 def test_failures_are_a_page(site: Path) -> None:
     text = (site / "failures.html").read_text()
 
