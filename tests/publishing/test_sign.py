@@ -13,7 +13,7 @@ from helpers.results import store
 from helpers.submissions import honest, honest_result, made_cell, run
 from metabench.errors import RequestError
 from metabench.publishing import Finding, publish, verify
-from metabench.results.signatures import fingerprint
+from metabench.results.signatures import OF_RESULTS, SignatureError, check, fingerprint, sign
 
 pytestmark = needs_ssh_keygen
 
@@ -51,6 +51,17 @@ def test_the_command_signs_a_list_that_sha256sum_reads(
     code, text = run("verify", str(target))
     assert code == 0
     assert f"signature: signed by {fingerprint(key)}, a key that allowed_signers lacks" in text
+
+
+def test_a_signature_is_checked_once(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signature, signers = sign(b"results", key, OF_RESULTS), tmp_path / "none"
+    signer = check(b"results", signature, OF_RESULTS, signers)
+
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no ssh-keygen
+
+    assert check(b"results", signature, OF_RESULTS, signers) == signer
+    with pytest.raises(SignatureError, match="not installed"):
+        check(b"others", signature, OF_RESULTS, signers)
 
 
 def test_verify_names_the_signer_that_the_repository_knows(signed: Path, key: Path) -> None:

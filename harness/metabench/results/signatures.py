@@ -7,13 +7,15 @@ results/<suite>-v<version>/<machine>/SHA256SUMS.sig    its signature
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -92,15 +94,37 @@ def check(content: bytes, signature: bytes, namespace: str, signers: Path) -> Si
     signers: the file with the known keys, which need not exist. A key that it does not allow for this
     namespace, or no longer, is unknown.
     """
+    known = b""
+    with suppress(DocumentError):  # no list, or none that can be read: no key is known
+        known = read_bytes(signers, LARGEST_SIGNERS)
+    parts = (content, signature, namespace.encode(), known)
+    digest = b"".join(hashlib.sha256(part).digest() for part in parts)
+    return _signer_of(_Signed(digest, content, signature, namespace, known))
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """What a signature is checked of, equal to another one with the same digest."""
+
+    digest: bytes
+    content: bytes = field(compare=False)
+    signature: bytes = field(compare=False)
+    namespace: str = field(compare=False)
+    known: bytes = field(compare=False)
+
+
+@lru_cache(maxsize=256)
+def _signer_of(signed: _Signed) -> Signer:
+    """Return who signed; a folder's list is asked for with each record, a record by verify and report."""
     with TemporaryDirectory() as name:
         signature_file, signers_file = Path(name, "signature"), Path(name, ALLOWED_SIGNERS)
-        signature_file.write_bytes(signature)
-        how = ["-n", namespace, "-s", str(signature_file)]
-        with suppress(DocumentError):  # no list, or none that can be read: no key is known
-            signers_file.write_bytes(read_bytes(signers, LARGEST_SIGNERS))
-            if signer := _known(signature_file, signers_file, how, content):
+        signature_file.write_bytes(signed.signature)
+        how = ["-n", signed.namespace, "-s", str(signature_file)]
+        if signed.known:
+            signers_file.write_bytes(signed.known)
+            if signer := _known(signature_file, signers_file, how, signed.content):
                 return signer
-        done = _run(["-Y", "check-novalidate", *how], content)
+        done = _run(["-Y", "check-novalidate", *how], signed.content)
         if key := _good_key(done):
             return Signer(key)
         raise SignatureError(f"is no signature of this content: {_complaint(done)}")
