@@ -15,6 +15,7 @@ from metabench.records.tuning import Tuning, trial_cell
 from metabench.settings import make
 from metabench.worker.cell_run import CellRun, build
 from metabench.worker.evaluation import evaluate
+from metabench.worker.sealed import WithoutTest
 from metabench.worker.training import train
 
 REGISTRY = load()
@@ -118,3 +119,9 @@ def test_the_mines_are_live() -> None:
 
     with pytest.raises(AssertionError, match="test tasks were drawn"):
         run_of(cell)
+
+
+def test_every_method_of_a_source_is_sealed() -> None:
+    methods = {name for name in vars(Source) if not name.startswith("_")}
+
+    assert methods == {name for name in vars(WithoutTest) if not name.startswith("_")}

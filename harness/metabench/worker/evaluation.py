@@ -62,7 +62,7 @@ def evaluate(run: CellRun) -> Scores:
         overlap=run.overlap,
         state=_scored_state(run),
         further=_further(run, scored),
-        classes=task_classes(run.source_of("test"), "test", cell.test, wanted.tasks, wanted.seed),
+        classes=task_classes(run.source_of(split), split, cell.test, wanted.tasks, wanted.seed),
     )
 
 

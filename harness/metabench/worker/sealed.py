@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metabench.contracts import Episodes, Examples, Source
+from metabench.contracts import ClassUnits, Episodes, Examples, Source
 from metabench.errors import Invalid
 from metabench.records.cell import Split
 from metabench.records.protocol import Batches, Protocol
@@ -37,6 +37,11 @@ class WithoutTest(Source):
         """Return what each task is made of."""
         _require_open(split)
         return self._source.manifest(split, protocol, indices, seed)
+
+    def class_units(self, split: Split) -> ClassUnits | None:
+        """Return which classes of a split belong together."""
+        _require_open(split)
+        return self._source.class_units(split)
 
 
 def _require_open(split: Split) -> None:
