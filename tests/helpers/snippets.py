@@ -27,6 +27,15 @@ def snippets(page: Path, language: str) -> list[str]:
     return [text for label, _, text in FENCE.findall(page.read_text(encoding="utf-8")) if label == language]
 
 
+def files(page: Path) -> dict[str, str]:
+    """The files that a page shows: blocks whose first line names one, as "```python mine.py"."""
+    return {
+        name.strip(): text
+        for _, name, text in FENCE.findall(page.read_text(encoding="utf-8"))
+        if ".py" in name
+    }
+
+
 def commands(block: str) -> list[str]:
     """The command lines of a console block."""
     return [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]

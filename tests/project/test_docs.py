@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from helpers.public_rooms import ROOMS
 from helpers.shell import ROOT
-from helpers.snippets import DOCS, commands, pages, scratch, snippets
+from helpers.snippets import DOCS, commands, files, pages, scratch, snippets
 from metabench import hookspecs
 from metabench.cli import COMMANDS, metabench
 from metabench.plugins import load
@@ -137,6 +137,8 @@ def test_commands_on_the_pages_run(tmp_path: Path) -> None:
     for page in pages():
         if page.name in OTHERS or page.name == "tutorial.md":  # the tutorial has a test of its own
             continue
+        for name, text in files(page).items():
+            (place.folder / name).write_text(text)
         for block in snippets(page, "console"):
             for line in commands(block):
                 place.run(line)
