@@ -153,3 +153,14 @@ def test_few_groups_stay_and_their_classes_are_redrawn() -> None:
 
     assert (few.group_count, many.group_count) == (0, 10)
     assert few.units == 40
+
+
+def test_tasks_with_all_or_none_of_their_classes_in_common_have_an_interval_for_new_groups() -> None:
+    """Lake's runs: 20 classes of one of ten alphabets, two runs of each."""
+    drawn = np.arange(200).reshape(10, 20).repeat(2, axis=0)
+    groups = np.arange(200) // 20
+    y = simulated(drawn, 0.05, groups=groups)
+
+    redrawn = stats.estimate(y, redraw_of(drawn, groups))
+
+    assert 0.92 <= np.mean(np.abs(redrawn.mean) <= redrawn.half_width()) <= 0.99

@@ -35,6 +35,9 @@ LEAST_UNITS = 8
 LEAST_SPARE = 2.0
 """So many times the classes of a task there must be at least; else tasks hardly differ in their classes."""
 
+SINGULAR = 1e-9
+"""Components are told apart from this fraction of the largest on of their moments' eigenvalues."""
+
 LEAST_FREEDOM = 5.0
 """Degrees of freedom at least. Where classes hardly matter an estimate of their variance says little, and
 fewer degrees make intervals of up to five times the width that is needed."""
@@ -121,7 +124,7 @@ class Redraw:
         left = np.stack(squares)
         components = np.zeros_like(left)
         for last in range(len(squares) - 1, -1, -1):
-            solved = np.linalg.inv(self._moments[: last + 1, : last + 1])[last]
+            solved = _inverse(self._moments[: last + 1, : last + 1])[last]
             components[last] = np.maximum(np.tensordot(solved, left[: last + 1], 1), 0.0)
             left -= np.multiply.outer(self._moments[:, last], components[last])
         return components
@@ -173,9 +176,18 @@ class Redraw:
     def _products(self) -> Array:
         """Return half of what two components of variance 1 give the variance of the estimate."""
         matrices, extent = self._matrices
-        weights = np.linalg.solve(self._moments, self._shares)
+        weights = _inverse(self._moments) @ self._shares
         form = sum(weight * matrix for weight, matrix in zip(weights, matrices, strict=True))
         formed = [form @ matrix for matrix in matrices]
         products = np.array([[float((a * b.T).sum()) for b in formed] for a in formed])
         products[0, 0] += extent * weights[0] ** 2
         return products
+
+
+def _inverse(moments: Array) -> Array:
+    """Return the inverse, or where components cannot be told apart the one that shares them out equally.
+
+    Units and groups cannot where tasks have all or none of their units in common, as Lake's runs have.
+    """
+    inverse: Array = np.linalg.pinv(moments, rcond=SINGULAR, hermitian=True)
+    return inverse
