@@ -68,7 +68,9 @@ def test_a_figure_from_memory_limits_no_budget() -> None:
 def test_a_kept_state_is_judged_by_the_training_that_made_it() -> None:
     trained = of_protonet(0.90, rising=True)
     cell = replace(trained.cell, test=Protocol(5, 1, 15), scored=trained.cell.digest, weights="0" * 64)
-    scored = replace(made_result(cell, 0.95), training=None)
+    result = made_result(cell, 0.95)
+    assert result.scores is not None
+    scored = replace(result, training=None, scores=replace(result.scores, state="kept"))
 
     (table,) = content_of([trained, scored]).sections(["replication"])
 
@@ -76,4 +78,6 @@ def test_a_kept_state_is_judged_by_the_training_that_made_it() -> None:
     assert set(lines) == {5, 20}
     assert all(words.startswith("cannot tell (-") for words in lines.values())
     assert all("needs at least 800 steps, about 1 min" in words for words in lines.values())
+    (alone,) = summaries(scored)
+    assert alone["verdicts"][0].endswith("the training of its state is not among these results")
     assert "Of 2: 2 cannot tell." in table.notes

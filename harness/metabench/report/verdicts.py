@@ -38,12 +38,14 @@ def verdict(reference: Reference, mean: float, half_width: float | None, trained
         return "agrees"
     if points > 0:
         return f"higher by {points:.1f}"
-    budget = _budget(reference, trained)
-    return f"cannot tell ({points:+.1f}): {budget}" if budget else f"lower by {-points:.1f}"
+    doubt = _doubt(reference, trained)
+    return f"cannot tell ({points:+.1f}): {doubt}" if doubt else f"lower by {-points:.1f}"
 
 
-def _budget(reference: Reference, trained: Summary) -> str:
+def _doubt(reference: Reference, trained: Summary) -> str:
     """Return the budget that training needs before a low score says anything; "" where it had that."""
+    if trained["kept"]:
+        return "the training of its state is not among these results"
     taken = max(trained["steps_taken"], default=0)
     if not taken or trained["ended_by"] == ["patience"]:
         return ""
