@@ -189,5 +189,4 @@ def _inverse(moments: Array) -> Array:
 
     Units and groups cannot where tasks have all or none of their units in common, as Lake's runs have.
     """
-    inverse: Array = np.linalg.pinv(moments, rcond=SINGULAR, hermitian=True)
-    return inverse
+    return np.asarray(np.linalg.pinv(moments, rcond=SINGULAR, hermitian=True), dtype=np.float64)
