@@ -27,9 +27,7 @@ import numpy as np
 
 from metabench.errors import DataError
 from metabench.records.cell import Spec, Split
-from metabench.records.protocol import Protocol
-from metabench.records.protocol import VariedProtocol
-from metabench.records.protocol import protocol_from_json
+from metabench.records.protocol import Protocol, VariedProtocol, protocol_from_json
 from metabench.records.task_classes import TaskClasses
 
 if TYPE_CHECKING:
