@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [(str(split), *coverage(pool, truth, split, size.trials)) for split in COVERED]
     rows.append(("all of these", *np.mean([row[1:] for row in rows], axis=0)))
     print(tabulate(rows, heads, floatfmt=".1f"), flush=True)
-    found = [(str(split), *power(pool, truth, split, size.trials * 2 // 5)) for split in POWERED]
+    powers = [(str(split), *power(pool, truth, split, size.trials * 2 // 5)) for split in POWERED]
     print("\n" + tabulate(found, ("test split", "3 points found, %", "detectable, points"), floatfmt=".1f"))
     heads = ("seeds", "test characters", *(f"detectable with {tasks:,} tasks" for tasks in PLANNED_TASKS))
     print("\n" + tabulate(planned(pool), heads, floatfmt=".1f"))
@@ -171,13 +171,13 @@ def planned(pool: Pool) -> list[tuple[float, ...]]:
 
 def power(pool: Pool, truth: Array, split: Split, count: int) -> tuple[float, float]:
     """Return how often a true difference of 3 points is found for new classes, in %, and what would be."""
-    found, least = [], []
+    detected, least = [], []
     for scores, networks, redraw in trials(pool, split, count):
         true = truth[networks].mean(axis=1)
         estimate = stats.estimate(scores[0] - scores[1] - (true[0] - true[1]) + DIFFERENCE, redraw)
-        found.append(float(estimate.p_value() <= 0.05))
+        detected.append(float(estimate.p_value() <= 0.05))
         least.append(float(estimate.detectable()))
-    return 100 * float(np.mean(found)), 100 * float(np.mean(least))
+    return 100 * float(np.mean(detected)), 100 * float(np.mean(least))
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def searched_results(
         searches_of(registry, rows).values(), lambda cells: {cell.digest: result_of(cell) for cell in cells}
     )
     choice = choose(registry, rows, trials)
-    made = [submissions.consistent(made_result(cell, 0.85)) for cell in choice.cells]
-    return [replace(r, tuning=choice.records[r.cell.digest]) for r in made], list(trials.values())
+    results = [submissions.consistent(made_result(cell, 0.85)) for cell in choice.cells]
+    return [replace(r, tuning=choice.records[r.cell.digest]) for r in results], list(trials.values())
 
 
 def store_search(folder: Path, rows: Sequence[Cell]) -> tuple[list[Path], list[Path]]:

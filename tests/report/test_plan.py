@@ -58,12 +58,12 @@ def test_spreads_are_found_again_in_scores_that_have_them() -> None:
     scores = effects[:, units].sum(-1) + np.sqrt(SPREAD.task) * rng.standard_normal(2000)
     scores = scores + np.sqrt(SPREAD.rest) * rng.standard_normal((5, 2000))
 
-    found = stats.spread_of(scores, redraw)
+    spread = stats.spread_of(scores, redraw)
 
-    assert found.task == pytest.approx(SPREAD.task, rel=0.15)
-    assert found.rest == pytest.approx(SPREAD.rest, rel=0.1)
-    assert found.units == pytest.approx(SPREAD.units, rel=0.3)
-    assert found.seed_units == pytest.approx(SPREAD.seed_units, rel=0.3)
+    assert spread.task == pytest.approx(SPREAD.task, rel=0.15)
+    assert spread.rest == pytest.approx(SPREAD.rest, rel=0.1)
+    assert spread.units == pytest.approx(SPREAD.units, rel=0.3)
+    assert spread.seed_units == pytest.approx(SPREAD.seed_units, rel=0.3)
 
 
 def test_a_plan_takes_its_spreads_from_stored_rows_that_recorded_their_classes() -> None:
