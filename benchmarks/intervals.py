@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows.append(("all of these", *np.mean([row[1:] for row in rows], axis=0)))
     print(tabulate(rows, heads, floatfmt=".1f"), flush=True)
     powers = [(str(split), *power(pool, truth, split, size.trials * 2 // 5)) for split in POWERED]
-    print("\n" + tabulate(found, ("test split", "3 points found, %", "detectable, points"), floatfmt=".1f"))
+    print("\n" + tabulate(powers, ("test split", "3 points found, %", "detectable, points"), floatfmt=".1f"))
     heads = ("seeds", "test characters", *(f"detectable with {tasks:,} tasks" for tasks in PLANNED_TASKS))
     print("\n" + tabulate(planned(pool), heads, floatfmt=".1f"))
 
