@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -73,7 +73,8 @@ class Lake(FilesDataset):
 
         (archive,) = self.files()
         shape = Shape(self.size, colour=False, invert=True)
-        index = ClassIndex.of_counts(characters(), [DRAWINGS] * len(characters()))
+        alphabets = tuple(name.partition("/")[0] for name in characters())
+        index = replace(ClassIndex.of_counts(characters(), [DRAWINGS] * len(characters())), groups=alphabets)
         images = cached(
             f"{self.name}-{fingerprint_of(self.files(), '1', shape)}",
             (len(index) * DRAWINGS, *shape.input_shape),

@@ -74,3 +74,10 @@ def test_an_absent_drawing_is_named_by_its_run(tmp_path: Path, monkeypatch: pyte
     write_zip(tmp_path / "omniglot" / "lake_all_runs.zip", {"run01/training/class01.png": drawing(1)})
     with pytest.raises(DataError, match="must hold both drawings of all 20 classes of run01"):
         Lake().load(Device())
+
+
+def test_the_runs_say_of_which_alphabets_their_characters_are(lake: Lake) -> None:
+    units = lake.load(Device()).class_units("test")
+    assert units is not None
+    assert len(set(units.units)) == 200
+    assert len(set(units.groups)) == 10
