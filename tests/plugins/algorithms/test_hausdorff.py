@@ -35,6 +35,7 @@ def test_a_moved_drawing_is_the_same_and_an_absent_class_scores_nothing() -> Non
     assert scores[0, 0, 1] == -torch.inf
 
 
+@pytest.mark.slow
 def test_lake_s_demo_has_this_error(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METABENCH_DATA", str(real_data))
     dataset = Lake(size=105)
