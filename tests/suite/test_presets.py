@@ -9,6 +9,7 @@ import pytest
 from helpers.suites import GLYPHS, HEAD, Reader, mistakes
 from metabench import Component, Preset, SettingError, Spec, setting
 from metabench.plugins import KINDS, load
+from metabench_plugins.networks.conv4 import Conv4
 
 PROTONET = GLYPHS.replace('"maml"', '"protonet"')
 NAMED = PROTONET.replace('"protonet"', '{name = "protonet", preset = "snell2017"}')
@@ -98,3 +99,14 @@ def test_conv4_strides_over_small_images(suite_of: Reader) -> None:
     (cell,) = suite_of(HEAD + GLYPHS).cells
     assert cell.network is not None
     assert cell.network.defaults == ("downsample", "halvings", "readout", "width")
+
+
+def test_a_network_that_cannot_say_its_usual_settings_is_a_mistake_of_the_cell(
+    suite_of: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(cls: type[Conv4], input_shape: tuple[int, ...]) -> Mapping[str, object]:
+        raise KeyError(input_shape[0])
+
+    monkeypatch.setattr(Conv4, "usual_settings", classmethod(torn))
+    (mistake,) = mistakes(suite_of, HEAD + GLYPHS)
+    assert "cells[1].network: usual_settings() of 'conv4' raised KeyError: 1" in mistake

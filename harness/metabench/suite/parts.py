@@ -103,12 +103,23 @@ class PartsReader:
                 weights = given_settings.pop("weights", None)
                 if weights is not None:
                     self._weights(f"{where}.weights", weights, parts, of_network=kind == "network")
-            spec = Spec.of(entry.cls, {**usual_settings(entry.cls, parts.facts), **given_settings})
+            spec = Spec.of(entry.cls, {**self._usual(where, entry.cls, parts.facts), **given_settings})
         except RequestError as error:
             self.mistakes.errors(where, error)
             return
         parts.specs[kind] = spec
         parts.plugins[kind] = entry.source
+
+    def _usual(self, where: str, component: type, facts: Facts | None) -> Mapping[str, Any]:
+        """The settings that a network usually has for such data; none of another component."""
+        if facts is None or not issubclass(component, Network):
+            return {}
+        try:
+            return component.usual_settings(facts.input_shape)
+        except Exception as error:  # a plugin's: the other mistakes are reported all the same
+            raised = describe_exception(error)
+            self.mistakes.wrong(f"{where}: usual_settings() of {component.name!r} raised {raised}")
+            return {}
 
     def _weights(self, where: str, given: Any, parts: Parts, of_network: bool = False) -> None:
         """Take what the cell starts from: a file of safetensors, or a result whose state was kept."""
@@ -271,13 +282,6 @@ class PartsReader:
             specs[title] = spec
             parts.plugins[metric_slot(spec)] = read.plugins["metric"]
         return tuple(specs.values())
-
-
-def usual_settings(component: type, facts: Facts | None) -> Mapping[str, Any]:
-    """Return the settings that a network usually has for such data; none of another component."""
-    if facts is None or not issubclass(component, Network):
-        return {}
-    return component.usual_settings(facts.input_shape)
 
 
 def setting_names(component: type) -> set[str]:

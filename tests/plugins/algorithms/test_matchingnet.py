@@ -83,7 +83,7 @@ def test_a_class_without_support_gets_a_finite_tiny_probability() -> None:
     torch.testing.assert_close(scores.exp().sum(2), torch.ones(2, 15, dtype=torch.float64))
 
 
-def test_votes_below_the_least_float_are_told_apart_and_have_a_gradient() -> None:
+def test_votes_below_the_least_float_differ_and_have_a_gradient() -> None:
     learner = build(MatchingNet(sharpness=200.0), PLAIN, TEST)
     features = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [-1.0, 0.1]]], requires_grad=True)
     assert isinstance(learner, MatchingNetLearner)
