@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from metabench import DataError, Protocol, Spec
-from metabench.data.manifests import Manifest, make_manifest, read_manifest
+from metabench import DataError, Protocol, Spec, Split
+from metabench.data import ClassIndex, TensorSource
+from metabench.data.manifests import Manifest, make_manifest, read_manifest, task_classes
 from metabench.data.shapes import shape_of
 from metabench.device import Device
 from metabench.records.protocol import VariedProtocol
@@ -20,6 +22,7 @@ from metabench_plugins.datasets.blobs import Blobs
 from metabench_plugins.datasets.sinusoid import Sinusoid
 
 PROTOCOL = Protocol(3, 1, 4)
+PROTOCOL_OF_TWO = Protocol(2, 1, 2)
 SPEC = Spec("blobs", {"shape": [4]})
 
 
@@ -131,6 +134,48 @@ def test_manifests_do_not_depend_on_the_instructions_of_the_processor() -> None:
 
     assert len(here.splitlines()) == 4
     assert here == there
+
+
+def lettered(groups: tuple[str, ...] = ()) -> TensorSource:
+    """Six classes of four images in each split, every one in four turns."""
+    splits: dict[Split, ClassIndex] = {}
+    for number, split in enumerate(("train", "test")):
+        names = [f"{split}{letter}" for letter in "abcdef"]
+        index = ClassIndex.of_counts(names, [4] * 6, 24 * number)
+        splits[split] = replace(index, groups=groups).rotated()  # type: ignore[index]  # a tuple of literals
+    return TensorSource("lettered", np.zeros((48, 1, 2, 2), dtype=np.uint8), splits, Device())
+
+
+def test_turns_of_one_drawing_are_one_class_to_redraw_and_have_its_group() -> None:
+    source = lettered(groups=("x", "x", "y", "y", "z", "z"))
+    drawn = source.manifest("test", PROTOCOL_OF_TWO, range(30), 2026)["classes"]
+
+    recorded = task_classes(source, "test", PROTOCOL_OF_TWO, 30, 2026)
+
+    assert recorded is not None
+    assert recorded.tasks(30) == (drawn % 6).tolist()  # the 24 classes are 6 drawings, turn by turn
+    assert recorded.groups_of_units(6) == [0, 0, 1, 1, 2, 2]
+    ungrouped = task_classes(lettered(), "test", PROTOCOL_OF_TWO, 30, 2026)
+    assert ungrouped is not None
+    assert ungrouped.groups == ""
+
+
+def test_classes_of_tasks_of_many_shapes_are_in_the_order_of_the_tasks() -> None:
+    varied = VariedProtocol(4, 2, 1, least_ways=2)
+
+    recorded = task_classes(lettered(), "test", varied, 20, 2026)
+
+    assert recorded is not None
+    for index, units in enumerate(recorded.tasks(20)):
+        shape = shape_of(lettered(), "test", varied, index, 2026)
+        drawn = lettered().manifest("test", shape, [index], 2026)["classes"][0]
+        assert units == (drawn % 6).tolist()
+
+
+def test_tasks_of_regression_have_no_classes_to_redraw() -> None:
+    source = Sinusoid().load(Device())
+
+    assert task_classes(source, "test", Protocol(1, 3, 4), 10, 2026) is None
 
 
 def test_a_foreign_file_is_named(tmp_path: Path) -> None:
