@@ -16,8 +16,11 @@ from metabench.commands.terminal import say
 from metabench.errors import UnknownComponent, did_you_mean
 from metabench.plugins import KINDS, Entry, load
 from metabench.presets import Preset
+from metabench.records.cell import Spec
 from metabench.settings import Setting, describe_settings
 from metabench.suite import Suite, installed_suites, read
+from metabench.suite.toml_text import toml_value
+from metabench.suite.tuning import rates
 
 
 @click.command(
@@ -65,7 +68,9 @@ def _component(entry: Entry) -> str:
     head = f"{entry.kind} {entry.name} ({entry.source}, {entry.path})\n{state(entry)}\n"
     table = tabulate(rows, ["setting", "type", "default", "what it is"], disable_numparse=True,
                      maxcolwidths=[None, None, None, 70]) if rows else "It has no settings."  # fmt: skip
-    return "\n".join([head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table, *_presets(entry)])
+    return "\n".join(
+        [head, inspect.cleandoc(entry.cls.__doc__ or ""), "", table, *_presets(entry), *_space(entry)]
+    )
 
 
 def _presets(entry: Entry) -> list[str]:
@@ -78,6 +83,15 @@ def _presets(entry: Entry) -> list[str]:
                      maxcolwidths=[None, 30, 40, 40])  # fmt: skip
     written = f'{{name = "{entry.name}", preset = "{next(iter(presets))}"}}'
     return ["", f"Presets, such as {entry.kind} = {written}:\n", table]
+
+
+def _space(entry: Entry) -> list[str]:
+    """Return what a search of the algorithm's settings varies where the suite states no space."""
+    if entry.kind != "algorithm" or any(s.default is MISSING for s in describe_settings(entry.cls)):
+        return []
+    space = entry.cls.space or rates(Spec.of(entry.cls, {}), entry.cls)
+    axes = ", ".join(f"{name} = {toml_value(axis)}" for name, axis in space.items())
+    return ["", f"A search of its settings (tune) varies by default: {axes}"] if axes else []
 
 
 def settings_text(preset: Preset) -> str:

@@ -50,9 +50,9 @@ def trial_files(path: Path, record: TuningRecord) -> list[Path]:
 def _faults(member: Member, cell: Cell, record: TuningRecord | None, trials: _TrialFiles) -> Iterator[str]:
     """Yield what contradicts the search of one result, in words."""
     tuning = Tuning(**cell.tuning)
-    if tuning.trial is not None:
+    if tuning.trial is not None and Path(member.path).parent.name != TRIALS:
         yield f"is a trial of a search, scored on validation tasks: it belongs in the folder {TRIALS}"
-    elif cell.scored:  # it scores a state whose own result has the search
+    elif tuning.trial is not None or cell.scored:  # a state's own result has the search
         return
     elif tuning.chosen is None:
         if member.row["status"] == Status.OK:

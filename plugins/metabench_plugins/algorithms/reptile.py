@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class Reptile(GradientAlgorithm):
         ),
     }
 
+    space: ClassVar[Mapping[str, Any]] = {"inner_rate": (2e-3, 0.2, "log"), "rate": (0.1, 1.0, "log")}
     inner_rate: float = setting(0.02, "step size of adaptation", above=0)
     steps: int = setting(5, "inner steps in training, k", at_least=1)
     rate: float = setting(1.0, "outer step size, ε; falls linearly to 0 over the budget", above=0)
