@@ -1,12 +1,15 @@
 """`metabench.run` of classes, objects and functions of a script, which no package provides."""
 
+import linecache
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from helpers.shell import shell_environment
+from metabench import REQUIRED, setting
 from metabench.errors import RequestError
 from metabench.plugins import load
 from metabench.publishing.publish import publish
@@ -75,6 +78,33 @@ def test_a_class_and_a_function_of_a_script_are_rows_that_cannot_be_published(tm
     path = next(path for path in paths if path.name.startswith("stretched"))
     with pytest.raises(RequestError, match="its algorithm is of a script or notebook"):
         publish(Verified((path,), (), ()), tmp_path / "published")
+
+
+NOTEBOOK = """
+def double(x):
+    return FACTOR * x
+
+@dataclass(frozen=True, kw_only=True)
+class Doubled(NearestNeighbour):
+    name = "doubled"
+    needed: int = setting(REQUIRED, "a number")
+    def train_protocol(self, test):
+        return double(None)
+"""
+
+
+def test_a_class_of_a_notebook_has_its_source_and_travels_with_what_it_uses() -> None:
+    linecache.cache["<cell 1>"] = (len(NOTEBOOK), None, NOTEBOOK.splitlines(keepends=True), "<cell 1>")
+    names = {"__name__": "__main__", "dataclass": dataclass, "setting": setting, "REQUIRED": REQUIRED}
+    names |= {"NearestNeighbour": NearestNeighbour, "FACTOR": 3}
+    exec(compile(NOTEBOOK, "<cell 1>", "exec"), names)
+    doubled = names["Doubled"]
+    assert isinstance(doubled, type)
+    carried = carry(doubled)
+    for line in ("@dataclass(frozen=True", "class Doubled(", "def double(x):", "FACTOR = 3"):
+        assert line in carried.source
+    names["FACTOR"] = 4
+    assert carry(doubled).version != carried.version
 
 
 class Furthest(NearestNeighbour):

@@ -14,6 +14,7 @@ from metabench.publishing.installation import Installation
 from metabench.publishing.score_checks import DIGEST, further_faults, metric_facts, score_faults
 from metabench.publishing.seal import seal_holds
 from metabench.publishing.training_checks import beyond, times_of, training_faults
+from metabench.records.carried import LOCAL
 from metabench.records.cell import COMPONENTS, Cell, Status
 from metabench.records.identity import RULE
 from metabench.records.metric_scores import component_slots
@@ -39,6 +40,16 @@ def check_result(
     """What is wrong with the result in a file, and what a reader must know of it."""
     findings = [
         Finding(str(path), check, what) for check, what in _faults(path, document, result, installation)
+    ]
+    findings += [
+        Finding(
+            str(path),
+            "plugins",
+            f"its {slot} is of a script or notebook: it cannot be published",
+            serious=False,
+        )
+        for slot, source in result.cell.plugins.items()
+        if source.startswith(LOCAL)
     ]
     status, reason = result.status, result.reason or "no reason"
     if status is Status.SKIPPED:
