@@ -9,7 +9,6 @@ set and protocol. Without a file to save it in, the suite is `runs`, version 1.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,31 +20,27 @@ from metabench.plugins import Registry
 from metabench.records.cell import Cell, Spec
 from metabench.records.files import write_text
 from metabench.records.identity import digest_of
-from metabench.records.protocol import Protocol
-from metabench.settings import parse_spec
 from metabench.suite.bounds import require_distinct_ids, require_few_cells
 from metabench.suite.callables import callable_entry
 from metabench.suite.objects import by_name
 from metabench.suite.parts import Parts
-from metabench.suite.protocols import as_written
 from metabench.suite.reader import Reader
 from metabench.suite.suite import Suite, read
 from metabench.suite.toml_text import suite_text
+from metabench.suite.written import (
+    GivenComponent,
+    backend_table,
+    by_option,
+    component_table,
+    component_tables,
+    protocol_table,
+)
 
 RUNS = "runs"
 """The suite of runs without a file; its version is 1."""
 RUNS_DIGEST = digest_of([RUNS, 1])
 """What results of such runs have in the place of the SHA-256 of a suite file."""
-QUERIES = 15
-"""Queries of each class, where the text of a protocol does not say."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.toml")
-PROTOCOL = re.compile(r"(\d+(?:-\d+)?)w(\d+(?:-\d+)?)s(?:(\d+(?:-\d+)?)q)?")
-OPTION = re.compile(
-    r"(algorithm|network|dataset|test_dataset|test|train|budget|evaluation|seeds|backend)\b\.?"
-)
-
-GivenComponent = Any
-"""A component as a person names it: `maml:inner_rate=0.4`, or the table of a suite."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def read_arguments(
     if reader.mistakes.listed:
         raise SuiteError(list(reader.mistakes.listed))
     cells = reader.cells(document, {})
-    mistakes = [_by_option(text, path) for text in reader.mistakes.listed] or list(
+    mistakes = [by_option(text, path) for text in reader.mistakes.listed] or list(
         _missing_steps(arguments, cells)
     )
     if mistakes:
@@ -124,29 +119,37 @@ def suite_document(
     Raises RequestError for what is absent, and for what has no form that is known.
     """
     _require_whole(arguments)
-    tests = [_protocol("test", test) for test in arguments.tests]
-    budget = {**arguments.budget, **({} if arguments.steps is None else {"steps": arguments.steps})}
+    tested = arguments.test_dataset
     defaults: dict[str, Any] = {
         "seeds": list(seeds) if seeds is not None else [0],
-        "budget": budget,
+        "budget": {**arguments.budget, **({} if arguments.steps is None else {"steps": arguments.steps})},
         "evaluation": dict(arguments.evaluation),
-        "backend": _backend(backend),
-        "test_dataset": _table(arguments.test_dataset, arguments.path) if arguments.test_dataset else None,
+        "backend": backend_table(backend),
+        "test_dataset": component_table(tested, arguments.path) if tested is not None else None,
     }
-    columns = {"dataset": _tables(arguments.datasets, arguments.path), "test": tests}
-    entries = [{**entry, **_entry(columns)} for entry in _callables(registry, arguments)]
-    if arguments.algorithms:
-        algorithms = {"algorithm": _tables(arguments.algorithms, arguments.path)}
-        networks = {"network": _tables(arguments.networks, arguments.path)} if arguments.networks else {}
-        train = {} if arguments.train is None else {"train": _protocol("train", arguments.train)}
-        entries.append({**train, **_entry({**algorithms, **networks, **columns})})
     return {
         "name": arguments.path.stem,
         "version": 1,
         "title": "Runs without a file" if arguments.save is None else "Saved by metabench run",
         "defaults": {key: value for key, value in defaults.items() if value},
-        "cells": entries,
+        "cells": _entries(registry, arguments),
     }
+
+
+def _entries(registry: Registry, arguments: Arguments) -> list[dict[str, Any]]:
+    """Return the entries of the suite: one for each callable, then one for all algorithms."""
+    path = arguments.path
+    columns = {
+        "dataset": component_tables(arguments.datasets, path),
+        "test": [protocol_table("test", test) for test in arguments.tests],
+    }
+    entries = [{**entry, **_entry(columns)} for entry in _callables(registry, arguments)]
+    if arguments.algorithms:
+        algorithms = {"algorithm": component_tables(arguments.algorithms, path)}
+        networks = {"network": component_tables(arguments.networks, path)} if arguments.networks else {}
+        train = {} if arguments.train is None else {"train": protocol_table("train", arguments.train)}
+        entries.append({**train, **_entry({**algorithms, **networks, **columns})})
+    return entries
 
 
 def _callables(registry: Registry, arguments: Arguments) -> list[dict[str, Any]]:
@@ -200,25 +203,6 @@ def _entry(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     return {**entry, "sweep": sweep} if sweep else entry
 
 
-def _tables(given: Sequence[GivenComponent], path: Path) -> list[Any]:
-    return [_table(component, path) for component in given]
-
-
-def _table(given: GivenComponent, path: Path) -> Any:
-    """Return a component as a suite writes it; its weights are named from the folder of the suite."""
-    table = parse_spec(given) if isinstance(given, str) else dict(given)
-    weights = table.get("weights")
-    if isinstance(weights, str) and weights:
-        table["weights"] = os.path.relpath(weights, path.parent)
-    return table["name"] if set(table) == {"name"} else table
-
-
-def _backend(given: Spec | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return (
-        {"name": given.name, **given.settings} if isinstance(given, Spec) else dict(given) if given else None
-    )
-
-
 def _components(arguments: Arguments, document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
     """Yield every component that is named: its option, kind, text and table."""
     options = (
@@ -229,41 +213,11 @@ def _components(arguments: Arguments, document: Mapping[str, Any]) -> Iterator[t
     )
     for option, kind, listed in options:
         for given in listed:
-            table = _table(given, arguments.path)
+            table = component_table(given, arguments.path)
             yield option, kind, given if isinstance(given, str) else str(dict(given).get("name", "")), table
     backend = document["defaults"].get("backend")
     if backend is not None:
         yield "backend", "backend", str(backend["name"]), backend
-
-
-def _protocol(option: str, given: Any) -> dict[str, Any]:
-    """Return a protocol as a suite writes it: `5-20w1s15q` is a range of ways."""
-    if isinstance(given, Protocol):
-        return as_written(given)
-    if isinstance(given, Mapping):
-        return dict(given)
-    match = PROTOCOL.fullmatch(str(given))
-    if match is None:
-        raise RequestError(f"--{option} must be like 5w1s, 5w1s15q or 5-20w1-5s10q, got {given!r}")
-    ways, shots, queries = (_span(text or str(QUERIES)) for text in match.groups())
-    return {"ways": ways, "shots": shots, "queries": queries}
-
-
-def _span(text: str) -> int | list[int]:
-    least, dash, most = text.partition("-")
-    return [int(least), int(most)] if dash else int(least)
-
-
-def _by_option(text: str, path: Path) -> str:
-    """Return a mistake of the suite's table in the words of the command line."""
-    text = text.removeprefix(f"{path}: ")
-    text = re.sub(r" in 'cells\[\d+\]\.(?:sweep\.)?(\w+)'", r" in --\1", text)
-    text = re.sub(r"^(?:cells\[\d+\]|defaults)(?:\.sweep)?(?:: |\.)", "", text)
-    key = OPTION.match(text)
-    if key is None or text[key.end() :].startswith(" '"):  # of "algorithm 'maml' needs …", it is the subject
-        return text
-    rest = text[key.end() :]
-    return f"--{key[1].replace('_', '-')}{'' if rest.startswith((' ', ':')) else ' '}{rest}"
 
 
 def _save(path: Path, document: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metabench import Examples, Invalid, Workload
+from metabench import Episodes, Examples, Invalid, Workload
 from metabench.device import Device
 from metabench.learning import fixed_ways
 from metabench.records import Outputs
@@ -138,30 +138,36 @@ def found_answers(call: Call, asked: Form, workload: Workload, device: Device) -
 
     tasks = example_tasks(workload, device)
     form = _known(call.form, asked)
-    answers: dict[tuple[str, str], Tensor] = {}
+    trials = _trials(call, form, tasks, workload)
+    takes, count = _chosen(call.title, trials)
+    form = replace(form, takes=takes, tasks=count)
+    regression = workload.facts.kind == "regression"
+    if form.outputs == "auto" and not regression and _are_probabilities(trials[takes, count]):
+        form = replace(form, outputs="probabilities")
+    outputs: Any = {"auto": "scores", "probabilities": "log-probabilities"}.get(form.outputs, form.outputs)
+    answers = Answers(call, form, workload, "values" if regression else outputs)
+    return replace(answers, transductive=_is_transductive(answers, tasks.support, tasks.query.x))
+
+
+def _trials(call: Call, form: Form, tasks: Episodes, workload: Workload) -> dict[tuple[str, str], Tensor]:
+    """Return the predictions of every form that gives some, up to a batch; raises Invalid where none does."""
+    trials: dict[tuple[str, str], Tensor] = {}
     problems: list[str] = []
     for takes, count in FORMS:
         if form.takes not in ("auto", takes) or form.tasks not in ("auto", count):
             continue
         tried = replace(form, takes=takes, tasks=count)
         try:
-            answers[takes, count] = predictions(call, tried, tasks.support, tasks.query.x, workload)
+            trials[takes, count] = predictions(call, tried, tasks.support, tasks.query.x, workload)
         except Invalid as error:
-            reason = str(error).removeprefix(f"callable {call.title!r} ").removeprefix(": ")
+            reason = str(error).removeprefix(f"callable {call.title!r} ")
             problems.append(f"as {takes}, {COUNTS[count]}, it {reason}")
             continue
         if count == "batch" or form.tasks != "auto":
             break
-    if not answers:
+    if not trials:
         raise Invalid(f"callable {call.title!r} answers in no way that is known: {'; '.join(problems)}")
-    takes, count = _chosen(call.title, answers)
-    form = replace(form, takes=takes, tasks=count)
-    prediction = answers[takes, count]
-    if form.outputs == "auto" and workload.facts.kind == "classification" and _are_probabilities(prediction):
-        form = replace(form, outputs="probabilities")
-    outputs: Any = {"auto": "scores", "probabilities": "log-probabilities"}.get(form.outputs, form.outputs)
-    found = Answers(call, form, workload, "values" if workload.facts.kind == "regression" else outputs)
-    return replace(found, transductive=_is_transductive(found, tasks.support, tasks.query.x))
+    return trials
 
 
 def _known(own: Form, asked: Form) -> Form:
@@ -172,9 +178,9 @@ def _known(own: Form, asked: Form) -> Form:
     ))  # fmt: skip
 
 
-def _chosen(title: str, answers: Mapping[tuple[str, str], Tensor]) -> tuple[str, str]:
+def _chosen(title: str, trials: Mapping[tuple[str, str], Tensor]) -> tuple[str, str]:
     """Return the form to use: a batch where it gives what single tasks do, which is quicker."""
-    (first, single), *others = answers.items()
+    (first, single), *others = trials.items()
     for other, prediction in others:
         if other[1] == first[1]:
             continue

@@ -16,6 +16,7 @@ from metabench.testing import TinyClasses, TinyCurves
 from metabench_plugins.algorithms.callable import CallableAlgorithm, CallableLearner
 
 MODULE = '''
+import sys
 import numpy as np, torch
 from torch import nn
 
@@ -65,9 +66,9 @@ class Counter:
         return one_numpy(support_x, support_y, query_x) * self.calls
 
 def peeping(support_x, support_y, query_x):
-    import inspect
-    for frame in inspect.stack():
-        tasks = frame.frame.f_locals.get("view") or frame.frame.f_locals.get("tasks")
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        tasks = frame.f_locals.get("view") or frame.f_locals.get("tasks")
         if tasks is not None:
             return np.eye(3)[tasks.query.y[0].numpy() % 3][: len(query_x)] + 0.1 * tasks.query.y[0, 0].item()
     return one_numpy(support_x, support_y, query_x)
