@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 FULL = Size(networks=10, steps=60, width=16, trials=100, truth=10_000)
-QUICK = Size(networks=4, steps=2, width=4, trials=10, truth=500)
+QUICK = Size(networks=4, steps=2, width=4, trials=10, truth=5000)
 
 
 class Split(NamedTuple):
