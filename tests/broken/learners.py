@@ -241,6 +241,14 @@ class ForgetsFinish(Means):
         return super().embed(x) / getattr(self, "scale", 1.0)
 
 
+class ComputesUndeclared(Means):
+    """Computes a scale in `finish` that a fresh learner says nothing of."""
+
+    def finish(self, batches: Iterator[Examples]) -> None:
+        with torch.no_grad():
+            self.computed["scale"] = next(batches).x.std()
+
+
 class ForgetsOptimizer(Means):
     def training_state(self) -> dict[str, Any]:
         return {}
@@ -316,7 +324,8 @@ LEARNERS: dict[str, type[Means]] = {
         NeverUpdates,
         GlobalChance, MixesTasks, ReadsPlaces, ReadsLabels, RemembersLabels, HidesTransduction,
         BoastsTransduction, LeavesGradients, KeepsGraph, Drifts, NoSteps, TransposedPrediction, ForgetsState,
-        ForgetsFinish, ForgetsOptimizer, ForgetsMoments, NestsState, PicklesState, NewParameters,
+        ForgetsFinish, ComputesUndeclared, ForgetsOptimizer, ForgetsMoments, NestsState, PicklesState,
+        NewParameters,
         OtherType, StaysOnCpu, AnswersOnCpu, DrawsOnCpu, Counts,
     )
 }  # fmt: skip

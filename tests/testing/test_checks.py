@@ -86,6 +86,7 @@ def test_fakes_keep_the_contracts_themselves() -> None:
             "ForgetsFinish",
             "state_dict must hold all that adapt and predict need, what finish computed included",
         ),
+        ("ComputesUndeclared", "it has 'computed.scale', which the learner lacks"),
         ("ForgetsOptimizer", "training_state must hold the optimizer with its moments"),
         ("ForgetsMoments", "training_state must hold the optimizer with its moments"),
         ("NestsState", "state_dict() must return tensors by name, in one flat dictionary"),
