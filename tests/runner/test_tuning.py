@@ -12,6 +12,8 @@ from metabench.plugins import Registry, load
 from metabench.records.cell import Status
 from metabench.records.tuning import Trial, Tuning, row_cell, size_of
 from metabench.results.store import Store
+from metabench.runner import execute, make_plan
+from metabench.runner.execute import why_skipped
 from metabench.runner.samplers import draw_trials
 from metabench.runner.tuning import Choice, choose, collect, searches_of, set_superseded_aside
 from metabench_plugins.algorithms.maml import Maml
@@ -176,3 +178,20 @@ def test_what_a_row_had_before_is_set_aside(registry: Registry, tmp_path: Path) 
     assert sorted(path.stem for path in store.paths()) == sorted(
         stored.id for stored in (cell, shorter, choice.cells[1])
     )
+
+
+def test_a_row_whose_hardware_is_absent_is_skipped_without_trials(registry: Registry, tmp_path: Path) -> None:
+    suite = tmp_path / "far.toml"
+    suite.write_text(
+        'name = "far"\nversion = 1\n[[cells]]\nalgorithm = "maml"\nnetwork = "mlp"\ndataset = "sinusoid"\n'
+        'backend = "cuda"\ntest = {ways = 1, shots = 5, queries = 5}\ntune = {trials = 2}\n'
+    )
+    plan = make_plan(str(suite), results=tmp_path, registry=registry)
+    if why_skipped(registry, plan.cells[0], remote=False) is None:
+        pytest.skip("there is a GPU")
+
+    (result,) = execute(plan).results
+
+    assert plan.choice.due == 2
+    assert result.status is Status.SKIPPED
+    assert not list(tmp_path.rglob("tuning/*.json"))

@@ -82,7 +82,7 @@ def _with_chosen_settings(plan: Plan, warn: Warn) -> Plan:
             warn(f"trial {result.cell.id}: {result.status}: {result.reason}")
         return {result.cell.digest: result for result in outcome.results}
 
-    searches = searches_of(plan.registry, plan.cells).values()
+    searches = [s for s in searches_of(plan.registry, plan.cells).values() if _can_run(plan, s.row)]
     choice = choose(plan.registry, plan.cells, collect(searches, run_trials)) if searches else plan.choice
     records = {**plan.choice.records, **choice.records}
     plan = replace(plan, cells=choice.cells or plan.cells, choice=replace(choice, records=records))
@@ -91,6 +91,15 @@ def _with_chosen_settings(plan: Plan, warn: Warn) -> Plan:
             for superseded in set_superseded_aside(plan.store, cell):
                 warn(f"{superseded}: set aside, the search chose other settings for its row: {cell.id}")
     return plan
+
+
+def _can_run(plan: Plan, cell: Cell) -> bool:
+    """Return whether a cell has what it needs here; a row that is skipped needs no trials."""
+    remote = plan.registry.find("executor", plan.executor.name).cls.remote
+    try:
+        return why_skipped(plan.registry, cell, remote) is None
+    except PluginError:
+        return False
 
 
 class _Run:
@@ -110,13 +119,12 @@ class _Run:
         """Run every cell; return their results."""
         runnable = []
         for cell in self.plan.to_run:
-            if cell.digest in self.plan.choice.unchosen:
-                self._store_without_job(cell, Status.FAILED, self.plan.choice.unchosen[cell.digest])
-                continue
             try:
                 reason, status = why_skipped(self.plan.registry, cell, self.remote), Status.SKIPPED
             except PluginError as error:
                 reason, status = str(error), Status.FAILED
+            if reason is None and cell.digest in self.plan.choice.unchosen:
+                reason, status = self.plan.choice.unchosen[cell.digest], Status.FAILED
             if reason is None:
                 runnable.append(cell)
             else:
