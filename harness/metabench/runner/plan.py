@@ -120,12 +120,13 @@ def make_plan(
     require_allowed_imports(registry, rows, imports)
     _require_data(registry, rows)
     store = Store(Path(results) / suite_read.folder)
-    choice = _choice(registry, store, rows, rerun)
+    choice, trials_here = _choice(registry, store, rows, rerun)
     cells = choice.cells
     finished, foreign = stored_results(store, cells)
     finished = {} if rerun else finished
-    other = made_by_other_code(registry, finished)
-    warnings = *renamed, *_one_way_warnings(registry, cells), *code_warnings(finished, other)
+    stored = {**finished, **trials_here}
+    other = made_by_other_code(registry, stored)
+    warnings = *renamed, *_one_way_warnings(registry, cells), *code_warnings(stored, other)
     return Plan(
         registry, suite_read, store, cells, finished, executor_spec, timeout, rerun,
         suite_read.text_digest, tuple(map(str, foreign.values())),
@@ -153,11 +154,13 @@ def _suite(
     return read_arguments(registry, arguments, seeds, backend)
 
 
-def _choice(registry: Registry, store: Store, rows: Sequence[Cell], rerun: bool) -> Choice:
-    """Choose settings by the trials that are stored, as far as their searches are whole."""
+def _choice(
+    registry: Registry, store: Store, rows: Sequence[Cell], rerun: bool
+) -> tuple[Choice, Mapping[str, Result]]:
+    """Choose settings by the trials that are stored, as far as searches are whole; return the trials too."""
     searches = searches_of(registry, rows).values()
     trials = {} if rerun else collect(searches, lambda cells: stored_results(trial_store(store), cells)[0])
-    return choose(registry, rows, trials)
+    return choose(registry, rows, trials), trials
 
 
 def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Result], dict[str, StoreError]]:

@@ -87,7 +87,7 @@ def _inside(tuning: Tuning, settings: Settings) -> bool:
 
 
 def _by_optuna(tuning: Tuning, numbers: range, earlier: Sequence[Trial], higher: bool) -> list[Settings]:
-    """Ask Optuna for the trials of one round, having told it all earlier ones."""
+    """Return what Optuna suggests for one round, given the trials of all earlier ones."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -98,10 +98,10 @@ def _by_optuna(tuning: Tuning, numbers: range, earlier: Sequence[Trial], higher:
         )
         axes = {name: _distribution(axis) for name, axis in sorted(tuning.space.items())}
         for trial in earlier:
-            _tell(study, tuning, trial, axes)
+            _add_earlier(study, tuning, trial, axes)
         own = [tuning.base] if 0 in numbers else []
-        asked = [study.ask(axes).params for _ in numbers[len(own) :]]
-    rounds = [{name: rounded(tuning.space[name], value) for name, value in p.items()} for p in asked]
+        suggested = [study.ask(axes).params for _ in numbers[len(own) :]]
+    rounds = [{name: rounded(tuning.space[name], value) for name, value in p.items()} for p in suggested]
     return [*own, *rounds]
 
 
@@ -113,7 +113,7 @@ def _optuna_sampler(tuning: Tuning, first: int) -> optuna.samplers.BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=tuning.at_once, constant_liar=True)
 
 
-def _tell(
+def _add_earlier(
     study: optuna.Study,
     tuning: Tuning,
     trial: Trial,

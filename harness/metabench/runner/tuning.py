@@ -64,8 +64,8 @@ class Search:
             due = tuple(cell for cell in cells if cell.digest not in results)
             if due:
                 return Progress(tuple(trials), due)
-            ended = [results[cell.digest] for cell in cells]
-            trials += [_trial(settings, result) for settings, result in zip(drawn, ended, strict=True)]
+            of_round = [results[cell.digest] for cell in cells]
+            trials += [_trial(settings, result) for settings, result in zip(drawn, of_round, strict=True)]
             if len(drawn) < len(numbers):  # every setting of a small space has been tried
                 break
         return Progress(tuple(trials), ())
