@@ -151,6 +151,20 @@ def test_a_function_and_its_batched_twin_give_the_same() -> None:
     )
 
 
+def test_methods_of_easyfsl_are_rows_and_the_transductive_ones_are_seen() -> None:
+    pytest.importorskip("easyfsl")
+    facts = Facts("classification", (16,), None, FACTS.classes, FACTS.images)
+    prototypes = built("easyfsl.methods:PrototypicalNetworks", facts)
+    assert (prototypes.path, prototypes.transductive) == ("torch, one task, checked", False)
+    assert built("easyfsl.methods:TIM", facts).transductive
+    tasks = draw_episodes(TinyClasses(shape=(16,)).load(Device()), "test", TEST, range(6), seed=1)
+    own, theirs = (
+        learner.predict(tasks.support, tasks.query.x)
+        for learner in (built("theirs:one_torch", facts), prototypes)
+    )
+    assert torch.equal(own.argmax(2), theirs.argmax(2))
+
+
 def test_values_are_predicted_in_regression() -> None:
     learner = built("theirs:mean_value", TinyCurves().describe(), Protocol(1, 4, 6))
     assert learner.outputs == "values"
