@@ -13,6 +13,8 @@ from metabench.folders import cache_folder, data_folder, file_digest
 
 if TYPE_CHECKING:
     from metabench.data.archives import member_names, members
+    from metabench.data.device_draws import Draws
+    from metabench.data.function_source import FunctionSource
     from metabench.data.image_dataset import IMAGENET_MEAN, IMAGENET_STD, ImageDataset, fingerprint_of
     from metabench.data.images import SUFFIXES, Shape, decode, decode_all
     from metabench.data.remote import FilesDataset, RemoteFile
@@ -27,7 +29,9 @@ __all__ = [
     "Augment",
     "ClassIndex",
     "Drawn",
+    "Draws",
     "FilesDataset",
+    "FunctionSource",
     "ImageDataset",
     "RemoteFile",
     "Shape",
@@ -55,6 +59,8 @@ __all__ = [
 
 _LATER = {
     "archives": ("member_names", "members"),
+    "device_draws": ("Draws",),
+    "function_source": ("FunctionSource",),
     "image_dataset": ("IMAGENET_MEAN", "IMAGENET_STD", "ImageDataset", "fingerprint_of"),
     "images": ("SUFFIXES", "Shape", "decode", "decode_all"),
     "remote": ("FilesDataset", "RemoteFile"),

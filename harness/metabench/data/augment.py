@@ -50,15 +50,13 @@ class Augment:
 
         mean, std: by which the channels of pixels in 0..1 were normalised to x.
         """
-        import torch
+        import numpy as np
 
         drawn = draws.uniform(noise, _DRAWS, -1.0, 1.0)
         if self.flip or self.shift or self.rotation or self.resized_crop:
             x = self._moved(x, drawn)
         if self.colour:
-            centre, scale = (
-                torch.tensor(values, dtype=x.dtype, device=x.device).view(-1, 1, 1) for values in (mean, std)
-            )
+            centre, scale = (_like(np.array(values), x).view(-1, 1, 1) for values in (mean, std))
             x = (self._coloured(x * scale + centre, drawn) - centre) / scale
         return x
 
@@ -117,6 +115,6 @@ def _grey(pixels: Tensor) -> Tensor:
 
 
 def _like(values: Any, x: Tensor) -> Tensor:
-    import torch
+    from metabench.data.staging import to_device
 
-    return torch.from_numpy(values).to(x.device, x.dtype)
+    return to_device([values], x.device)[0].to(x.dtype)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metabench.contracts import Episodes, Examples, Source
 from metabench.data import draws
+from metabench.data.device_draws import DeviceDraws, draws_there
 from metabench.records.cell import Split
 from metabench.records.protocol import Protocol
 
@@ -34,7 +35,7 @@ def orders(split: Split, indices: Sequence[int] | NDArray[Any], seed: int, suppo
 
     A pure function of (seed, split, task number, size): the order of one SplitMix64 word an example.
     """
-    streams = draws.streams(draws.key("order", split, seed), indices)
+    streams = draws.streams(_key(split, seed), indices)
     return Order(
         np.argsort(draws.words(streams, support), axis=1, kind="stable"),
         np.argsort(draws.words(streams, query, _QUERIES), axis=1, kind="stable"),
@@ -50,18 +51,29 @@ def draw_episodes(
 
 def shuffled(episodes: Episodes, split: Split, indices: Sequence[int], seed: int) -> Episodes:
     """The same tasks with the support and the queries of each in an order of its own; see `orders`."""
+    device = episodes.support.x.device
     support, query = episodes.support.x.shape[1], episodes.query.x.shape[1]
-    order = orders(split, indices, seed, support, query)
+    if draws_there(device):
+        draw = DeviceDraws(device)
+        streams = draw.streams(_key(split, seed), indices)
+        places = [draw.order(streams, support), draw.order(streams, query, _QUERIES)]
+    else:
+        order = orders(split, indices, seed, support, query)
+        places = [torch.from_numpy(part).to(device) for part in order]
     return episodes._replace(
-        support=_taken(episodes.support, order.support), query=_taken(episodes.query, order.query)
+        support=_taken(episodes.support, places[0]), query=_taken(episodes.query, places[1])
     )
 
 
-def _taken(examples: Examples, order: draws.Numbers) -> Examples:
+def _key(split: Split, seed: int) -> int:
+    return draws.key("order", split, seed)
+
+
+def _taken(examples: Examples, order: Tensor) -> Examples:
     """The examples of each task in this order, [T, n]."""
     x, y = examples
     tasks, count = order.shape
-    rows = torch.from_numpy((order + np.arange(tasks)[:, None] * count).reshape(-1)).to(x.device)
+    rows = (order + torch.arange(tasks, device=order.device)[:, None] * count).flatten()
     return Examples(_rows(x, rows), _rows(y, rows))
 
 

@@ -17,6 +17,7 @@ from metabench.data.augment import Augment
 from metabench.data.buffers import Buffers
 from metabench.data.classes import ClassIndex, Drawn, check_disjoint, rows_of_shots
 from metabench.data.shapes import draw_shape
+from metabench.data.staging import empty_on_host, to_device
 from metabench.device.device import Device
 from metabench.errors import DataError
 from metabench.records.cell import Split
@@ -127,24 +128,28 @@ class TensorSource(Source):
         tasks, ways = drawn.classes.shape
         rows = np.concatenate([drawn.support.reshape(-1), drawn.query.reshape(-1)])  # one gather for both
         counts = [drawn.support.shape[1], drawn.query.shape[1]]
+        places = self._places(ways, counts, class_shots)
         turns, streams = self._index(split).turns, None
         if turns.any():
             of_task = turns[drawn.classes]
             turns = np.concatenate([
-                of_task[:, places].reshape(-1) for places in self._places(ways, counts, class_shots)
+                of_task[:, of_part].reshape(-1) for of_part in places
             ])  # fmt: skip
         if noise is not None:
             parts = [draws.words(noise, count, place_ << 20) for place_, count in enumerate(counts)]
             streams = np.concatenate([part.reshape(-1) for part in parts])
-        x = self._inputs(rows, turns, streams)
+        uneven = [np.tile(of_part, (tasks, 1)) for of_part in places] if class_shots else []
+        x, (classes, index, *labels) = self._inputs(
+            rows, turns, streams, [drawn.classes, np.asarray(indices), *uneven]
+        )
         halves = x[: tasks * counts[0]], x[tasks * counts[0] :]
         support, query = (
             Examples(half.view(tasks, count, *x.shape[1:]), labels)
             for half, count, labels in zip(
-                halves, counts, self._labels_of(tasks, ways, counts, class_shots), strict=True
+                halves, counts, labels or [self._counted(tasks, ways, count) for count in counts], strict=True
             )
         )
-        return Episodes(support, query, self._numbers(drawn.classes), self._numbers(np.asarray(indices)))
+        return Episodes(support, query, classes, index)
 
     @property
     def is_image(self) -> bool:
@@ -160,9 +165,9 @@ class TensorSource(Source):
         noise = None
         if self.augment is not None:
             noise = draws.streams(self._key("augment-batches", "train", seed), places.reshape(-1))
-        x = self._inputs(rows, index.turns[classes], noise)
+        x, (labels,) = self._inputs(rows, index.turns[classes], noise, [classes])
         shape = (len(numbers), batches.micro)
-        return Examples(x.view(*shape, *x.shape[1:]), self._numbers(classes).view(shape))
+        return Examples(x.view(*shape, *x.shape[1:]), labels.view(shape))
 
     def class_units(self, split: Split) -> ClassUnits | None:
         """Return the drawings that classes are turns of, and the groups that the data set gave them."""
@@ -183,25 +188,36 @@ class TensorSource(Source):
             arrays["shots"] = np.tile(np.array(protocol.class_shots, dtype=np.int64), (len(indices), 1))
         return arrays | {"content": np.tile(self.content, (len(indices), 1))} if self.content.size else arrays
 
-    def _inputs(self, rows: draws.Numbers, turns: draws.Numbers, noise: draws.Words | None) -> Tensor:
-        where = torch.from_numpy(rows)
-        if self.examples.device != where.device:
-            where = where.to(self.examples.device, non_blocking=True)
-        x = self._gathered(where)
-        if turns.any():
-            for turn in (1, 2, 3):
-                which = torch.from_numpy(np.flatnonzero(turns == turn)).to(x.device)
-                x[which] = torch.rot90(x[which], turn, (-2, -1))
+    def _inputs(
+        self,
+        rows: draws.Numbers,
+        turns: draws.Numbers,
+        noise: draws.Words | None,
+        further: Sequence[np.ndarray[Any, Any]],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the inputs of these rows, and further numbers as int64; all are moved in one copy."""
+        turned = {turn: np.flatnonzero(turns == turn) for turn in (1, 2, 3)} if turns.any() else {}
+        on_host = self.examples.device.type == "cpu"
+        arrays = [*further, *turned.values(), *([] if on_host else [rows])]
+        moved = to_device([array.astype(np.int64, copy=False) for array in arrays], self.device.torch)
+        x = self._gathered(torch.from_numpy(rows) if on_host else moved[-1])
+        for turn, which in zip(turned, moved[len(further) :], strict=False):
+            x[which] = torch.rot90(x[which], turn, (-2, -1))
         x = self._normalise(x, self._buffers)
         if self.augment is not None and noise is not None:
             x = self.augment(x, noise.reshape(-1), *self._moments)
-        return x
+        return x, moved[: len(further)]
 
     def _gathered(self, where: Tensor) -> Tensor:
         """Return rows of the examples on the learner's device; the next call may overwrite uint8 rows."""
+        shape = (len(where), *self.examples.shape[1:])
+        if self.device.torch.type != "cpu" and self.examples.device.type == "cpu":
+            out = empty_on_host(shape, self.examples.dtype, self.device.torch)
+            torch.index_select(self.examples, 0, where, out=out)
+            return out.to(self.device.torch, non_blocking=True)
         if self._buffers is None or self.examples.dtype != torch.uint8:
-            return self.examples.index_select(0, where).to(self.device.torch)
-        out = self._buffers.take((len(where), *self.examples.shape[1:]), torch.uint8)
+            return self.examples.index_select(0, where)
+        out = self._buffers.take(shape, torch.uint8)
         return torch.index_select(self.examples, 0, where, out=out)
 
     def _index(self, split: Split) -> ClassIndex:
@@ -211,14 +227,6 @@ class TensorSource(Source):
 
     def _key(self, *parts: str | int) -> int:
         return draws.key("metabench", self.identity, *parts)
-
-    def _labels_of(
-        self, tasks: int, ways: int, counts: Sequence[int], class_shots: Sequence[int]
-    ) -> list[Tensor]:
-        """Return the labels of support and of query, [tasks, count] each, as new tensors."""
-        if not class_shots:
-            return [self._counted(tasks, ways, count) for count in counts]
-        return [self._numbers(np.tile(p, (tasks, 1))) for p in self._places(ways, counts, class_shots)]
 
     @staticmethod
     def _places(ways: int, counts: Sequence[int], class_shots: Sequence[int]) -> list[draws.Numbers]:
@@ -234,9 +242,6 @@ class TensorSource(Source):
         if key not in self._labels:
             self._labels[key] = torch.arange(ways, device=self.device.torch).repeat(tasks, count // ways)
         return self._labels[key].clone()
-
-    def _numbers(self, values: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64)).to(self.device.torch)
 
 
 def _class_shots(protocol: Protocol) -> tuple[int, ...]:

@@ -80,16 +80,15 @@ class ExamplesLoss:
     def _descent(self, weights: TaskWeights) -> tuple[kernel.Descent | None, tuple[str, ...]]:
         x, y = self.examples
         perceptron = self.network.perceptron
+        kernels = kernels_for(x) if perceptron is not None else None
         if (
             perceptron is None
+            or kernels is None  # before any element is read, for which a GPU would be waited for
             or self.kind == "other"
             or not perceptron.fits(x, weights)
             or not self._fits(y, (*x.shape[:2], perceptron.widths[-1]))
             or not _plain_type(x, y, weights)
         ):
-            return None, ()
-        kernels = kernels_for(x)
-        if kernels is None:
             return None, ()
         self.network.note_kernels()
         rows = x.flatten(2).contiguous()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from metabench import Dataset, Episodes, Examples, Facts, Invalid, Protocol, Source, Split, setting
-from metabench.data import draws
+from metabench import Dataset, Facts, Source, setting
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -33,49 +29,6 @@ class Sinusoid(Dataset):
 
     def load(self, device: Device) -> Source:
         """Return a source; there is no data to load."""
-        return _Waves(device, self.noise)
+        from metabench_plugins.datasets._waves import Waves
 
-
-class _Waves(Source):
-    def __init__(self, device: Device, noise: float) -> None:
-        self.device = device
-        self.noise = noise
-
-    def episodes(self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int) -> Episodes:
-        import torch
-
-        drawn = self.manifest(split, protocol, indices, seed)
-        amplitude, phase = drawn["amplitude"][:, None], drawn["phase"][:, None]
-
-        def examples(x: Any, error: Any) -> Examples:
-            y = amplitude * np.sin(x - phase) + error
-            return Examples(*(torch.from_numpy(v[..., None]).to(self.device.dtype).to(self.device.torch)
-                              for v in (x, y)))  # fmt: skip
-
-        error = self.noise * drawn["noise"] if self.noise else 0.0
-        none = torch.empty((len(drawn["index"]), 0), dtype=torch.int64, device=self.device.torch)
-        return Episodes(
-            examples(drawn["support"], error),
-            examples(drawn["query"], 0.0),
-            none,
-            torch.from_numpy(drawn["index"]).to(self.device.torch),
-        )
-
-    def manifest(
-        self, split: Split, protocol: Protocol, indices: Sequence[int], seed: int
-    ) -> Mapping[str, np.ndarray[Any, Any]]:
-        """amplitude, phase [T]; support [T, shots] and query [T, queries]: the places x; index [T]."""
-        if protocol.ways != 1:
-            raise Invalid(f"sinusoid is a regression: ways must be 1, got {protocol.ways}")
-        key = draws.key("metabench", "sinusoid", split, protocol.shots, protocol.queries, seed)
-        parts = draws.streams(key, indices, 3)
-        arrays = {
-            "amplitude": draws.uniform(parts[:, 0], 1, 0.1, 5.0)[:, 0],
-            "phase": draws.uniform(parts[:, 0], 1, 0.0, np.pi, first=1)[:, 0],
-            "support": draws.uniform(parts[:, 1], protocol.shots, -5.0, 5.0),
-            "query": draws.uniform(parts[:, 2], protocol.queries, -5.0, 5.0),
-            "index": np.asarray(indices, dtype=np.int64),
-        }
-        if self.noise:
-            arrays["noise"] = draws.normal(parts[:, 1], protocol.shots, first=protocol.shots)
-        return arrays
+        return Waves(device, ("sinusoid",), -5.0, 5.0, self.noise)

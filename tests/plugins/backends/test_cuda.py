@@ -15,12 +15,17 @@ from torch import Tensor
 
 from helpers.meta_steps import meta_gradient
 from helpers.shell import ROOT
+from metabench import Dataset, Protocol
+from metabench.data.order import draw_episodes
 from metabench.device import Device
 from metabench.settings import make
 from metabench.testing import check_backend
 from metabench.worker.disturbance import measure_machine
 from metabench_plugins.backends.cuda import Cuda
 from metabench_plugins.backends.cuda_ranks import CudaRanks
+from metabench_plugins.datasets.glyphs import Glyphs
+from metabench_plugins.datasets.harmonics import Harmonics
+from metabench_plugins.datasets.sinusoid import Sinusoid
 
 pytestmark = pytest.mark.skipif(
     make(Cuda).available() is not None, reason=f"needs a GPU: {make(Cuda).available()}"
@@ -132,3 +137,21 @@ def test_clocks_and_throttling_of_the_gpu_are_reported_where_nvidias_library_is(
 
     assert condition["sm_mhz"] > 0
     assert isinstance(condition["throttled"], list)
+
+
+@pytest.mark.parametrize("dataset", [Glyphs(), Sinusoid(noise=0.1), Harmonics()])
+def test_drawing_tasks_never_makes_the_host_wait(dataset: Dataset) -> None:
+    protocol = Protocol(1 if dataset.describe().kind == "regression" else 5, 2, 3)
+    host = dataset.load(Device())
+    with make(Cuda).open() as device:
+        source = dataset.load(device)
+        draw_episodes(source, "train", protocol, range(4), 0)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            drawn = draw_episodes(source, "train", protocol, range(4, 12), 0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        wanted = draw_episodes(host, "train", protocol, range(4, 12), 0)
+
+        torch.testing.assert_close(drawn.support.x.cpu(), wanted.support.x, rtol=0, atol=0)
+        torch.testing.assert_close(drawn.query.y.cpu(), wanted.query.y)
