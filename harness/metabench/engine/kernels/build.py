@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,7 +21,7 @@ from metabench.folders import cache_folder
 SOURCES = ("convolution.cpp", "norm.cpp", "perceptron.cpp", "plan.h", "vector.h", "parallel.h")
 FLAGS = (
     "-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fvisibility=hidden",
-    "-shared", "-fPIC", "-pthread",
+    "-fPIC", "-pthread",
 )  # fmt: skip
 TIMEOUT_SECONDS = 300
 
@@ -62,14 +63,21 @@ def compiled(real: str) -> Path:
 def _compile(compiler: str, real: str, library: Path) -> None:
     log.warning("compiling the CPU kernels (%s) once for this machine, which takes seconds", real)
     started = time.monotonic()
-    folder = Path(__file__).parent
-    sources = [str(folder / name) for name in SOURCES if name.endswith(".cpp")]
-    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+    sources = [Path(__file__).parent / name for name in SOURCES if name.endswith(".cpp")]
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch, ThreadPoolExecutor() as threads:
+        objects = [str(Path(scratch) / f"{source.stem}.o") for source in sources]
+        list(threads.map(partial(_run, compiler, f"-DMETABENCH_REAL={real}", "-c"), sources, objects))
         output = Path(scratch) / library.name
-        argv = [compiler, *FLAGS, f"-DMETABENCH_REAL={real}", *sources, "-o", str(output)]
-        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        _run(compiler, "-shared", *objects, output)
         output.replace(library)
     log.warning("compiled the CPU kernels (%s) in %.0f s: %s", real, time.monotonic() - started, library)
+
+
+def _run(compiler: str, *arguments: str | Path) -> None:
+    """Run the compiler; the last argument is the file that it writes."""
+    *rest, output = arguments
+    argv = [compiler, *FLAGS, *map(str, rest), "-o", str(output)]
+    subprocess.run(argv, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
 
 
 def _key(compiler: str, real: str) -> str:
