@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metabench import Examples
-from metabench.engine import ExamplesLoss, inner_steps, lift
+from metabench.engine import ExamplesLoss, expand_weights, inner_steps, lift, sums_over_tasks
 from metabench.engine.kernels import binding, kernels_for
 from metabench.engine.perceptron import MOST_WEIGHTS
 
@@ -95,6 +95,38 @@ def test_meta_gradient_is_that_of_torchs_operations(
 
     for ours, theirs in zip(quick, plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["steps and loss at once", "steps by themselves"])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_meta_gradient_of_the_modules_own_weights_is_that_of_torchs_operations(
+    read: bool, first_order: bool, by_operations: Callable[[], None]
+) -> None:
+    """All tasks start from the same weights, and have the same rates: their gradients are summed."""
+    module = perceptron(1, 20, 20, 2)
+    loss = loss_on(module, "regression")
+    rates = {n: torch.full((), 0.1, dtype=w.dtype).requires_grad_() for n, w in module.named_parameters()}
+    wanted = [*module.parameters(), *rates.values()]
+
+    def gradient() -> tuple[Tensor, ...]:
+        adapted = inner_steps(loss, expand_weights(module, TASKS), rates, 3, first_order=first_order)
+        extra = adapted["0.weight"].square().sum() if read else 0
+        return torch.autograd.grad(loss.once(adapted).sum() + extra, wanted)
+
+    quick = gradient()
+    by_operations()
+
+    for ours, theirs in zip(quick, gradient(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
+
+
+def test_sums_over_tasks_are_those_of_each_weight() -> None:
+    module = perceptron(3, 9, 2)
+    with torch.no_grad():
+        adapted = inner_steps(loss_on(module, "regression"), expand_weights(module, TASKS), 0.1, 2)
+
+    for name, summed in sums_over_tasks(adapted).items():
+        torch.testing.assert_close(summed, adapted[name].sum(0), rtol=1e-13, atol=1e-13)
 
 
 def test_third_derivative_is_that_of_torchs_operations(by_operations: Callable[[], None]) -> None:

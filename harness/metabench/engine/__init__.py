@@ -8,10 +8,11 @@ lifted(x, adapted)                                           # each task with it
 
 from metabench.engine.adam import TaskAdam
 from metabench.engine.adapt import constant_gradients, expand_weights, gradients, inner_steps
-from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
+from metabench.engine.examples_loss import ExamplesLoss
 from metabench.engine.implicit import implicit_loss
 from metabench.engine.lift import Lifted, lift
 from metabench.engine.norms import drop_running_statistics
+from metabench.engine.task_weights import TaskWeights, sums_over_tasks
 
 __all__ = [
     "ExamplesLoss",
@@ -25,4 +26,5 @@ __all__ = [
     "implicit_loss",
     "inner_steps",
     "lift",
+    "sums_over_tasks",
 ]

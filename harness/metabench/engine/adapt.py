@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes
-from metabench.engine.examples_loss import ExamplesLoss, Rate, TaskWeights
+from metabench.engine.examples_loss import ExamplesLoss, Rate
 from metabench.engine.kernels import kernels_for
-from metabench.engine.kernels.differentiable import for_tasks
 from metabench.engine.lift import Lifted, Part
+from metabench.engine.task_weights import StartingWeights, TaskWeights
 
 IMAGES_AT_ONCE = 50
 """Images of 28 × 28 in a chunk that torch's operations run on a CPU: more of them leave the cache."""
@@ -28,21 +28,24 @@ ELEMENTS_AT_ONCE = 32_000_000
 """Elements that a chunk's adaptation may hold for its weights (`held_per_weight`)."""
 
 
-def expand_weights(module: nn.Module, tasks: int, part: Part = "all") -> dict[str, Tensor]:
+def expand_weights(module: nn.Module, tasks: int, part: Part = "all") -> TaskWeights:
     """Return the weights of the module, or of its part, for every task to start from: [T, …], not copied.
 
     Without those that are frozen (`requires_grad` is False): every task has the module's own.
     """
-    return {
-        name: _for_tasks(weight, tasks)
-        for name, weight in module.named_parameters()
-        if weight.requires_grad and (part == "all" or name.startswith(part + "."))
-    }
+    return starting_weights(dict(module.named_parameters()), tasks, part)
 
 
-def _for_tasks(weight: Tensor, tasks: int) -> Tensor:
-    kernels = kernels_for(weight) if weight.dim() == 4 else None
-    return weight.expand(tasks, *weight.shape) if kernels is None else for_tasks(weight, tasks)
+def starting_weights(weights: Mapping[str, Tensor], tasks: int, part: Part = "all") -> StartingWeights:
+    """Return `expand_weights` of a module whose weights are at hand by name."""
+    return StartingWeights(
+        {
+            name: weight
+            for name, weight in weights.items()
+            if weight.requires_grad and (part == "all" or name.startswith(part + "."))
+        },
+        tasks,
+    )
 
 
 def gradients(loss: Tensor, weights: TaskWeights, *, differentiable: bool) -> dict[str, Tensor]:
@@ -73,7 +76,7 @@ def inner_steps(
     steps: int,
     *,
     first_order: bool = False,
-) -> dict[str, Tensor]:
+) -> TaskWeights:
     """Return the weights after `steps` gradient steps of each task on its own loss: w ← w − α ∇L(w).
 
     loss: task weights → [T]; rate: α, the same for all weights, or by name. The result can be

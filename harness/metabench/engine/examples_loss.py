@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from metabench.engine.convolution import product_type
 from metabench.engine.kernels import kernels_for
 from metabench.engine.kernels import perceptron as kernel
 from metabench.engine.lift import Lifted
+from metabench.engine.perceptron import Perceptron
+from metabench.engine.task_weights import PackedWeights, StartingWeights, TaskWeights, tensors_of
 
-TaskWeights = Mapping[str, Tensor]
 Rate = float | Tensor | Mapping[str, Tensor]
 
 
@@ -39,13 +40,15 @@ class ExamplesLoss:
 
     def once(self, weights: TaskWeights) -> Tensor:
         """Return the losses, [T]; quick for a first derivative, and slow for a second one."""
-        descent, names = self._descent(weights)
-        if descent is None:
+        covered = self._covered(weights)
+        if covered is None:
             return self.plain(weights)
-        tensors = [weights[name] for name in names]
-        return kernel.task_losses(
-            descent, tensors, lambda values: (self.plain(dict(zip(names, values, strict=True))),)
-        )
+        descent, _ = covered
+        if isinstance(weights, PackedWeights) and weights.unread and torch.is_grad_enabled():
+            steps, start = weights.steps, weights.start
+        else:
+            steps, start = kernel.no_steps(descent), kernel.Start(covered.tensors(weights))
+        return kernel.adapted_losses(steps, start, descent, lambda values: self.plain(covered.named(values)))
 
     def descend(
         self,
@@ -54,30 +57,29 @@ class ExamplesLoss:
         steps: int,
         first_order: bool,
         plain: Callable[[TaskWeights, Rate], TaskWeights],
-    ) -> dict[str, Tensor] | None:
+    ) -> PackedWeights | None:
         """Return the weights after so many steps down the loss, or None where no kernel covers it.
 
         plain: the same steps by torch's operations, from weights and rates.
         """
-        descent, names = self._descent(weights)
-        if descent is None or steps == 0:
+        covered = self._covered(weights) if steps else None
+        if covered is None:
             return None
-        rates = [] if isinstance(rate, float) else _rates(rate, weights, names)
-        if any(tensor.dtype != descent.x.dtype for tensor in rates):
+        tensors = covered.tensors(weights)
+        rates = () if isinstance(rate, float) else covered.rates(rate, shared=tensors[0].dim() == 2)
+        if any(tensor.dtype != covered.descent.x.dtype for tensor in rates):
             return None
 
         def by_operations(start: tuple[Tensor, ...], rates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            by_name = dict(zip(names, rates, strict=True)) if rates else rate
-            stepped = plain(dict(zip(names, start, strict=True)), by_name)
-            return tuple(stepped[name] for name in names)
+            stepped = plain(covered.named(start), covered.named(rates) if rates else rate)
+            return tuple(stepped[name] for name in covered.perceptron.names)
 
         number = rate if isinstance(rate, float) else 0.0
-        how = kernel.Steps(steps, number, first_order, by_operations)
-        stepped = kernel.descend(descent, how, [weights[name] for name in names], rates)
-        by_name = dict(zip(names, stepped, strict=True))
-        return {name: by_name[name] for name in weights}
+        how = kernel.Steps(covered.descent, steps, number, first_order, by_operations)
+        return PackedWeights(how, kernel.Start(tensors, rates), covered.perceptron, tuple(weights))
 
-    def _descent(self, weights: TaskWeights) -> tuple[kernel.Descent | None, tuple[str, ...]]:
+    def _covered(self, weights: TaskWeights) -> _Covered | None:
+        """Return how kernels compute this loss of such weights, or None where they do not."""
         x, y = self.examples
         perceptron = self.network.perceptron
         kernels = kernels_for(x) if perceptron is not None else None
@@ -85,20 +87,32 @@ class ExamplesLoss:
             perceptron is None
             or kernels is None  # before any element is read, for which a GPU would be waited for
             or self.kind == "other"
-            or not perceptron.fits(x, weights)
+            or not _fit(perceptron, x, weights)
             or not self._fits(y, (*x.shape[:2], perceptron.widths[-1]))
             or not _plain_type(x, y, weights)
         ):
-            return None, ()
+            return None
         self.network.note_kernels()
         rows = x.flatten(2).contiguous()
-        return kernel.Descent(kernels, perceptron.widths, rows, y.contiguous()), perceptron.names
+        descent = kernel.Descent(kernels, perceptron.widths, rows, y.contiguous())
+        return _Covered(descent, perceptron)
 
     def _fits(self, y: Tensor, predictions: tuple[int, ...]) -> bool:
         """Return whether these are targets for predictions of this shape: values, or numbers of classes."""
         if self.kind == "regression":
             return y.shape == predictions
         return y.dtype == torch.long and y.shape == predictions[:-1] and _within(y, predictions[-1])
+
+
+def _fit(perceptron: Perceptron, x: Tensor, weights: TaskWeights) -> bool:
+    """Return whether x is [T, n, *input] and `weights` are all of the network's, for T tasks."""
+    if isinstance(weights, PackedWeights):
+        return (
+            len(weights.steps.down.x) == len(x) and weights.perceptron == perceptron and perceptron.reads(x)
+        )
+    if isinstance(weights, StartingWeights) and weights.unread:
+        return weights.tasks == len(x) and perceptron.fits(x, weights.own, ())
+    return perceptron.fits(x, weights, (len(x),))
 
 
 def _within(classes: Tensor, ways: int) -> bool:
@@ -108,7 +122,7 @@ def _within(classes: Tensor, ways: int) -> bool:
 
 def _plain_type(x: Tensor, y: Tensor, weights: TaskWeights) -> bool:
     """Return whether all is of one float type, and neither input nor target is to be differentiated."""
-    tensors = [x, *weights.values(), *([y] if y.is_floating_point() else [])]
+    tensors = [x, *tensors_of(weights), *([y] if y.is_floating_point() else [])]
     return (
         all(tensor.dtype == x.dtype for tensor in tensors)
         and product_type(x) == x.dtype
@@ -117,7 +131,36 @@ def _plain_type(x: Tensor, y: Tensor, weights: TaskWeights) -> bool:
     )
 
 
-def _rates(rate: Tensor | Mapping[str, Tensor], weights: TaskWeights, names: tuple[str, ...]) -> list[Tensor]:
-    """Return the step size of each weight, expanded to its shape."""
-    by_name = rate if isinstance(rate, Mapping) else dict.fromkeys(names, rate)
-    return [by_name[name].expand(weights[name].shape) for name in names]
+class _Covered(NamedTuple):
+    """A loss that kernels compute."""
+
+    descent: kernel.Descent
+    perceptron: Perceptron
+
+    def tensors(self, weights: TaskWeights) -> tuple[Tensor, ...]:
+        """Return the weights as kernels read them: packed, of all tasks [o, i], or of each [T, o, i]."""
+        if isinstance(weights, PackedWeights):
+            return (weights.packed,)
+        if isinstance(weights, StartingWeights) and weights.unread:
+            weights = weights.own
+        return tuple(weights[name] for name in self.perceptron.names)
+
+    def rates(self, rate: Tensor | Mapping[str, Tensor], shared: bool) -> tuple[Tensor, ...]:
+        """Return the step size of each weight, expanded to its shape; shared: of all tasks where it is."""
+        by_name = rate if isinstance(rate, Mapping) else dict.fromkeys(self.perceptron.names, rate)
+        shapes = kernel.shapes_of(self.descent.widths)
+        tasks = len(self.descent.x)
+        return tuple(
+            by_name[name].expand(shape if shared and by_name[name].dim() <= len(shape) else (tasks, *shape))
+            for name, shape in zip(self.perceptron.names, shapes, strict=True)
+        )
+
+    def named(self, values: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return what `tensors` or `rates` have returned, or its like, as each task's weights by name."""
+        kernels, widths, x, _ = self.descent
+        tensors = kernel.unpacked(kernels, widths, values[0]) if len(values) == 1 else values
+        tasks, shapes = len(x), kernel.shapes_of(widths)
+        return {
+            name: tensor.expand(tasks, *shape)
+            for name, tensor, shape in zip(self.perceptron.names, tensors, shapes, strict=True)
+        }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metabench.engine.adapt import gradients
-from metabench.engine.examples_loss import TaskWeights
+from metabench.engine.task_weights import TaskWeights
 
 Loss = Callable[[TaskWeights], Tensor]
 

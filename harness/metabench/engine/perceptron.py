@@ -28,12 +28,15 @@ class Perceptron(NamedTuple):
     names: tuple[str, ...]
     widths: tuple[int, ...]
 
-    def fits(self, x: Tensor, weights: Mapping[str, Tensor]) -> bool:
-        """Return whether x is [T, n, *input] and `weights` are all of the network's, each [T, …]."""
-        tasks = len(x)
-        shapes = [shape for i, o in pairwise(self.widths) for shape in ((tasks, o, i), (tasks, o))]
+    def reads(self, x: Tensor) -> bool:
+        """Return whether x is [T, n, *input] of the network's input."""
+        return math.prod(x.shape[2:]) == self.widths[0]
+
+    def fits(self, x: Tensor, weights: Mapping[str, Tensor], tasks: tuple[int, ...]) -> bool:
+        """Return whether it reads x and `weights` are all of the network's; tasks: axes before their own."""
+        shapes = [(*tasks, *shape) for i, o in pairwise(self.widths) for shape in ((o, i), (o,))]
         return (
-            math.prod(x.shape[2:]) == self.widths[0]
+            self.reads(x)
             and weights.keys() == set(self.names)
             and all(weights[name].shape == shape for name, shape in zip(self.names, shapes, strict=True))
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from metabench.contracts import Episodes, Examples
-from metabench.engine.examples_loss import TaskWeights
+from metabench.engine.task_weights import TaskWeights, sums_over_tasks
 from metabench.errors import Invalid
 from metabench.learning.gradient import GradientAlgorithm, GradientLearner
 from metabench.records.cell import Workload
@@ -57,18 +58,17 @@ class DisplacementLearner(GradientLearner):
     def learn(self, batch: Episodes | Examples, step: int, total: int) -> Tensor:
         """Leave φ − φ̃ in `.grad`; return the queries' losses after training, [T]."""
         assert isinstance(batch, Episodes)
-        sums = [torch.zeros_like(parameter) for parameter in self.parameters()]
         with torch.no_grad(), self.network.training():
-            losses = torch.cat([self._train(part, step, sums) for part in self.chunks(batch)])
-            for parameter, summed in zip(self.parameters(), sums, strict=True):
-                parameter.grad = parameter - summed / len(batch.index)
-        return losses
+            losses, sums = zip(*(self._train(part, step) for part in self.chunks(batch)), strict=True)
+            for parameter, *parts in zip(self.execution.parameters, *sums, strict=True):
+                summed = reduce(torch.add, parts)
+                parameter.grad = torch.sub(parameter, summed, alpha=1 / len(batch.index))
+        return torch.cat(losses)
 
-    def _train(self, episodes: Episodes, step: int, sums: list[Tensor]) -> Tensor:
-        """Train on each task, add the weights φ̃ that it ended with to `sums`, return the losses [T]."""
+    def _train(self, episodes: Episodes, step: int) -> tuple[Tensor, list[Tensor]]:
+        """Train on each task; return the losses [T], and the sum of the weights φ̃ that they ended with."""
         support, query = episodes.support, episodes.query
         both = Examples(torch.cat([support.x, query.x], 1), torch.cat([support.y, query.y], 1))
         weights, beside = self.ended(both, step)
-        for summed, end in zip(sums, (*weights.values(), *beside), strict=True):
-            summed += end.sum(0)
-        return self.loss_on(query).once(weights)
+        sums = [*sums_over_tasks(weights).values(), *(end.sum(0) for end in beside)]
+        return self.loss_on(query).once(weights), sums

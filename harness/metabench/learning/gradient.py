@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from metabench.contracts import Algorithm, Episodes, Examples, Network
 from metabench.device.device import Device
-from metabench.engine.adapt import expand_weights, tasks_at_once
-from metabench.engine.examples_loss import ExamplesLoss, TaskWeights
+from metabench.engine.adapt import starting_weights, tasks_at_once
+from metabench.engine.examples_loss import ExamplesLoss
 from metabench.engine.execution import EXECUTION_HELP, EXECUTIONS, Execution
 from metabench.engine.lift import Part
+from metabench.engine.task_weights import TaskWeights
 from metabench.errors import Invalid
 from metabench.learning.base import ModuleLearner, adam, require_trainable
 from metabench.learning.losses import outputs_of, some_tasks, task_losses
@@ -100,6 +101,7 @@ class GradientLearner(ModuleLearner):
         super().__init__(learned, adam(learned, settings.rate, settings.name, workload))
         self.kind: Literal["classification", "regression"] = workload.facts.kind
         self.network = TaskNetwork(module, settings.statistics, settings.train_statistics)
+        self._own = dict(module.named_parameters())
         self.steps = settings.steps
         self.test_steps = settings.steps if settings.test_steps is None else settings.test_steps
         self.chunk = settings.chunk
@@ -123,9 +125,9 @@ class GradientLearner(ModuleLearner):
         """Return predictions [T, q, outputs] of each task's adapted network."""
         return self.run(query_x, state.weights, state.support_x)
 
-    def start(self, tasks: int, part: Part = "all") -> dict[str, Tensor]:
+    def start(self, tasks: int, part: Part = "all") -> TaskWeights:
         """Return the network's weights (of a part) as the starting point of `tasks` tasks: [T, …] by name."""
-        return expand_weights(self.network.module, tasks, part)
+        return starting_weights(self._own, tasks, part)
 
     def run(self, x: Tensor, weights: TaskWeights, support_x: Tensor, part: Part = "all") -> Tensor:
         """Return the network's outputs for queries x [T, q, …] of tasks with the support inputs [T, n, …].
@@ -178,6 +180,9 @@ class GradientLearner(ModuleLearner):
     def chunks(self, batch: Episodes) -> Iterator[Episodes]:
         """Yield the batch in chunks of as many tasks as are run at once."""
         at_once = self.chunk or tasks_at_once(batch, self.network, self.held_per_weight)
+        if at_once >= len(batch.index):
+            yield batch
+            return
         for first in range(0, len(batch.index), at_once):
             yield some_tasks(batch, slice(first, first + at_once))
 

@@ -78,7 +78,7 @@ class ProtoMamlLearner(GradientLearner):
         features = self.network(support.x, part="features")
         adapted = inner_steps(
             loss,
-            self.start(len(support.x)) | head_of_prototypes(features, support.y, ways),
+            {**self.start(len(support.x)), **head_of_prototypes(features, support.y, ways)},
             self.protomaml.inner_rate,
             self.test_steps if steps is None else steps,
             first_order=self.protomaml.first_order,

@@ -116,7 +116,7 @@ class ReptileLearner(DisplacementLearner):
         order = torch.cat([torch.randperm(examples, generator=generator) for _ in range(passes)])
         return [order[i : i + size] for i in range(0, self.steps * size, size)]
 
-    def _inner_steps(self, examples: Examples, start: TaskWeights, steps: int) -> dict[str, Tensor]:
+    def _inner_steps(self, examples: Examples, start: TaskWeights, steps: int) -> TaskWeights:
         loss = self.loss_on(examples)
         return inner_steps(loss, start, self.reptile.inner_rate, steps, first_order=True)
 

@@ -49,9 +49,8 @@ class Kernels:
             "norm": [pointer, ctypes.c_double, *[pointer] * 6, count],
             "norm_gradient": [*[pointer] * 10, count],
             "norm_second": [*[pointer] * 13, count],
-            "descend": [*[pointer] * 5, stride, stride, pointer, count],
-            "descend_pullback": [*[pointer] * 5, stride, stride, *[pointer] * 3, count],
-            "task_loss": [*[pointer] * 6, count],
+            "descend": [*[pointer] * 5, stride, pointer, count],
+            "adapted_loss": [*[pointer] * 9, stride, stride, *[pointer] * 3, count],
             "set_fork": [pointer],
         }
         for name, types in arguments.items():

@@ -34,9 +34,14 @@ struct Strided { const Real* data; int64_t task, row, column; };
 // [depth][columns].
 struct Term { const Real* left; long row, column, depth; const Real* right; };
 
-// target[r][c] = Σ terms Σ k left[r][k] right[k][c] for R rows and N vectors of columns.
+// Zeros where `by` is zero or less: ReLU, and its derivative. NaN stays.
+inline Vector masked(Vector v, Vector by) { return by <= 0 ? Vector{} : v; }
+
+// target[r][c] = Σ terms Σ k left[r][k] right[k][c] for R rows and N vectors of columns, masked by `mask`, which
+// may be the target itself, where there is one.
 template <int R, int N>
-__attribute__((noinline)) void product_tile(const Term* terms, long count, long row, long column, long pitch, Real* target) {
+__attribute__((noinline)) void product_tile(const Term* terms, long count, long row, long column, long pitch,
+                                            Real* target, const Real* mask) {
     Vector sums[R][N] = {};
     for (long t = 0; t < count; t++) {
         const Term term = terms[t];
@@ -49,57 +54,82 @@ __attribute__((noinline)) void product_tile(const Term* terms, long count, long 
         }
     }
     for (int r = 0; r < R; r++)
-        for (int j = 0; j < N; j++) store(target + (row + r) * pitch + column + j * LANES, sums[r][j], LANES);
+        for (int j = 0; j < N; j++) {
+            long at = (row + r) * pitch + column + j * LANES;
+            if (mask) sums[r][j] = masked(sums[r][j], mask == target ? sums[r][j] : load(mask + at));
+            store(target + at, sums[r][j], LANES);
+        }
 }
 
-// target [rows][columns] = the sum of the terms; columns in whole vectors.
-template <class... Terms> void product(Real* target, long rows, long columns, const Terms&... sum) {
+// target [rows][columns] = the sum of the terms, masked; columns in whole vectors.
+template <class... Terms>
+void product(Real* target, long rows, long columns, const Real* mask, const Terms&... sum) {
     const Term terms[] = {sum...};
     in_columns(columns, [&](auto n, long column) {
         in_runs(rows, [&](auto r, long row) {
-            product_tile<decltype(r)::value, decltype(n)::value>(terms, sizeof...(sum), row, column, columns, target);
+            product_tile<decltype(r)::value, decltype(n)::value>(terms, sizeof...(sum), row, column, columns,
+                                                                 target, mask);
         });
     });
 }
 
-// What one task's passes leave behind, in memory of the thread that is kept from task to task.
+// What one task's passes leave behind, in memory of the thread that is kept from task to task; that of each step
+// by itself: `at` turns to it.
 struct Pass {
     const Shape& s;
-    long lanes, layers;
+    long lanes, layers, kept = 0;
     std::array<Real*, 17> a, da, turned, turned_da;  // inputs of layers, their tangents; both [example][unit]
     std::array<Real*, 16> d, dd;                     // gradients of layers' outputs, and their tangents
-    Real *y, *p;                                     // targets, and predictions: the last layer's outputs
+    Real *y, *p, *steps;                             // targets, predictions: the last layer's outputs; of steps
 
-    explicit Pass(const Shape& shape) : s(shape), lanes(shape.lanes()), layers(shape.layers) {
-        long count = 0;
-        for (int round = 0; round < 2; round++) {  // count, then share out
-            Real* memory = round ? scratch(4, count) : nullptr;
-            long used = 0;
-            auto take = [&](long numbers) { return memory + (used += numbers) - numbers; };
-            for (long l = 0; l < layers; l++) {
-                a[l] = take(s.pitch(l) * lanes), da[l] = take(s.pitch(l) * lanes);
-                turned[l] = take(lanes * s.pitch(l)), turned_da[l] = take(lanes * s.pitch(l));
-                d[l] = take(s.outputs(l) * lanes), dd[l] = take(s.outputs(l) * lanes);
-            }
-            long out = s.outputs(layers - 1) * lanes;
-            y = take(out), p = take(out), a[layers] = take(out), da[layers] = take(out);
-            count = used;
-        }
+    Pass(const Shape& shape, int slot, long count) : s(shape), lanes(shape.lanes()), layers(shape.layers) {
+        long used = 0, out = s.outputs(layers - 1) * lanes;
         for (long l = 0; l < layers; l++) {
-            std::fill_n(a[l], s.pitch(l) * lanes, Real(0)), std::fill_n(da[l], s.pitch(l) * lanes, Real(0));
-            std::fill_n(a[l] + s.widths[l] * lanes, lanes, Real(1));
+            used += 2 * s.pitch(l) * lanes + s.outputs(l) * lanes;
+            kept += 2 * s.pitch(l) * lanes + s.outputs(l) * lanes;
         }
+        kept += 2 * out;
+        Real* memory = scratch(slot, used + 2 * out + 2 * s.pitch(0) * lanes + count * kept);
+        auto take = [&](long numbers) { return (memory += numbers) - numbers; };
+        y = take(out), da[layers] = take(out), a[0] = take(s.pitch(0) * lanes), turned[0] = take(s.pitch(0) * lanes);
+        for (long l = 0; l < layers; l++) {
+            da[l] = take(s.pitch(l) * lanes), turned_da[l] = take(s.pitch(l) * lanes), dd[l] = take(s.outputs(l) * lanes);
+            std::fill_n(da[l] + s.widths[l] * lanes, (s.pitch(l) - s.widths[l]) * lanes, Real(0));
+        }
+        steps = memory;
+        pad(0);
+        at(0);
     }
 
-    // x [examples][inputs]; target [examples][outputs], or class numbers [examples].
-    void examples(const Real* x, const Real* target, const int64_t* classes) {
-        for (long i = 0; i < s.examples; i++)
-            for (long k = 0; k < s.widths[0]; k++) a[0][k * lanes + i] = x[i * s.widths[0] + k];
-        long outputs = s.outputs(layers - 1);
+    void at(long step) {
+        Real* memory = steps + step * kept;
+        auto take = [&](long numbers) { return (memory += numbers) - numbers; };
+        for (long l = 0; l < layers; l++) {
+            if (l) a[l] = take(s.pitch(l) * lanes), turned[l] = take(s.pitch(l) * lanes), pad(l);
+            d[l] = take(s.outputs(l) * lanes);
+        }
+        p = take(s.outputs(layers - 1) * lanes), a[layers] = take(s.outputs(layers - 1) * lanes);
+    }
+
+    // The input that biases multiply, and zeros up to whole registers.
+    void pad(long layer) const {
+        Real* end = a[layer] + s.widths[layer] * lanes;
+        std::fill_n(end, lanes, Real(1));
+        std::fill_n(end + lanes, (s.pitch(layer) - s.inputs(layer)) * lanes, Real(0));
+    }
+
+    // The task's examples: x [task][examples][inputs]; y [task][examples][outputs], or class numbers.
+    void examples(const Real* x, const void* targets, long task) {
+        long outputs = s.outputs(layers - 1), first = task * s.examples;
+        for (long k = 0; k < s.widths[0]; k++) {
+            for (long i = 0; i < s.examples; i++) a[0][k * lanes + i] = x[(first + i) * s.widths[0] + k];
+            for (long i = s.examples; i < lanes; i++) a[0][k * lanes + i] = 0;
+        }
         std::fill_n(y, outputs * lanes, Real(0));
         for (long i = 0; i < s.examples; i++)
             for (long o = 0; o < outputs; o++)
-                y[o * lanes + i] = s.classes ? Real(classes[i] == o) : target[i * outputs + o];
+                y[o * lanes + i] = s.classes ? Real(((const int64_t*)targets)[first + i] == o)
+                                             : ((const Real*)targets)[(first + i) * outputs + o];
         turn(a[0], turned[0], 0);
     }
 
@@ -112,11 +142,6 @@ struct Pass {
                 transpose_square(square);
                 for (int k = 0; k < LANES; k++) store(to + (i + k) * s.pitch(layer) + unit, square[k], LANES);
             }
-    }
-
-    // Zero where the layer's input is: the derivative of ReLU.
-    void mask(Real* to, long layer) const {
-        for (long i = 0; i < s.widths[layer] * lanes; i++) to[i] = a[layer][i] <= 0 ? Real(0) : to[i];
     }
 
     // Terms of sums: matrix · input, matrixᵀ · gradient, gradient · inputᵀ.
@@ -132,10 +157,9 @@ struct Pass {
 
     void forward(const Real* weights) {
         for (long l = 0; l < layers; l++) {
-            product(a[l + 1], s.outputs(l), lanes, onward(weights, l, a[l], s.inputs(l)));
-            if (l + 1 == layers) break;
-            for (long i = 0; i < s.outputs(l) * lanes; i++) a[l + 1][i] = a[l + 1][i] < 0 ? Real(0) : a[l + 1][i];
-            turn(a[l + 1], turned[l + 1], l + 1);
+            bool last = l + 1 == layers;
+            product(a[l + 1], s.outputs(l), lanes, last ? nullptr : a[l + 1], onward(weights, l, a[l], s.inputs(l)));
+            if (!last) turn(a[l + 1], turned[l + 1], l + 1);
         }
     }
 
@@ -176,34 +200,30 @@ struct Pass {
     }
 
     void backward(const Real* weights) {
-        for (long l = layers - 1; l > 0; l--) {
-            product(d[l - 1], s.widths[l], lanes, back(weights, l, d[l]));
-            mask(d[l - 1], l);
-        }
+        for (long l = layers - 1; l > 0; l--) product(d[l - 1], s.widths[l], lanes, a[l], back(weights, l, d[l]));
     }
 
     void gradient(Real* to) const {
         for (long l = 0; l < layers; l++)
-            product(to + s.offset(l), s.outputs(l), s.pitch(l), outer(d[l], turned[l]));
+            product(to + s.offset(l), s.outputs(l), s.pitch(l), nullptr, outer(d[l], turned[l]));
     }
 
     // H v, the derivative of the gradient along v (Pearlmutter 1994), after `forward`, `loss` and `backward`.
     void second(const Real* weights, const Real* v, Real* to) {
-        product(da[1], s.outputs(0), lanes, onward(v, 0, a[0], s.inputs(0)));  // the input has no tangent
+        auto mask = [&](long l) { return l == layers ? nullptr : a[l]; };
+        product(da[1], s.outputs(0), lanes, mask(1), onward(v, 0, a[0], s.inputs(0)));  // inputs have no tangent
         for (long l = 1; l < layers; l++) {
-            mask(da[l], l);
             turn(da[l], turned_da[l], l);
-            product(da[l + 1], s.outputs(l), lanes, onward(v, l, a[l], s.inputs(l)),
+            product(da[l + 1], s.outputs(l), lanes, mask(l + 1), onward(v, l, a[l], s.inputs(l)),
                     onward(weights, l, da[l], s.widths[l]));
         }
         second_of_loss();
-        for (long l = layers - 1; l > 0; l--) {
-            product(dd[l - 1], s.widths[l], lanes, back(weights, l, dd[l]), back(v, l, d[l]));
-            mask(dd[l - 1], l);
-        }
-        product(to, s.outputs(0), s.pitch(0), outer(dd[0], turned[0]));
+        for (long l = layers - 1; l > 0; l--)
+            product(dd[l - 1], s.widths[l], lanes, a[l], back(weights, l, dd[l]), back(v, l, d[l]));
+        product(to, s.outputs(0), s.pitch(0), nullptr, outer(dd[0], turned[0]));
         for (long l = 1; l < layers; l++)
-            product(to + s.offset(l), s.outputs(l), s.pitch(l), outer(dd[l], turned[l]), outer(d[l], turned_da[l]));
+            product(to + s.offset(l), s.outputs(l), s.pitch(l), nullptr, outer(dd[l], turned[l]),
+                    outer(d[l], turned_da[l]));
     }
 
     // The tangent of the last layer's gradient: of 2 (a − y) / N, or of (softmax a − y) / N.
@@ -220,88 +240,88 @@ struct Pass {
     }
 };
 
-// A task's weights or gradients out of torch's tensors, two a layer; a null pointer counts as zeros.
+// A task's weights or gradients out of torch's tensors, two a layer.
 void pack(const Shape& s, const Strided* tensors, long task, Real* to) {
     for (long l = 0; l < s.layers; l++, tensors += 2)
         for (long o = 0; o < s.outputs(l); o++, to += s.pitch(l)) {
-            std::fill_n(to, s.pitch(l), Real(0));
             const Strided &w = tensors[0], &b = tensors[1];
             const Real* row = w.data + task * w.task + o * w.row;
-            for (long i = 0; w.data && i < s.widths[l]; i++) to[i] = row[i * w.column];
-            if (b.data) to[s.widths[l]] = b.data[task * b.task + o * b.row];
+            if (w.column == 1) std::copy_n(row, s.widths[l], to);
+            else if (w.column == 0) std::fill_n(to, s.widths[l], *row);
+            else for (long i = 0; i < s.widths[l]; i++) to[i] = row[i * w.column];
+            to[s.widths[l]] = b.data[task * b.task + o * b.row];
+            std::fill_n(to + s.inputs(l), s.pitch(l) - s.inputs(l), Real(0));
         }
 }
 
-struct Targets {
-    const void* y;
-    const Real* of(const Shape& s, long task) const {
-        return s.classes ? nullptr : (const Real*)y + task * s.examples * s.outputs(s.layers - 1);
+// The steps of one task, and the way back through them.
+struct Path {
+    Pass& pass;
+    long size;
+    Real *rate, *result, *direction;
+
+    Path(Pass& own, const Strided* rates, long task) : pass(own), size(own.s.size()) {
+        rate = scratch(0, 3 * size), result = rate + size, direction = result + size;
+        pack(pass.s, rates, task, rate);
     }
-    const int64_t* classes(const Shape& s, long task) const {
-        return s.classes ? (const int64_t*)y + task * s.examples : nullptr;
+
+    void step(const Real* w, Real* next) {
+        pass.forward(w), pass.loss(), pass.backward(w), pass.gradient(result);
+        for (long i = 0; i < size; i++) next[i] = w[i] - rate[i] * result[i];
+    }
+
+    // After a step from w: the rates' gradient is the sum of −∇L ∘ v; v ← v − H (rate ∘ v) for a second order.
+    void back(const Real* w, Real* v, Real* of_rates, bool second_order) {
+        if (of_rates) {
+            pass.gradient(result);
+            for (long i = 0; i < size; i++) of_rates[i] -= result[i] * v[i];
+        }
+        if (!second_order) return;
+        for (long i = 0; i < size; i++) direction[i] = rate[i] * v[i];
+        pass.second(w, direction, result);
+        for (long i = 0; i < size; i++) v[i] -= result[i];
     }
 };
 
 }  // namespace
 
-// Each task's weights before every step and after the last, path [task][steps + 1][size]; where not `keep`,
-// those after the last one alone, [task][size]. rates: a step's size for each weight.
+// Each task's weights after the steps, [task][size]. rates: a step's size for each weight.
 EXPORT void descend(const Shape& s, const Strided* weights, const Strided* rates, const Real* x, const void* y,
-                    int64_t steps, int64_t keep, Real* path, int threads) {
+                    int64_t steps, Real* stepped, int threads) {
     parallel(s.tasks, threads, [&](long task) {
-        Pass pass(s);
-        long size = s.size();
-        Real *w = path + task * (keep ? steps + 1 : 1) * size, *slope = scratch(0, size), *rate = scratch(1, size);
-        pass.examples(x + task * s.examples * s.widths[0], Targets{y}.of(s, task), Targets{y}.classes(s, task));
-        pack(s, weights, task, w), pack(s, rates, task, rate);
-        for (long step = 0; step < steps; step++) {
-            pass.forward(w), pass.loss(), pass.backward(w), pass.gradient(slope);
-            Real* next = keep ? w + size : w;
-            for (long i = 0; i < size; i++) next[i] = w[i] - rate[i] * slope[i];
-            w = next;
-        }
+        Pass pass(s, 4, 1);
+        Path way(pass, rates, task);
+        Real* w = stepped + task * way.size;
+        pass.examples(x, y, task), pack(s, weights, task, w);
+        for (long step = 0; step < steps; step++) way.step(w, w);
     });
 }
 
-// The gradient of the first weights, [task][size], for `incoming` ones of the last, and that of the rates where
-// asked for: step by step, the rates' gradient is the sum of −∇L ∘ v, and v ← v − H (rate ∘ v) for a second order.
-EXPORT void descend_pullback(const Shape& s, const Strided* incoming, const Strided* rates, const Real* x,
-                             const void* y, int64_t steps, int64_t second_order, const Real* path, Real* gradient,
-                             Real* of_rates, int threads) {
+// The loss [task] of each task's query examples after the steps, and where asked for its gradient with respect to
+// the first weights and to the rates, [task][size] both. All passes of a task stay in the cache. With `incoming`
+// gradients of the last weights in place of queries: these taken back to the first weights and to the rates.
+EXPORT void adapted_loss(const Shape& s, const Shape& q, const Strided* weights, const Strided* rates,
+                         const Strided* incoming, const Real* x, const void* y, const Real* query_x,
+                         const void* query_y, int64_t steps, int64_t second_order, Real* losses, Real* gradient,
+                         Real* of_rates, int threads) {
     parallel(s.tasks, threads, [&](long task) {
-        Pass pass(s);
-        long size = s.size();
-        Real *v = gradient + task * size, *result = scratch(0, size), *rate = scratch(1, size);
-        Real *direction = scratch(2, size), *sum = of_rates ? of_rates + task * size : nullptr;
-        pass.examples(x + task * s.examples * s.widths[0], Targets{y}.of(s, task), Targets{y}.classes(s, task));
-        pack(s, incoming, task, v), pack(s, rates, task, rate);
+        Pass pass(s, 4, steps), query(q, 3, 1);
+        Path way(pass, rates, task);
+        long size = way.size;
+        Real *w = scratch(5, (steps + 1) * size), *end = w + steps * size, *v = gradient + task * size;
+        pass.examples(x, y, task), pack(s, weights, task, w);
+        for (long step = 0; step < steps; step++) pass.at(step), way.step(w + step * size, w + (step + 1) * size);
+        if (incoming) {
+            pack(s, incoming, task, v);
+        } else {
+            query.examples(query_x, query_y, task), query.forward(end);
+            losses[task] = Real(query.loss());
+            if (!gradient) return;
+            query.backward(end), query.gradient(v);
+        }
+        Real* sum = of_rates ? of_rates + task * size : nullptr;
         if (sum) std::fill_n(sum, size, Real(0));
-        for (long step = steps - 1; step >= 0; step--) {
-            const Real* w = path + (task * (steps + 1) + step) * size;
-            pass.forward(w), pass.loss(), pass.backward(w);
-            if (sum) {
-                pass.gradient(result);
-                for (long i = 0; i < size; i++) sum[i] -= result[i] * v[i];
-            }
-            if (!second_order) continue;
-            for (long i = 0; i < size; i++) direction[i] = rate[i] * v[i];
-            pass.second(w, direction, result);
-            for (long i = 0; i < size; i++) v[i] -= result[i];
-        }
-    });
-}
-
-// Each task's loss [task], and its gradient [task][size] where asked for.
-EXPORT void task_loss(const Shape& s, const Strided* weights, const Real* x, const void* y, Real* losses,
-                      Real* gradient, int threads) {
-    parallel(s.tasks, threads, [&](long task) {
-        Pass pass(s);
-        Real* w = scratch(0, s.size());
-        pass.examples(x + task * s.examples * s.widths[0], Targets{y}.of(s, task), Targets{y}.classes(s, task));
-        pack(s, weights, task, w);
-        pass.forward(w);
-        losses[task] = Real(pass.loss());
-        if (gradient) pass.backward(w), pass.gradient(gradient + task * s.size());
+        for (long step = steps - 1; step >= 0; step--) pass.at(step), way.back(w + step * size, v, sum, second_order);
     });
 }
 

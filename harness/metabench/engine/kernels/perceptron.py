@@ -1,6 +1,7 @@
 """Inner steps of perceptrons by the compiled kernels: all steps of all tasks in one call.
 
-A perceptron's weights are a sequence of tensors, [T, outputs, inputs] and [T, outputs] of each layer in turn.
+A perceptron's weights are a sequence of tensors, [T, outputs, inputs] and [T, outputs] of each layer in turn,
+without T where all tasks have the same ones; or one tensor [T, size] in the kernels' layout: packed.
 """
 
 from __future__ import annotations
@@ -35,149 +36,223 @@ class Descent(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """How many steps, how large where no rates are given, and whether each gradient is taken for a constant.
+    """Gradient steps down a task's loss, w ← w − rate ∘ ∇L(w).
 
-    plain: the same steps by torch's operations, from weights and rates; differentiated for higher orders.
+    down: the loss; number: of steps; rate: their size where no rates are given; first_order: take each
+    gradient for a constant; plain: the same steps by torch's operations, from weights and rates;
+    differentiated for higher orders.
     """
 
+    down: Descent
     number: int
     rate: float
     first_order: bool
     plain: Callable[[Tensors, Tensors], Tensors]
 
 
-def descend(descent: Descent, steps: Steps, weights: Sequence[Tensor], rates: Sequence[Tensor]) -> Tensors:
-    """Return the weights after gradient steps, w ← w − rate ∘ ∇L(w), differentiable in weights and rates.
+def no_steps(query: Descent) -> Steps:
+    """Return the steps after which weights are as they were."""
+    return Steps(query, 0, 0.0, True, lambda weights, rates: weights)
 
-    rates: of each weight's shape, expanded or not; none: `steps.rate` for all.
+
+class Start(NamedTuple):
+    """Where steps start, and how large they are.
+
+    weights: of each task, of all tasks (without the axis of tasks), or one tensor of packed ones; rates: of
+    each task or of all, expanded or not; none: `Steps.rate` for all.
     """
-    tensors = (*weights, *rates)
-    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
-        return _views(descent, _path(descent, steps, weights, rates, keep=False)[:, 0])
-    return _Descent.apply(descent, steps, *tensors)  # type: ignore[no-any-return]
+
+    weights: Tensors
+    rates: Tensors = ()
+
+    @property
+    def tensors(self) -> Tensors:
+        """Return weights and rates."""
+        return (*self.weights, *self.rates)
+
+    @property
+    def recorded(self) -> bool:
+        """Return whether torch records what is computed of them."""
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self.tensors)
 
 
-def task_losses(descent: Descent, weights: Sequence[Tensor], plain: Callable[[Tensors], Tensors]) -> Tensor:
-    """Return each task's loss, [T]; plain: the same by torch's operations, in a tuple."""
-    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
-        return _losses(descent, weights, None)
-    return _Loss.apply(descent, plain, *weights)  # type: ignore[no-any-return]
+def descend(steps: Steps, start: Start) -> Tensor:
+    """Return the weights after the steps, packed; differentiable in weights and rates."""
+    if not start.recorded:
+        return _stepped(steps, start)
+    return _Descent.apply(steps, len(start.weights), *start.tensors)  # type: ignore[no-any-return]
+
+
+def adapted_losses(steps: Steps, start: Start, query: Descent, plain: Callable[[Tensors], Tensor]) -> Tensor:
+    """Return each task's loss on its queries after the steps, [T], differentiable in weights and rates.
+
+    plain: the loss of stepped weights by torch's operations.
+    """
+    if not start.recorded:
+        return _passes(steps, start, query, differentiated=False).losses
+    return _AdaptedLoss.apply(steps, len(start.weights), query, plain, *start.tensors)  # type: ignore[no-any-return]
 
 
 class _Descent(torch.autograd.Function):
-    """(weights, rates) → weights after the steps."""
+    """(weights, rates) → weights after the steps, packed; count: how many tensors are weights."""
 
     @staticmethod
-    def forward(ctx: Any, descent: Descent, steps: Steps, *tensors: Tensor) -> Tensors:
-        weights, rates = _parts(descent, tensors)
-        of_rates = any(ctx.needs_input_grad[2 + len(weights) :])
-        path = _path(descent, steps, weights, rates, keep=not steps.first_order or of_rates)
+    def forward(ctx: Any, steps: Steps, count: int, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        ctx.how = descent, steps, path, of_rates
-        ctx.set_materialize_grads(False)
-        return _views(descent, path[:, -1])
+        ctx.how = steps, count, any(ctx.needs_input_grad[2 + count :])
+        return _stepped(steps, Start(tensors[:count], tensors[count:]))
 
     @staticmethod
-    def backward(ctx: Any, *incoming: Tensor | None) -> Any:
-        descent, steps, path, of_rates = ctx.how
+    def backward(ctx: Any, incoming: Tensor) -> Any:
+        steps, count, of_rates = ctx.how
+        tensors = ctx.saved_tensors
+        start = Start(tensors[:count], tensors[count:])
         if torch.is_grad_enabled():
-            plain = lambda tensors: steps.plain(*_parts(descent, tensors))  # noqa: E731  # two arguments from one
-            return None, None, *_differentiable(plain, ctx.saved_tensors, incoming)
+            plain = lambda tensors: _packed(steps.down, steps.plain(tensors[:count], tensors[count:]))  # noqa: E731  # of one argument
+            return None, None, *_differentiable(plain, tensors, incoming)
         if steps.first_order and not of_rates:
-            return None, None, *incoming, *[None] * (len(ctx.saved_tensors) - len(incoming))
-        _, rates = _parts(descent, ctx.saved_tensors)
-        x, y = descent.x, descent.y
-        gradient = x.new_empty(path[:, 0].shape)
-        rates_gradient = torch.empty_like(gradient) if of_rates else None
-        descent.kernels.code.descend_pullback(
-            _shape(descent), _strided(incoming), _rates(descent, steps, rates), x.data_ptr(), y.data_ptr(),
-            steps.number, not steps.first_order, path.data_ptr(), gradient.data_ptr(),
-            _pointer(rates_gradient), threads(),
-        )  # fmt: skip
-        to_rates = [None] * len(rates) if rates_gradient is None else _views(descent, rates_gradient)
-        return None, None, *_views(descent, gradient), *to_rates
+            return None, None, *_like(steps.down, incoming, start.weights), *[None] * len(start.rates)
+        passes = _passes(steps, start, incoming.contiguous(), of_rates=of_rates)
+        return None, None, *passes.gradients(steps.down, start)
 
 
-def _parts(descent: Descent, tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors]:
-    """Return weights and rates."""
-    count = 2 * (len(descent.widths) - 1)
-    return tuple(tensors[:count]), tuple(tensors[count:])
+class _AdaptedLoss(torch.autograd.Function):
+    """(weights, rates) → losses [T] of queries after the steps; the gradient is computed with them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        steps: Steps,
+        count: int,
+        query: Descent,
+        plain: Callable[[Tensors], Tensor],
+        *tensors: Tensor,
+    ) -> Tensor:
+        of_rates = any(ctx.needs_input_grad[4 + count :])
+        passes = _passes(steps, Start(tensors[:count], tensors[count:]), query, of_rates)
+        ctx.save_for_backward(*tensors)
+        ctx.how = steps, count, plain, passes
+        return passes.losses
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> Any:
+        steps, count, plain, passes = ctx.how
+        tensors = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            losses = lambda tensors: plain(steps.plain(tensors[:count], tensors[count:]))  # noqa: E731  # of one argument
+            return None, None, None, None, *_differentiable(losses, tensors, incoming)
+        start = Start(tensors[:count], tensors[count:])
+        return None, None, None, None, *passes.gradients(steps.down, start, incoming)
+
+
+class _Passes(NamedTuple):
+    """What `adapted_loss` leaves: losses [T], gradients of weights and of rates [T, size], or None."""
+
+    losses: Tensor
+    gradient: Tensor | None
+    of_rates: Tensor | None
+
+    def gradients(
+        self, descent: Descent, start: Start, scale: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        """Return the gradients of weights and rates in their shapes, each task's times its scale."""
+        assert self.gradient is not None
+        to_weights = _like(descent, self.gradient, start.weights, scale)
+        if self.of_rates is None:
+            return *to_weights, *[None] * len(start.rates)
+        return *to_weights, *_like(descent, self.of_rates, start.rates, scale)
+
+
+def _passes(
+    steps: Steps, start: Start, last: Descent | Tensor, of_rates: bool = False, differentiated: bool = True
+) -> _Passes:
+    """Take the steps, then the loss of queries, or the incoming gradient of the last weights, and go back."""
+    kernels, widths, x, y = steps.down
+    query = steps.down if isinstance(last, Tensor) else last
+    losses = x.new_empty(len(x))
+    gradient = x.new_empty(len(x), _layout(kernels.lanes, widths)[1]) if differentiated else None
+    rates_gradient = torch.empty_like(gradient) if of_rates and gradient is not None else None
+    kernels.code.adapted_loss(
+        _shape(steps.down), _shape(query), _strided(steps.down, start.weights), _rates(steps, start),
+        _strided(query, [last]) if isinstance(last, Tensor) else None, x.data_ptr(), y.data_ptr(),
+        query.x.data_ptr(), query.y.data_ptr(), steps.number, not steps.first_order, losses.data_ptr(),
+        _pointer(gradient), _pointer(rates_gradient), threads(),
+    )  # fmt: skip
+    return _Passes(losses, gradient, rates_gradient)
+
+
+def _stepped(steps: Steps, start: Start) -> Tensor:
+    """Return each task's weights after the steps, [T, size]."""
+    kernels, widths, x, y = steps.down
+    stepped = x.new_empty(len(x), _layout(kernels.lanes, widths)[1])
+    kernels.code.descend(
+        _shape(steps.down), _strided(steps.down, start.weights), _rates(steps, start), x.data_ptr(),
+        y.data_ptr(), steps.number, stepped.data_ptr(), threads(),
+    )  # fmt: skip
+    return stepped
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-class _Loss(torch.autograd.Function):
-    """weights → losses [T]; the gradient is computed with them."""
+def _like(
+    descent: Descent, gradient: Tensor, tensors: Sequence[Tensor], scale: Tensor | None = None
+) -> Tensors:
+    """Return packed gradients [T, size] as those of the tensors, summed for what all tasks have in common.
 
-    @staticmethod
-    def forward(ctx: Any, descent: Descent, plain: Callable[[Tensors], Tensors], *weights: Tensor) -> Tensor:
-        gradient = descent.x.new_empty(len(descent.x), _size(descent))
-        losses = _losses(descent, weights, gradient)
-        ctx.save_for_backward(*weights)
-        ctx.how = descent, plain, gradient
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, incoming: Tensor) -> Any:
-        descent, plain, gradient = ctx.how
-        if torch.is_grad_enabled():
-            return None, None, *_differentiable(plain, ctx.saved_tensors, (incoming,))
-        return None, None, *_views(descent, gradient * incoming[:, None])
+    scale: [T], what each task's are multiplied by.
+    """
+    shapes = shapes_of(descent.widths)
+    of_all = len(tensors) > 1 and [tensor.dim() for tensor in tensors] == [len(shape) for shape in shapes]
+    if of_all:
+        summed = gradient.sum(0, keepdim=True) if scale is None else scale[None] @ gradient
+        return tuple(value[0] for value in unpacked(descent.kernels, descent.widths, summed))
+    gradient = gradient if scale is None else gradient * scale[:, None]
+    if len(tensors) == 1:
+        return (gradient,)
+    gradient = gradient.contiguous()
+    own = unpacked(descent.kernels, descent.widths, gradient)
+    return tuple(
+        value.sum(0) if tensor.dim() == len(shape) else value
+        for value, tensor, shape in zip(own, tensors, shapes, strict=True)
+    )
 
 
 def _differentiable(
-    plain: Callable[[Tensors], Tensors], inputs: Sequence[Tensor], incoming: Sequence[Tensor | None]
+    plain: Callable[[Tensors], Tensor], inputs: Sequence[Tensor], incoming: Tensor
 ) -> Sequence[Tensor | None]:
     """Return the gradient of the inputs with a graph, by torch's operations."""
-    pairs = [(y, g) for y, g in zip(plain(tuple(inputs)), incoming, strict=True) if g is not None]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    outputs, gradients = zip(*pairs, strict=True)
-    values = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
+    values = iter(
+        torch.autograd.grad(plain(tuple(inputs)), wanted, incoming, create_graph=True, allow_unused=True)
+    )
     return [next(values) if tensor.requires_grad else None for tensor in inputs]
 
 
-def _path(
-    descent: Descent, steps: Steps, weights: Sequence[Tensor], rates: Sequence[Tensor], keep: bool
-) -> Tensor:
-    """Return the weights before every step and after the last, [T, steps + 1, size]; not keep: the last."""
-    x, y = descent.x, descent.y
-    path = x.new_empty(len(x), steps.number + 1 if keep else 1, _size(descent))
-    descent.kernels.code.descend(
-        _shape(descent), _strided(weights), _rates(descent, steps, rates), x.data_ptr(), y.data_ptr(),
-        steps.number, keep,
-        path.data_ptr(), threads(),
-    )  # fmt: skip
-    return path
-
-
-def _losses(descent: Descent, weights: Sequence[Tensor], gradient: Tensor | None) -> Tensor:
-    losses = descent.x.new_empty(len(descent.x))
-    descent.kernels.code.task_loss(
-        _shape(descent), _strided(weights), descent.x.data_ptr(), descent.y.data_ptr(), losses.data_ptr(),
-        _pointer(gradient), threads(),
-    )  # fmt: skip
-    return losses
-
-
-def _strided(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_int64]:
-    """Return where the kernels find each tensor's numbers: `Strided`."""
+def _strided(descent: Descent, tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
+    """Return where the kernels find each tensor's numbers: `Strided`, for packed ones too."""
     numbers: list[int] = []
-    for tensor in tensors:
-        if tensor is None:
-            numbers += 0, 0, 0, 0
-        else:
-            numbers += (tensor.data_ptr(), *tensor.stride(), *[0] * (3 - tensor.dim()))
+    if len(tensors) == 1:
+        (packed,) = tensors
+        packed = packed if packed.stride(1) == 1 else packed.contiguous()
+        start, task, item = packed.data_ptr(), packed.stride(0), packed.element_size()
+        for offset, pitch, inputs in _layout(descent.kernels.lanes, descent.widths)[0]:
+            numbers += start + item * offset, task, pitch, 1
+            numbers += start + item * (offset + inputs), task, pitch, 0
+    else:
+        for tensor, shape in zip(tensors, shapes_of(descent.widths), strict=True):
+            strides = [*[0] * (len(shape) + 1 - tensor.dim()), *tensor.stride(), *[0] * (2 - len(shape))]
+            numbers += tensor.data_ptr(), *strides
     return (ctypes.c_int64 * len(numbers))(*numbers)
 
 
-def _rates(descent: Descent, steps: Steps, rates: Sequence[Tensor]) -> ctypes.Array[ctypes.c_int64]:
+def _rates(steps: Steps, start: Start) -> ctypes.Array[ctypes.c_int64]:
     """Return where the kernels find the rates: `Strided`, with strides of zero for a single number."""
-    if rates:
-        return _strided(rates)
-    pointer = _number(steps.rate, descent.x.dtype).data_ptr()
-    tensors = 2 * (len(descent.widths) - 1)
+    if start.rates:
+        return _strided(steps.down, start.rates)
+    pointer = _number(steps.rate, steps.down.x.dtype).data_ptr()
+    tensors = 2 * (len(steps.down.widths) - 1)
     return (ctypes.c_int64 * (4 * tensors))(*[pointer, 0, 0, 0] * tensors)
 
 
@@ -199,22 +274,44 @@ def _shape_of(
     return (ctypes.c_int64 * (4 + MOST_WIDTHS))(*numbers)
 
 
-def _pitch(descent: Descent, inputs: int) -> int:
-    lanes = descent.kernels.lanes
-    return -(-(inputs + 1) // lanes) * lanes
+@lru_cache(maxsize=64)
+def shapes_of(widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a perceptron's weights and biases in turn, without the axis of tasks."""
+    return tuple(shape for i, o in pairwise(widths) for shape in ((o, i), (o,)))
 
 
-def _size(descent: Descent) -> int:
-    return sum(_pitch(descent, inputs) * outputs for inputs, outputs in pairwise(descent.widths))
-
-
-def _views(descent: Descent, packed: Tensor) -> Tensors:
-    """Return [T, size] in the kernels' layout as tensors of weights and biases, not copied."""
-    views: list[Tensor] = []
-    tasks, stride, offset = len(packed), packed.stride(0), packed.storage_offset()
-    for inputs, outputs in pairwise(descent.widths):
-        pitch = _pitch(descent, inputs)
-        views.append(packed.as_strided((tasks, outputs, inputs), (stride, pitch, 1), offset))
-        views.append(packed.as_strided((tasks, outputs), (stride, pitch), offset + inputs))
+@lru_cache(maxsize=64)
+def _layout(lanes: int, widths: tuple[int, ...]) -> tuple[list[tuple[int, int, int]], int]:
+    """Return (offset, pitch, inputs) of each layer's matrix in a task's packed weights, and their size."""
+    layers, offset = [], 0
+    for inputs, outputs in pairwise(widths):
+        pitch = -(-(inputs + 1) // lanes) * lanes
+        layers.append((offset, pitch, inputs))
         offset += pitch * outputs
-    return tuple(views)
+    return layers, offset
+
+
+def unpacked(kernels: Kernels, widths: tuple[int, ...], packed: Tensor) -> Tensors:
+    """Return [T, size] in the kernels' layout as weights and biases, differentiable, not copied."""
+    tensors: list[Tensor] = []
+    layers, _ = _layout(kernels.lanes, widths)
+    plain, (task, _) = not (packed.requires_grad and torch.is_grad_enabled()), packed.stride()
+    for (offset, pitch, inputs), outputs in zip(layers, widths[1:], strict=True):
+        if plain:  # one call a tensor
+            first, shape = packed.storage_offset() + offset, (len(packed), outputs)
+            tensors.append(packed.as_strided((*shape, inputs), (task, pitch, 1), first))
+            tensors.append(packed.as_strided(shape, (task, pitch), first + inputs))
+            continue
+        matrix = packed[:, offset : offset + pitch * outputs].view(-1, outputs, pitch)
+        tensors += matrix[:, :, :inputs], matrix[:, :, inputs]
+    return tuple(tensors)
+
+
+def _packed(descent: Descent, tensors: Sequence[Tensor]) -> Tensor:
+    """Return weights and biases [T, …] in the kernels' layout, [T, size], by torch's operations."""
+    layers, _ = _layout(descent.kernels.lanes, descent.widths)
+    parts = []
+    for i, (_, pitch, inputs) in enumerate(layers):
+        matrix = torch.cat([tensors[2 * i], tensors[2 * i + 1].unsqueeze(2)], 2)
+        parts.append(torch.nn.functional.pad(matrix, (0, pitch - inputs - 1)).flatten(1))
+    return torch.cat(parts, 1)

@@ -37,7 +37,7 @@ constexpr long round_up(long n, long unit) { return (n + unit - 1) / unit * unit
 
 // A thread's own memory that grows and is kept; `slot` tells apart what is in use at the same time.
 inline Real* scratch(int slot, long size) {
-    static thread_local std::vector<Real> held[5];
+    static thread_local std::vector<Real> held[6];
     if ((long)held[slot].size() < size) held[slot].resize(size);
     return held[slot].data();
 }
