@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metabench.engine.examples_loss import TaskWeights
+from metabench.engine.task_weights import TaskWeights
 
 DECAYS = (0.9, 0.999)
 """β₁ and β₂ of D. Kingma, J. Ba: Adam, ICLR 2015."""
