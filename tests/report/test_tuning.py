@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from helpers.results import made_cell, made_result
-from helpers.searches import SEARCH, searched_results, searched_row
+from helpers.searches import SEARCH, best_near_one, searched_results, searched_row
+from metabench import Cell, Result
 from metabench.report.content import Content
 from metabench.results.table import Results
 
@@ -39,3 +40,15 @@ def test_a_report_without_searches_does_not_speak_of_them() -> None:
 
     assert "tuning" not in [section.name for section in content.sections()]
     assert "tuning trials" not in [column.header for column in content.sections(["scores"])[0].columns]
+
+
+def test_a_row_is_compared_with_itself_whatever_settings_its_search_chose() -> None:
+    def best_near_zero(cell: Cell) -> Result:
+        return made_result(cell, 0.9 - cell.algorithm.settings["inner_rate"] / 10)
+
+    sides = [searched_results([searched_row()], how)[0] for how in (best_near_one, best_near_zero)]
+    first, second = (Results.of(results).rows[0] for results in sides)
+
+    assert first["tuning_chosen"] != second["tuning_chosen"]
+    assert first["configuration"] != second["configuration"]
+    assert first["match"] == second["match"]

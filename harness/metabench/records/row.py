@@ -58,7 +58,7 @@ class CellFields(TypedDict):
     evaluation_seed: int
     plugin: str
     configuration: str
-    match: str  # plugins
+    match: str  # plugins, and the settings that a search chose
     work: str  # backend
     weak_work: str  # backend, tasks of a step
     size_work: str  # ways and shots

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from metabench.records.cell import Cell
+from metabench.records.tuning import row_cell
 
 BACKEND = ("backend", "plugins.backend")
 STEP_TASKS = ("budget.tasks", "train.size")  # the size of batches is the budget's tasks
@@ -19,6 +20,7 @@ class Keys(NamedTuple):
 
     configuration: str
     match: str
+    row: str  # as match, whatever settings a search chose
     work: str
     weak_work: str
     size_work: str
@@ -43,9 +45,11 @@ class _Configuration:
 @lru_cache(maxsize=1024)
 def _keys(configuration: _Configuration) -> Keys:
     cell = configuration.cell
+    match = cell.key(("seed", "plugins"))
     return Keys(
         configuration.digest,
-        cell.key(("seed", "plugins")),
+        match,
+        row_cell(cell).key(("seed", "plugins")) if cell.tuning else match,
         cell.key(("seed", *BACKEND)),
         cell.key(("seed", *BACKEND, *STEP_TASKS)),
         cell.key(("seed", "plugins.backend", *TASK_SIZE)),

@@ -159,7 +159,7 @@ def _cell_fields(cell: Cell) -> CellFields:
         "evaluation_seed": cell.evaluation.seed,
         "plugin": cell.plugins.get("algorithm", ""),
         "configuration": keys.configuration[:KEY_DIGITS],
-        "match": keys.match[:KEY_DIGITS],
+        "match": keys.row[:KEY_DIGITS],
         "work": keys.work[:KEY_DIGITS],
         "weak_work": keys.weak_work[:KEY_DIGITS],
         "size_work": keys.size_work[:KEY_DIGITS],
