@@ -4,6 +4,8 @@
     python benchmarks/speed.py --quick --threads 1    seconds a row, to see that it works
     python benchmarks/speed.py --rows sine-maml,conv-1shot --rivals "JAX sharded scan"
 
+`benchmarks/evaluation.py` times the scoring of tasks.
+
 A row is one whole meta-step (meta-gradient and update) of ours, of learn2learn's loop and of each rival that
 is installed (the extra `rivals`), on the same network, weights, tasks and threads, timed in blocks of one
 process that take turns: the median of the rounds' ratios with their quartiles. Before the clock runs, every
@@ -126,7 +128,7 @@ def measure(
 ) -> dict[str, Any]:
     """Time a row in blocks that take turns; print and return its figures. clock: seconds."""
     row = ROWS[name]
-    rounds, block_seconds = (3, 0.1) if quick else (21, 0.3)
+    rounds, block_seconds = (3, 0.1) if quick else (11, 0.25)
     apart = {LOOP: difference(row, execution=execution)} | differences(row, rivals)
     sides, first_seconds = first_steps(row, rivals, execution)
     peaks: list[dict[str, float]] = []
