@@ -107,9 +107,9 @@ def _backward(
         )[0]  # fmt: skip
         gx, of_x = _together(gx, tasks).to(x.dtype), False
     if of_x or of_weight:
-        # the gradient of the kernels needs their shape alone: no copy of those that are all equal
+        # the gradient of the kernels needs their shape alone: one number stands for all of them
         shape = (tasks * weight.shape[1], *weight.shape[2:])
-        kernels = weight.flatten(0, 1).to(dtype) if of_x else gy.new_empty(shape)
+        kernels = weight.flatten(0, 1).to(dtype) if of_x else gy.new_zeros(()).expand(shape)
         mask = [of_x, of_weight, False]
         more, gw, _ = _aten.convolution_backward(
             gy, inputs, kernels, None, *_options(g, tasks * g.groups), mask

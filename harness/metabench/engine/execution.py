@@ -45,13 +45,16 @@ class Execution:
         self._prepared: dict[Hashable, Runner] = {}
 
     def __call__(
-        self, losses: Losses, episodes: Episodes, phase: Hashable
+        self, losses: Losses, episodes: Episodes, phase: Hashable, divisor: int = 1
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the losses [T] and the gradient of their sum for each parameter."""
+        """Return the losses [T], and for each parameter the gradient of their sum divided by `divisor`.
+
+        The gradients of a captured step are valid until the next call.
+        """
         flat = _flat(episodes)
-        runner = self._runner(losses)
+        runner = self._runner(losses, divisor)
         if self.mode != "eager" and phase is not None:
-            key = (phase, *((tensor.shape, tensor.dtype) for tensor in flat))
+            key = (phase, divisor, *((tensor.shape, tensor.dtype) for tensor in flat))
             if key not in self._prepared:
                 prepare = _compiled if self.mode == "compiled" else _captured
                 self._prepared[key] = prepare(runner, flat)
@@ -59,13 +62,18 @@ class Execution:
         values, *gradients = runner(*flat)
         return values, gradients
 
-    def _runner(self, losses: Losses) -> Runner:
+    def _runner(self, losses: Losses, divisor: int) -> Runner:
         def run(*flat: Tensor) -> Sequence[Tensor]:
-            with torch.enable_grad():
+            # Backward passes run in this thread, where a tracer and a capture see them; for a GPU, autograd
+            # has threads of its own otherwise.
+            with torch.enable_grad(), torch.autograd.set_multithreading_enabled(False):
                 values = losses(_episodes(flat))
                 gradients = torch.autograd.grad(values.sum(), self.parameters, materialize_grads=True)
             # in torch 2.9 the zeros of a parameter that takes no part require a gradient themselves
-            return [values.detach(), *(gradient.detach() for gradient in gradients)]
+            constants = [gradient.detach() for gradient in gradients]
+            if divisor > 1 and constants:
+                constants = list(torch._foreach_div(constants, divisor))
+            return [values.detach(), *constants]
 
         return run
 
@@ -96,11 +104,34 @@ def _compiled(run: Runner, flat: Flat) -> Runner:
     return call
 
 
-def _captured(run: Runner, flat: Flat) -> Runner:
-    """Return the step as a CUDA graph: inputs are copied to where it reads, results lie where it writes.
+class Replay:
+    """A captured step: inputs are copied to where it reads, and results lie where it writes.
 
-    A result is valid until the next call.
+    Few operations run outside of it: one copy for the inputs of each type, and one of the losses.
     """
+
+    def __init__(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], replay: Callable[[], object]
+    ) -> None:
+        self.inputs, self.outputs, self.replay = list(inputs), outputs, replay
+
+    def __call__(self, *tensors: Tensor) -> Sequence[Tensor]:
+        """Return the losses, and gradients that are valid until the next call."""
+        for dtype in {tensor.dtype for tensor in tensors}:
+            pairs = [
+                (static, tensor)
+                for static, tensor in zip(self.inputs, tensors, strict=True)
+                if tensor.dtype == dtype and tensor.numel()
+            ]
+            if pairs:
+                torch._foreach_copy_([static for static, _ in pairs], [tensor for _, tensor in pairs])
+        self.replay()
+        losses, *gradients = self.outputs
+        return [losses.clone(), *gradients]
+
+
+def _captured(run: Runner, flat: Flat) -> Runner:
+    """Return the step as a CUDA graph."""
     inputs = [tensor.clone() for tensor in flat]
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch does not type it
     side.wait_stream(torch.cuda.current_stream())
@@ -111,11 +142,4 @@ def _captured(run: Runner, flat: Flat) -> Runner:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         outputs = run(*inputs)
-
-    def call(*tensors: Tensor) -> Sequence[Tensor]:
-        for static, tensor in zip(inputs, tensors, strict=True):
-            static.copy_(tensor)
-        graph.replay()
-        return outputs
-
-    return call
+    return Replay(inputs, outputs, graph.replay)

@@ -13,6 +13,9 @@ from metabench.contracts import Episodes, Examples, Learner
 from metabench.errors import Invalid
 from metabench.records.cell import Workload
 
+FUSED = ("cpu", "cuda")
+"""Types of device on which torch has Adam as one operation for all parameters."""
+
 
 def adam(module: nn.Module, rate: float, algorithm: str, workload: Workload) -> torch.optim.Adam | None:
     """Return Adam over the parameters of a module that are not frozen.
@@ -21,7 +24,7 @@ def adam(module: nn.Module, rate: float, algorithm: str, workload: Workload) -> 
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if trained:
-        fused = all(weight.device.type == "cpu" and weight.is_contiguous() for weight in trained)
+        fused = all(weight.device.type in FUSED and weight.is_contiguous() for weight in trained)
         optimizer = torch.optim.Adam(trained, rate, fused=fused)  # one call, not a dozen for each parameter
         if fused:
             optimizer.register_step_pre_hook(_make_gradients_contiguous)
@@ -40,7 +43,7 @@ def require_trainable(network: nn.Module, algorithm: str, workload: Workload) ->
 
 
 def _make_gradients_contiguous(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Lay out gradients as their parameters are: fused Adam on a CPU reads numbers in memory's order."""
+    """Lay out gradients as their parameters are: fused Adam reads numbers in memory's order."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None and not parameter.grad.is_contiguous():

@@ -193,16 +193,20 @@ class GradientLearner(ModuleLearner):
         losses: list[Tensor] = []
         means: list[Tensor] = []
         for chunk in self.chunks(batch):
+            whole = len(chunk.index) == tasks
             with self.network.training():
                 chunk_losses, gradients = self.execution(
-                    lambda episodes: self.task_loss(episodes, step, total), chunk, self.phase(step, total)
+                    lambda episodes: self.task_loss(episodes, step, total),
+                    chunk,
+                    self.phase(step, total),
+                    tasks if whole else 1,
                 )
-            losses.append(chunk_losses.clone())  # a captured step writes over its results
+            losses.append(chunk_losses)
             if not means:
-                means = [gradient / tasks for gradient in gradients]
+                means = list(gradients) if whole else [gradient / tasks for gradient in gradients]
                 continue
             for mean, gradient in zip(means, gradients, strict=True):
                 mean.add_(gradient, alpha=1 / tasks)
         for parameter, mean in zip(self.execution.parameters, means, strict=True):
             parameter.grad = mean
-        return torch.cat(losses)
+        return losses[0] if len(losses) == 1 else torch.cat(losses)
