@@ -73,14 +73,14 @@ class Row:
 SINE = {"inner_rate": 0.01, "steps": 5}
 IMAGE = {"inner_rate": 0.1, "steps": 1}
 FIRST_ORDER = {"first_order": True}
-REPTILE = {"inner_rate": 0.01, "steps": 5}
+REPTILE = {"inner_rate": 0.01, "steps": 5, "mini_batch": 0}
 OF_QUERIES = {"statistics": "queries", "train_statistics": "queries"}  # as the other side has them
 ROWS = {
     "sine-maml": Row("sine MLP, MAML", "maml", "mlp", SINE, 16, 30, shots=10, at_least_jax=1.0),
     "sine-first": Row("sine MLP, MAML, first order", "maml", "mlp", SINE | FIRST_ORDER, 16, 30, shots=10),
     "sine-anil": Row("sine MLP, ANIL", "anil", "mlp", SINE, 1, 30, shots=10),
     "sine-metasgd": Row("sine MLP, Meta-SGD", "metasgd", "mlp", SINE, 1, 30, shots=10),
-    "sine-reptile": Row("sine MLP, Reptile", "reptile", "mlp", SINE, 16, 30, shots=10, at_least_jax=1.0),
+    "sine-reptile": Row("sine MLP, Reptile", "reptile", "mlp", REPTILE, 16, 30, shots=10, at_least_jax=1.0),
     "conv-1shot": Row("Conv4, MAML", "maml", "conv4", IMAGE, 1.7, 2.5, at_least_jax=0.8),
     "conv-first": Row("Conv4, MAML, first order", "maml", "conv4", IMAGE | FIRST_ORDER, 1.7, 2.5),
     "conv-5steps-first": Row(

@@ -277,7 +277,10 @@ def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) 
         (["run", "quik"], "no suite is called 'quik'; did you mean 'quick'?"),
         (["run", "toy", "--only", "algorithm=tooy"], "no cell has algorithm 'tooy'"),
         (["run", "toy", "--backend", "gpu"], "no backend is called 'gpu'"),
-        (["run", "toy", "--seeds", "a"], "must be integers with commas between them, such as 0,1,2, got 'a'"),
+        (
+            ["run", "toy", "--seeds", "a"],
+            "must be integers or ranges with commas between them, such as 0-2 or 0,1,5, got 'a'",
+        ),
         (["run", "toy", "--executor", "moon"], "no executor is called 'moon'"),
         (["run", "toy", "--executor", "local:grace=1"], "'local' has no setting 'grace'"),
         (["run", "no/such.toml"], "no suite file 'no/such.toml'"),

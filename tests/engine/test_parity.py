@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from helpers.meta_gradients import (
@@ -37,7 +39,8 @@ def test_meta_gradient_equals_the_plain_loop_whole_and_in_chunks(
 ) -> None:
     kind = kind_of(name, network)
     episodes = episodes_of(kind, NETWORKS[network][1])
-    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=steps)
+    whole: dict[str, Any] = {"mini_batch": 0} if name == "reptile" else {}
+    algorithm = ALGORITHMS[name](inner_rate=RATE, steps=steps, **whole)
     learner = learner_of(algorithm, network, kind)
     expected = reference(learner, algorithm, episodes)
     for chunk in (TASKS, 2):

@@ -27,6 +27,7 @@ from metabench.records import (
     ValidationEvent,
 )
 from metabench.records.progress import EVENTS as KINDS
+from metabench.records.progress import CheckpointEvent
 from metabench.runner.outcome import result_of_job
 from metabench.runner.worker_files import (
     EVENTS_OF_WORKERS,
@@ -39,7 +40,7 @@ CELL = made_cell(test_tasks=12)
 TRAIN = TrainEvent(10, 400, loss=1.5, tasks_per_second=90.0, seconds_left=7.5)
 EVENTS = [
     SetupEvent(), ResumeEvent(7, "its checkpoint is old"), TRAIN, ValidationEvent(50, 0.4, 0.02),
-    EvaluateEvent(32, tasks=600),
+    CheckpointEvent(60, "the disk is full"), EvaluateEvent(32, tasks=600),
 ]  # fmt: skip
 
 Edit = Callable[[dict[str, Any]], object]

@@ -94,6 +94,8 @@ def check(content: bytes, signature: bytes, namespace: str, signers: Path) -> Si
     signers: the file with the known keys, which need not exist. A key that it does not allow for this
     namespace, or no longer, is unknown.
     """
+    if not can_check():
+        raise SignatureError("ssh-keygen is not installed")
     known = b""
     with suppress(DocumentError):  # no list, or none that can be read: no key is known
         known = read_bytes(signers, LARGEST_SIGNERS)
