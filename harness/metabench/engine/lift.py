@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from metabench.engine.function_rules import FUNCTION_RULES, METHOD_RULES
 from metabench.engine.generic import Generic
-from metabench.engine.kernels import kernels_for
+from metabench.engine.kernels import Kernels, kernels_for, layer_kernels
 from metabench.engine.norms import drop_running_statistics, is_fixed
 from metabench.engine.perceptron import Operation, Perceptron, perceptron_of
 from metabench.engine.rules import LayerRule, layer_rule
@@ -60,9 +60,13 @@ class Lifted:
         except NoRule as missing:
             self.reason = f"no rule for {missing}"
             self._generic = Generic(module)
-        for weight in module.parameters():
-            if weight.dim() == 4 or self.perceptron is not None:
-                kernels_for(weight)  # compiled and loaded now, not in the first step that is timed
+        self._kernels_title = Kernels.title
+        for weight in module.parameters():  # compiled and loaded now, not in the first step that is timed
+            if weight.dim() == 4:
+                kernels = layer_kernels(weight)
+                self._kernels_title = Kernels.title if kernels is None else kernels.title
+            elif self.perceptron is not None:
+                kernels_for(weight)
 
     @property
     def perceptron(self) -> Perceptron | None:
@@ -86,11 +90,14 @@ class Lifted:
 
     @property
     def path(self) -> str:
-        """Return how the module runs: "batched", "batched, kernels" (so far), "vmap" or "loop"."""
+        """Return how the module runs: "batched", "vmap" or "loop", and what kernels it has run on so far.
+
+        "batched, kernels" is on the CPU's, "batched, triton kernels" on a GPU's.
+        """
         if self._generic is not None:
             return self._generic.path
         kernels = any(program.used_kernels for program in self._programs.values())
-        return "batched, kernels" if kernels else "batched"
+        return f"batched, {self._kernels_title}" if kernels else "batched"
 
     def __call__(
         self,

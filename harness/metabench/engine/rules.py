@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +13,14 @@ from torch.nn import functional as F
 from metabench.engine import normalisation
 from metabench.engine.convolution import Geometry, product_type, shared_convolution, task_convolution
 from metabench.engine.function_rules import flatten
-from metabench.engine.kernels import Kernels, kernels_for
+from metabench.engine.kernels import LayerKernels, layer_kernels
 from metabench.engine.kernels import differentiable as kernel
-from metabench.engine.kernels.binding import Sliding
+from metabench.engine.kernels.layers import Sliding
 from metabench.engine.norms import is_fixed
 from metabench.engine.values import Context, NoRule, Value, Weights
+
+LARGEST_PATCHES = 4 << 30
+"""Bytes of patches that a convolution on a GPU may copy; beyond, torch's grouped convolutions compute."""
 
 LayerRule = Callable[[Any, Value, Weights, Context], Value]
 
@@ -55,14 +59,17 @@ def convolution(layer: nn.Conv2d, x: Value, weights: Weights, context: Context) 
     return y.like(y.tensor + bias.flatten()[:, None, None])
 
 
-def _kernels_of_convolution(x: Tensor, layer: nn.Conv2d) -> Kernels | None:
+def _kernels_of_convolution(x: Tensor, layer: nn.Conv2d) -> LayerKernels | None:
     """Return the kernels for this layer; None where groups or a shorter type are asked for."""
     if layer.groups > 1 or layer.weight.dtype != x.dtype or product_type(x) != x.dtype:
         return None
-    return kernels_for(x)
+    taps = layer.weight.shape[2:].numel() / math.prod(_pair(layer.stride))
+    if x.device.type != "cpu" and x.numel() * taps * x.element_size() > LARGEST_PATCHES:
+        return None
+    return layer_kernels(x)
 
 
-def _by_kernels(kernels: Kernels, x: Value, weights: Weights, geometry: Geometry) -> Value:
+def _by_kernels(kernels: LayerKernels, x: Value, weights: Weights, geometry: Geometry) -> Value:
     weight = weights.own.get("weight")
     if weight is None:
         weight = kernel.for_tasks(weights.shared["weight"], 1)
@@ -78,7 +85,7 @@ def batch_norm(layer: nn.BatchNorm2d, x: Value, weights: Weights, context: Conte
     if is_fixed(layer):
         y = _fixed_norm(layer, x, weights)
         return y.like(torch.relu(y.tensor)) if context.relu else y
-    kernels = kernels_for(x.tensor) if x.layout == "last" and context.statistics is None else None
+    kernels = layer_kernels(x.tensor) if x.layout == "last" and context.statistics is None else None
     if kernels is not None:
         channels = x.tensor.shape[-1]
         weight, bias = (weights.per_task(name, x.tasks) for name in ("weight", "bias"))

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from metabench.engine.kernels import kernels_for
+from metabench.engine.kernels import layer_kernels
 from metabench.engine.kernels import perceptron as kernel
 from metabench.engine.kernels.differentiable import for_tasks
 from metabench.engine.perceptron import Perceptron
@@ -115,5 +115,5 @@ def sums_over_tasks(weights: TaskWeights) -> dict[str, Tensor]:
 
 
 def _for_tasks(weight: Tensor, tasks: int) -> Tensor:
-    kernels = kernels_for(weight) if weight.dim() == 4 else None
+    kernels = layer_kernels(weight) if weight.dim() == 4 else None
     return weight.expand(tasks, *weight.shape) if kernels is None else for_tasks(weight, tasks)

@@ -12,32 +12,24 @@ import os
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from metabench.engine.kernels.build import BuildError, compiled
+from metabench.engine.kernels.layers import Sliding, convolved_shape
 
 SWITCH = "METABENCH_KERNELS"
 REALS = {torch.float32: "float", torch.float64: "double"}
 
 log = logging.getLogger("metabench.engine")
 
-Pair = tuple[int, int]
-
-
-class Sliding(NamedTuple):
-    """How a kernel moves over the plane: (rows, columns) of stride, zero padding and dilation."""
-
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-
 
 class Kernels:
     """The kernels for one floating-point type, on as many threads as torch has."""
+
+    title = "kernels"
 
     def __init__(self, library: Path) -> None:
         code = ctypes.CDLL(str(library))
@@ -196,19 +188,12 @@ def _geometry(
     x_shape: torch.Size, weight_shape: torch.Size, sliding: Sliding
 ) -> tuple[ctypes.Array[ctypes.c_int64], tuple[int, ...]]:
     """Return a convolution's `Geometry`, and the shape of y. Raises ValueError where shapes do not fit."""
-    tasks, images, *plane, channels = x_shape
-    sets, *kernel, inputs, outputs = weight_shape
-    if sets not in (1, tasks) or inputs != channels:
-        raise ValueError(f"kernels {tuple(weight_shape)} do not fit x {tuple(x_shape)}")
-    out = [
-        (size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
-        for size, taps, stride, padding, dilation in zip(plane, kernel, *sliding, strict=True)
-    ]
-    if min(out) < 1:
-        raise ValueError(f"kernels {tuple(weight_shape)} are larger than padded x {tuple(x_shape)}")
-    sizes = (tasks, images, inputs, outputs, *plane, *out, *kernel)
+    out = convolved_shape(x_shape, weight_shape, sliding)
+    tasks, images, *plane, _ = x_shape
+    _, *kernel, inputs, outputs = weight_shape
+    sizes = (tasks, images, inputs, outputs, *plane, *out[2:4], *kernel)
     geometry = (ctypes.c_int64 * 16)(*sizes, *(number for pair in sliding for number in pair))
-    return geometry, (tasks, images, *out, outputs)
+    return geometry, out
 
 
 def _norm(x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> ctypes.Array[ctypes.c_int64]:

@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metabench.engine.kernels.binding import Kernels, Sliding
+from metabench.engine.kernels.layers import LayerKernels, Sliding
 
 
-def convolve(kernels: Kernels, x: Tensor, weight: Tensor, sliding: Sliding) -> Tensor:
+def convolve(kernels: LayerKernels, x: Tensor, weight: Tensor, sliding: Sliding) -> Tensor:
     """Return x ∗ w, [T, n, H', W', O], for x [T, n, H, W, C] and w [T or 1, kh, kw, C, O]."""
     if not torch.is_grad_enabled():
         return kernels.convolve(x, weight, sliding)
     return _Convolution.apply(x, weight, kernels, sliding)  # type: ignore[no-any-return]
 
 
-def batch_norm(kernels: Kernels, x: Tensor, weight: Tensor, bias: Tensor, eps: float, relu: bool) -> Tensor:
+def batch_norm(
+    kernels: LayerKernels, x: Tensor, weight: Tensor, bias: Tensor, eps: float, relu: bool
+) -> Tensor:
     """Return w (x − m) r + b with the mean m and r = 1/√(variance + eps) of each task's channels.
 
     x: [T, n, …, C]; weight, bias: [T, C]; relu: return the positive part.
@@ -59,7 +61,7 @@ class _Convolution(torch.autograd.Function):
     """(x, w) → y."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, kernels: Kernels, sliding: Sliding) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, kernels: LayerKernels, sliding: Sliding) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = kernels, sliding
         return kernels.convolve(x, weight, sliding)
@@ -73,7 +75,13 @@ class _Convolution(torch.autograd.Function):
 
 
 def _gradient(
-    gy: Tensor, x: Tensor, weight: Tensor, kernels: Kernels, sliding: Sliding, of_x: bool, of_weight: bool
+    gy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    kernels: LayerKernels,
+    sliding: Sliding,
+    of_x: bool,
+    of_weight: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     gx = kernels.input_gradient(gy, weight, x.shape, sliding) if of_x else None
     gw = kernels.weight_gradient(gy, x, weight.shape, sliding) if of_weight else None
@@ -89,7 +97,7 @@ class _ConvolutionGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, kernels: Kernels, sliding: Sliding, of_x: bool,
+        ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, kernels: LayerKernels, sliding: Sliding, of_x: bool,
         of_weight: bool,
     ) -> Any:  # fmt: skip
         ctx.save_for_backward(gy, x, weight)
@@ -113,7 +121,7 @@ class _ConvolutionGradient(torch.autograd.Function):
 
 
 def _sum_of_products(
-    pairs: list[tuple[Tensor | None, Tensor | None]], kernels: Kernels, sliding: Sliding
+    pairs: list[tuple[Tensor | None, Tensor | None]], kernels: LayerKernels, sliding: Sliding
 ) -> Tensor | None:
     present = [(x, w) for x, w in pairs if x is not None and w is not None]
     if not present:
@@ -129,7 +137,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, kernels: Kernels, eps: float, relu: bool
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, kernels: LayerKernels, eps: float, relu: bool
     ) -> Tensor:
         y, m, r = kernels.norm(x, weight, bias, eps, relu)
         ctx.save_for_backward(x, y if relu else x, weight, m, r)  # y is read by the gradient of ReLU alone
@@ -152,8 +160,8 @@ class _NormGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, y: Tensor, m: Tensor, r: Tensor, kernels: Kernels,
-        eps: float, relu: bool,
+        ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, y: Tensor, m: Tensor, r: Tensor,
+        kernels: LayerKernels, eps: float, relu: bool,
     ) -> Any:  # fmt: skip
         ctx.save_for_backward(gy, x, weight, y, m, r)
         ctx.how = kernels, eps, relu
@@ -175,7 +183,7 @@ class _NormGradient(torch.autograd.Function):
 def _written_out(
     gy: Tensor, x: Tensor, weight: Tensor, y: Tensor, eps: float, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `Kernels.norm_gradient` does, by torch's operations."""
+    """Return what `LayerKernels.norm_gradient` does, by torch's operations."""
     g = torch.where(y <= 0, 0, gy) if relu else gy
     axes = list(range(1, x.dim() - 1))
     variance, m = torch.var_mean(x, axes, correction=0, keepdim=True)
