@@ -3,17 +3,17 @@
 #
 #   OUT=figures bash benchmarks/gpu_first_run.sh [WHEELS]
 #
-# OUT: an empty folder for what is measured, at most eight files. WHEELS: a folder with the wheels of what that
+# OUT: an empty folder for what is measured, at most nine files. WHEELS: a folder with the wheels of what that
 # machine lacks, metabench's own among them (default .whl; absent: nothing is installed). TOTAL: seconds for
 # all steps (default 465). STEPS: which, in this order. Each step has a limit of its own and none begins
 # without time left; what a step wrote until its end is kept. DRY_RUN=1 goes through the same steps without a
 # GPU, at sizes that take seconds.
 #
 #   log.txt  all that was printed     tests.xml  tests of the GPU       probe.json  roofs, convolutions, kernels
-#   gpu.json, compiled.json  benchmarks/gpu.py                          results.tgz  the cells' results
+#   gpu.json, plain.json, compiled.json  benchmarks/gpu.py              results.tgz  the cells' results
 set -u
 : "${OUT:?must name the folder for what is measured}"
-STEPS=${STEPS:-"doctor tests probe gpu cells scaling compiled"}
+STEPS=${STEPS:-"doctor tests probe gpu plain cells scaling compiled"}
 TOTAL=${TOTAL:-465} WHEELS=${1:-.whl} PYTHON=${PYTHON:-python3} DRY_RUN=${DRY_RUN:-0}
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 SCRATCH=$(mktemp -d)
@@ -53,10 +53,12 @@ fi
 step doctor 60 "$PYTHON" -m metabench.cli doctor
 # the image's warnings are others than those of the tests' own environment: they are no errors here
 step tests 120 "$PYTHON" -m pytest -q -W default -p no:cacheprovider --timeout=100 --junitxml="$OUT/tests.xml" \
-  -k "gpu or captured or cuda or nccl" tests/plugins/backends/test_cuda.py tests/engine/test_adapt.py \
+  -k "gpu or captured or cuda or nccl or host" tests/plugins/backends/test_cuda.py tests/engine/test_adapt.py \
   tests/plugins/datasets/test_datasets.py
 step probe 90 "$PYTHON" benchmarks/gpu_probe.py "${dry[@]}" --json "$OUT/probe.json"
 step gpu 130 "$PYTHON" benchmarks/gpu.py "${dry[@]}" --executions eager,cuda-graph --json "$OUT/gpu.json"
+# the same by torch's own operations in place of Triton's kernels
+step plain 60 env METABENCH_KERNELS=0 "$PYTHON" benchmarks/gpu.py "${quick[@]}" --executions cuda-graph --json "$OUT/plain.json"
 # the backends say why they cannot run where there is no GPU, and each cell is a skipped one
 step cells 140 "$PYTHON" -m metabench.cli run benchmarks/first-gpu.toml --results "$SCRATCH/results" --timeout 60
 step scaling 150 "$PYTHON" -m metabench.cli run suites/scaling-cuda.toml --only ranks=1 --results "$SCRATCH/results" --timeout 70

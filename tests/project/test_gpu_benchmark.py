@@ -105,12 +105,13 @@ def test_ways_of_the_probe_compute_the_same(gpu: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_first_run_goes_through_every_step_without_a_gpu(tmp_path: Path) -> None:
-    done = first_run(tmp_path, "doctor tests probe gpu cells scaling compiled")
+    done = first_run(tmp_path, "doctor tests probe gpu plain cells scaling compiled")
 
-    for name in ("doctor", "tests", "probe", "gpu", "cells", "scaling", "compiled"):
+    for name in ("doctor", "tests", "probe", "gpu", "plain", "cells", "scaling", "compiled"):
         assert f"== {name}: exit status 0" in done, done
     assert {path.name for path in tmp_path.iterdir()} == {
-        "log.txt", "tests.xml", "probe.json", "gpu.json", "compiled.json", "results.tgz"
+        "log.txt", "tests.xml", "probe.json", "gpu.json", "plain.json", "compiled.json",
+        "results.tgz",
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metabench.device.memory import peak_resident_bytes
 from metabench.device.meters import CpuShare, Rapl
+from metabench.device.products import split_products
 from metabench.errors import CellEnd
 
 if TYPE_CHECKING:
@@ -152,11 +153,14 @@ class Device:
 def _float32_products() -> dict[str, str]:
     """How each library computes float32 products, by "library.operation": "ieee" (in full), "tf32" or "bf16".
 
-    "none" leaves it to the library's default.
+    "none" leaves it to the library's default. "metabench.convolutions": "tf32x3" where the engine's kernels
+    compute so; else as "cuda.matmul".
     """
     cudnn: Any = torch.backends.cudnn  # torch declares no types for its switches
     mkldnn: Any = torch.backends.mkldnn
+    own = {"metabench.convolutions": "tf32x3"} if split_products() else {}
     return {
+        **own,
         "cuda.matmul": str(torch.backends.cuda.matmul.fp32_precision),
         "cudnn.conv": str(cudnn.conv.fp32_precision),
         "mkldnn.matmul": str(mkldnn.matmul.fp32_precision),

@@ -2,8 +2,11 @@
 
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
+PRECISIONS = ("float32", "tf32x3", "tf32", "bf16", "float64")
+PRECISION_HELP = "number format (float32: TF32 off; tf32x3: convolutions as three TF32 products each)"
 DRIVER_FILES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
@@ -20,6 +23,13 @@ def why_no_gpus(wanted: int) -> str | None:
         return "the NVIDIA driver offers no GPU to this process: see nvidia-smi and CUDA_VISIBLE_DEVICES"
     if count < wanted:
         return f"{wanted} GPUs are needed, there {'is' if count == 1 else 'are'} {count}"
+    return None
+
+
+def why_not_precision(precision: str) -> str | None:
+    """Return why GPUs here do not compute in this number format, or None."""
+    if precision == "tf32x3" and find_spec("triton") is None:
+        return "precision 'tf32x3' needs Triton, which torch for CUDA brings along on Linux"
     return None
 
 

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import torch
 
-Precision = Literal["float32", "tf32", "bf16", "float64"]
+from metabench.device import set_split_products
+
+Precision = Literal["float32", "tf32x3", "tf32", "bf16", "float64"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ def set_numerics(precision: str, deterministic: bool) -> Numerics:
     """Switch torch to this precision; return the types of tensors and of autocast.
 
     float32 computes products in full float32 (TF32 off), tf32 lets an NVIDIA GPU round their inputs to 10
-    bits of mantissa, bf16 runs the learner under autocast with float32 weights, float64 is the reference.
+    bits of mantissa, tf32x3 lets the engine's kernels sum three such products, which is near float32, bf16
+    runs the learner under autocast with float32 weights, float64 is the reference.
     deterministic: only algorithms whose results repeat bit by bit; torch raises where an operation has none.
     """
     internal = "tf32" if precision == "tf32" else "ieee"
     _set_products(internal)
+    set_split_products(precision == "tf32x3")
     torch.backends.cudnn.benchmark = False  # it may choose another algorithm in every run
     if deterministic != torch.are_deterministic_algorithms_enabled():  # a call imports torch's compiler
         torch.use_deterministic_algorithms(deterministic)

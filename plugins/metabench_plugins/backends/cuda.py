@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench import Backend, setting
 from metabench_plugins.backends._cores import thread_environment
-from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
+from metabench_plugins.backends._gpus import (
+    PRECISION_HELP,
+    PRECISIONS,
+    cuda_environment,
+    why_no_gpus,
+    why_not_precision,
+)
 
 if TYPE_CHECKING:
     from metabench.device import Device
@@ -21,9 +27,7 @@ class Cuda(Backend):
     name: ClassVar[str] = "cuda"
     index: int = setting(0, "number of the GPU among those that CUDA_VISIBLE_DEVICES leaves", at_least=0)
     threads: int = setting(1, "threads of the host", at_least=1)
-    precision: str = setting(
-        "float32", "number format (float32: TF32 off)", choices=("float32", "tf32", "bf16", "float64")
-    )
+    precision: str = setting("float32", PRECISION_HELP, choices=PRECISIONS)
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
     memory_gib: float = setting(0.0, "GiB of its memory that the cell may use (0: all)", at_least=0)
 
@@ -34,7 +38,7 @@ class Cuda(Backend):
 
     def available(self) -> str | None:
         """Return why there is no such GPU, or None."""
-        return why_no_gpus(self.index + 1)
+        return why_no_gpus(self.index + 1) or why_not_precision(self.precision)
 
     def command(self, argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Return the same command, with the variables for the host's threads and for CUDA."""

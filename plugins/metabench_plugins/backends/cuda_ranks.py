@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from metabench import Backend, setting
 from metabench_plugins.backends._cores import thread_environment
-from metabench_plugins.backends._gpus import cuda_environment, why_no_gpus
+from metabench_plugins.backends._gpus import (
+    PRECISION_HELP,
+    PRECISIONS,
+    cuda_environment,
+    why_no_gpus,
+    why_not_precision,
+)
 from metabench_plugins.backends._torchrun import Nodes, local_ranks, machines, rank_environment, torchrun
 
 if TYPE_CHECKING:
@@ -22,9 +28,7 @@ class CudaRanks(Backend):
     name: ClassVar[str] = "cuda-ranks"
     ranks: int = setting(2, "processes, over all machines; one GPU each", at_least=1)
     threads: int = setting(1, "threads of each process on the host", at_least=1)
-    precision: str = setting(
-        "float32", "number format (float32: TF32 off)", choices=("float32", "tf32", "bf16", "float64")
-    )
+    precision: str = setting("float32", PRECISION_HELP, choices=PRECISIONS)
     deterministic: bool = setting(False, "only operations that repeat bit by bit")
     share: bool = setting(False, "let ranks share GPUs and communicate over gloo: for tests, not for scaling")
     timeout_seconds: float = setting(300.0, "how long a rank waits for the others before it fails", above=0)
@@ -42,6 +46,7 @@ class CudaRanks(Backend):
     def available(self) -> str | None:
         """Return why there are not enough GPUs, or None."""
         reason = Nodes.here().indivisible(self.ranks) or why_no_gpus(self.gpus)
+        reason = reason or why_not_precision(self.precision)
         if reason is not None or self.share:
             return reason
         import torch

@@ -18,6 +18,8 @@ from helpers.shell import ROOT
 from metabench import Dataset, Protocol
 from metabench.data.order import draw_episodes
 from metabench.device import Device
+from metabench.engine.kernels import layer_kernels
+from metabench.engine.triton.check import largest_error
 from metabench.settings import make
 from metabench.testing import check_backend
 from metabench.worker.disturbance import measure_machine
@@ -155,3 +157,16 @@ def test_drawing_tasks_never_makes_the_host_wait(dataset: Dataset) -> None:
 
         torch.testing.assert_close(drawn.support.x.cpu(), wanted.support.x, rtol=0, atol=0)
         torch.testing.assert_close(drawn.query.y.cpu(), wanted.query.y)
+
+
+@pytest.mark.parametrize(
+    ("precision", "most"), [("float64", 1e-12), ("float32", 1e-5), ("tf32x3", 1e-5), ("tf32", 1e-2)]
+)
+def test_tritons_kernels_compute_on_the_gpu_what_torch_does(precision: str, most: float) -> None:
+    pytest.importorskip("triton")
+    with make(Cuda, {"precision": precision}).open() as device:
+        kernels = layer_kernels(torch.ones(1, dtype=device.dtype, device=device.torch))
+
+        assert kernels is not None
+        assert kernels.title == ("triton kernels, tf32x3" if precision == "tf32x3" else "triton kernels")
+        assert largest_error(kernels, device.torch, device.dtype) < most

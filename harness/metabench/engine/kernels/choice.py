@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from metabench.device.products import split_products
 from metabench.engine.kernels.binding import REALS, SWITCH, kernels_for
 from metabench.engine.kernels.layers import LayerKernels
+from metabench.errors import Skip
 
 log = logging.getLogger("metabench.engine")
 
@@ -28,7 +29,10 @@ def layer_kernels(x: Tensor) -> LayerKernels | None:
         return kernels_for(x)
     if os.environ.get(SWITCH) == "0" or _get_current_dispatch_mode() is not None or x.dtype not in REALS:
         return None
-    return _of_gpu(x.device, x.dtype, split_products())
+    kernels = _of_gpu(x.device, x.dtype, split_products())
+    if kernels is None and split_products():
+        raise Skip("precision 'tf32x3' needs Triton's kernels, which cannot be used here: see the log")
+    return kernels
 
 
 def _interpreted() -> bool:

@@ -56,7 +56,7 @@ def forward(
         where, present = _tile(task, start, rows, channel, channels, ROWS)
         y = (tl.load(x_at + where, present, 0.0) - m[None, :]) * scale[None, :] + shift[None, :]
         if RELU:
-            y = tl.maximum(y, 0.0)
+            y = tl.where(y < 0.0, 0.0, y)  # not a number stays so
         tl.store(y_at + where, y, present)
 
 
@@ -76,7 +76,7 @@ def gradient(
         normal = (tl.load(x_at + where, present, 0.0) - m[None, :]) * r[None, :]
         gy = tl.load(gy_at + where, present, 0.0)
         if RELU:
-            gy = tl.where(tl.load(y_at + where, present, 0.0) > 0.0, gy, 0.0)
+            gy = tl.where(tl.load(y_at + where, present, 0.0) <= 0.0, 0.0, gy)
         gw += tl.sum(gy * normal, 0)
         gb += tl.sum(gy, 0)
     tl.store(gw_at + out, gw, exists)
@@ -88,7 +88,7 @@ def gradient(
         normal = (tl.load(x_at + where, present, 0.0) - m[None, :]) * r[None, :]
         gy = tl.load(gy_at + where, present, 0.0)
         if RELU:
-            gy = tl.where(tl.load(y_at + where, present, 0.0) > 0.0, gy, 0.0)
+            gy = tl.where(tl.load(y_at + where, present, 0.0) <= 0.0, 0.0, gy)
         gx = scale[None, :] * (gy - of_gy[None, :] - normal * of_normal[None, :])
         tl.store(gx_at + where, gx, present)
 
@@ -116,7 +116,7 @@ def second(
         normal = (tl.load(x_at + where, present, 0.0) - m[None, :]) * r[None, :]
         v, gy = tl.load(v_at + where, present, 0.0), tl.load(gy_at + where, present, 0.0)
         if RELU:
-            gy = tl.where(tl.load(y_at + where, present, 0.0) > 0.0, gy, 0.0)
+            gy = tl.where(tl.load(y_at + where, present, 0.0) <= 0.0, 0.0, gy)
         v_mean += tl.sum(v, 0)
         gy_mean += tl.sum(gy, 0)
         a += tl.sum(v * normal, 0)
@@ -135,8 +135,8 @@ def second(
         to_gy = (w * r)[None, :] * (v - v_mean[None, :] - normal * a[None, :])
         to_gy += p[None, :] * normal + q[None, :]
         if RELU:
-            positive = tl.load(y_at + where, present, 0.0) > 0.0
-            gy, to_gy = tl.where(positive, gy, 0.0), tl.where(positive, to_gy, 0.0)
+            cut = tl.load(y_at + where, present, 0.0) <= 0.0
+            gy, to_gy = tl.where(cut, 0.0, gy), tl.where(cut, 0.0, to_gy)
         h = of_v[None, :] * v + of_gy[None, :] * gy
         to_x = r[None, :] * (h - h_mean[None, :] - normal * hx_mean[None, :])
         to_x -= normal * (w * r * r * s)[None, :]
