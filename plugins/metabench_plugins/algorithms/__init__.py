@@ -10,15 +10,19 @@ def metabench_algorithms() -> list[type]:
     from metabench_plugins.algorithms.baseline import Baseline
     from metabench_plugins.algorithms.baselinepp import BaselinePlusPlus
     from metabench_plugins.algorithms.boil import Boil
+    from metabench_plugins.algorithms.boosted_trees import BoostedTrees
     from metabench_plugins.algorithms.callable import CallableAlgorithm
     from metabench_plugins.algorithms.cnp import Cnp
     from metabench_plugins.algorithms.hausdorff import Hausdorff
     from metabench_plugins.algorithms.imaml import Imaml
+    from metabench_plugins.algorithms.k_neighbours import KNeighbours
+    from metabench_plugins.algorithms.logistic_regression import LogisticRegression
     from metabench_plugins.algorithms.maml import Maml
     from metabench_plugins.algorithms.mamlpp import MamlPlusPlus
     from metabench_plugins.algorithms.matchingnet import MatchingNet
     from metabench_plugins.algorithms.metalstm import MetaLstm
     from metabench_plugins.algorithms.metasgd import MetaSgd
+    from metabench_plugins.algorithms.nearest_centroid import NearestCentroid
     from metabench_plugins.algorithms.nearest_neighbour import NearestNeighbour
     from metabench_plugins.algorithms.protomaml import ProtoMaml
     from metabench_plugins.algorithms.protonet import ProtoNet
@@ -48,6 +52,10 @@ def metabench_algorithms() -> list[type]:
         BaselinePlusPlus,
         Scratch,
         NearestNeighbour,
+        NearestCentroid,
+        KNeighbours,
+        LogisticRegression,
+        BoostedTrees,
         Hausdorff,
         CallableAlgorithm,
     ]

@@ -6,8 +6,10 @@ from metabench import hookimpl
 @hookimpl
 def metabench_datasets() -> list[type]:
     """Every class of this folder."""
+    from metabench_plugins.datasets.banking77 import Banking77
     from metabench_plugins.datasets.blobs import Blobs
     from metabench_plugins.datasets.cifar_fs import CifarFs
+    from metabench_plugins.datasets.clinc150 import Clinc150
     from metabench_plugins.datasets.cub import Cub
     from metabench_plugins.datasets.fc100 import Fc100
     from metabench_plugins.datasets.features import Features
@@ -22,6 +24,6 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.tiered_imagenet import TieredImagenet
 
     return [
-        Blobs, CifarFs, Cub, Fc100, Glyphs, Harmonics, ImageFolder, Lake, MiniImagenet, Omniglot,
-        OmniglotSmall, Sinusoid, Features, TieredImagenet,
+        Banking77, Blobs, CifarFs, Clinc150, Cub, Fc100, Glyphs, Harmonics, ImageFolder, Lake, MiniImagenet,
+        Omniglot, OmniglotSmall, Sinusoid, Features, TieredImagenet,
     ]  # fmt: skip
