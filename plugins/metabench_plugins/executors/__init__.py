@@ -7,6 +7,7 @@ from metabench import hookimpl
 def metabench_executors() -> list[type]:
     """Every class of this folder."""
     from metabench_plugins.executors.local import Local
+    from metabench_plugins.executors.ray import Ray
     from metabench_plugins.executors.slurm import Slurm
 
-    return [Local, Slurm]
+    return [Local, Ray, Slurm]

@@ -1,0 +1,108 @@
+"""Cells on a Ray cluster: three nodes on this machine, one of which dies in the middle of a cell."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from helpers.shell import Shell, shell_environment
+from metabench_plugins.executors._ray_task import Mailbox, Order, run_order
+
+SUITE = """
+name = "far"
+version = 1
+[defaults]
+algorithm = {name = "maml", inner_rate = 0.01}
+network = "mlp"
+dataset = "sinusoid"
+test = {ways = 1, shots = 4, queries = 4}
+budget = {steps = 20, tasks = 4}
+evaluation = {tasks = 4}
+[[cells]]
+backend = {name = "cpu", threads = 1}
+seeds = [0, 1, 2]
+[[cells]]
+backend = {name = "cpu-ranks", ranks = 64, threads = 64}
+seeds = [0]
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of three nodes with a core each."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    nodes = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    try:
+        for _ in range(2):
+            nodes.add_node(num_cpus=1)
+        yield nodes
+    finally:
+        nodes.shutdown()
+
+
+def family(node: Any) -> list[psutil.Process]:
+    """The processes of a node: its raylet, and all below it."""
+    (raylet,) = node.all_processes["raylet"]
+    process = psutil.Process(raylet.process.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def runs_a_cell(node: Any) -> bool:
+    return any("metabench.worker" in process.cmdline() for process in family(node))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_cell_has_one_result_though_a_node_dies(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "far.toml").write_text(SUITE)
+    shell = Shell(tmp_path, shell_environment())
+    argv = shell.argv("run", "far.toml", "--executor", f"ray:address={cluster.address}")
+    command = subprocess.Popen(argv, cwd=tmp_path, env=shell.environment, stderr=subprocess.PIPE, text=True)
+    victim = cluster.worker_nodes.copy().pop()
+    try:
+        while not runs_a_cell(victim):
+            assert command.poll() is None, command.stderr and command.stderr.read()
+            time.sleep(0.1)
+        for process in family(victim):
+            process.kill()
+        _, errors = command.communicate(timeout=600)
+    finally:
+        command.kill()
+
+    results = shell.results("far-v1")
+    assert command.returncode == 0, errors
+    assert len({result.cell.digest for result in results}) == len(results) == 4
+    assert sorted(str(result.status) for result in results) == ["ok", "ok", "ok", "skipped"]
+    assert any("64 ranks of 64 threads need 4096 cores" in result.reason for result in results)
+
+
+PROGRAM = """
+import sys
+with open(sys.argv[1], "r+") as checkpoint, open(sys.argv[2], "w") as result:
+    print(checkpoint.read())
+    checkpoint.write(", continued")
+    result.write("scores")
+"""
+
+
+def test_a_job_finds_its_files_where_it_runs_and_sends_home_what_it_wrote() -> None:
+    home, checkpoint, python = "/nowhere/jobs/cell", "/nowhere/checkpoints/cell", "/nowhere/python"
+    argv = (python, "-c", PROGRAM, checkpoint, f"{home}/result.json")
+    order = Order("cell", argv, {}, None, 1.0, home, python, {checkpoint: b"begun"}, checkpoint)
+    mailbox = Mailbox()
+
+    end = run_order(order, SimpleNamespace(put=SimpleNamespace(remote=mailbox.put)))
+
+    assert (end.exit_code, end.timed_out) == (0, False)
+    assert end.files == {"log": b"begun\n", "result.json": b"scores"}
+    assert end.checkpoint == b"begun, continued"
+    assert {piece.name for piece in mailbox.take()} <= {"log"}
