@@ -136,6 +136,11 @@ def roofs(probe: Probe) -> dict[str, float]:
         a, b = (probe.random(side, side, number_format=number_format) for _ in "ab")
         figures[f"{number_format} FLOP/s"] = 2 * side**3 / probe.seconds(lambda a=a, b=b: torch.mm(a, b), 2)
     set_products("ieee")
+    if probe.on_gpu:
+        from metabench.engine.triton.products import split_product
+
+        a, b = (probe.random(1, side, side) for _ in "ab")
+        figures["tf32x3 FLOP/s"] = 2 * side**3 / probe.seconds(lambda: split_product(a, b), 2)
     x = probe.random(side, side)
     y, small = torch.empty_like(x), torch.zeros(64, device=x.device)
     figures["copied bytes/s"] = 2 * x.nbytes / probe.seconds(lambda: y.copy_(x), 10)
