@@ -86,7 +86,7 @@ def did_you_mean(asked: str, names: Iterable[str]) -> str:
     >>> did_you_mean("sinus", ["omniglot", "sinusoid"])
     "did you mean 'sinusoid'? known: omniglot, sinusoid"
     """
-    names = sorted(names)
+    names = sorted(set(names))
     close = get_close_matches(asked, names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(names) or 'none'}"

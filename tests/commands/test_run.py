@@ -275,11 +275,12 @@ def test_same_seed_twice_gives_identical_scores_of_a_convolutional_network(shell
 def test_mistake_in_the_request_exits_with_2_before_anything_runs(shell: Shell) -> None:
     for wrong, message in [
         (["run", "quik"], "no suite is called 'quik'; did you mean 'quick'?"),
+        (["run", "."], "a suite must be a file whose name ends in .toml, got '.'"),
         (["run", "toy", "--only", "algorithm=tooy"], "no cell has algorithm 'tooy'"),
         (["run", "toy", "--backend", "gpu"], "no backend is called 'gpu'"),
         (
             ["run", "toy", "--seeds", "a"],
-            "must be integers or ranges with commas between them, such as 0-2 or 0,1,5, got 'a'",
+            "must be integers or rising ranges with commas between them, such as 0-2 or 0,1,5, got 'a'",
         ),
         (["run", "toy", "--executor", "moon"], "no executor is called 'moon'"),
         (["run", "toy", "--executor", "local:grace=1"], "'local' has no setting 'grace'"),

@@ -50,7 +50,8 @@ def test_python_runs_without_a_file_in_the_suite_of_such_runs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((*TYPED, "--seeds", "0-x"), "must be integers or ranges"),
+        ((*TYPED, "--seeds", "0-x"), "must be integers or rising ranges"),
+        ((*TYPED, "--seeds", "3-1"), "got '3-1'"),
         (("quick", "--steps", "3"), "name a suite, or components, not both"),
         ((), "a run needs a suite"),
     ],

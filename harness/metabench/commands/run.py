@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,18 +146,14 @@ def command(
 def _seeds(text: str | None) -> list[int] | None:
     if text is None:
         return None
-    try:
-        spans = [part.partition("-") for part in text.split(",")]
-        return [
-            seed
-            for first, _, last in spans
-            for seed in range(int(first), int(last or first) + 1)[: MOST_CELLS + 1]
-        ]
-    except ValueError:
+    spans = [re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part) for part in text.split(",")]
+    bounds = [(int(span[1]), int(span[2] or span[1])) for span in spans if span]
+    if len(bounds) < len(spans) or any(first > last for first, last in bounds):
         raise click.BadParameter(
-            f"must be integers or ranges with commas between them, such as 0-2 or 0,1,5, got {text!r}",
+            f"must be integers or rising ranges with commas between them, such as 0-2 or 0,1,5, got {text!r}",
             param_hint="--seeds",
-        ) from None
+        )
+    return [seed for first, last in bounds for seed in range(first, last + 1)[: MOST_CELLS + 1]]
 
 
 def _table(text: str | None) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def find(registry: Registry, name: str) -> Path:
         return Path(name)
     suites = installed_suites(registry)
     if name not in suites:
+        if Path(name).exists():
+            raise RequestError(f"a suite must be a file whose name ends in .toml, got {name!r}")
         known = did_you_mean(name, suites)
         raise UnknownComponent(f"no suite is called {name!r}; {known}, or give a path to a file")
     return suites[name].path
