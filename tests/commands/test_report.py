@@ -141,3 +141,16 @@ def test_results_of_a_plugin_that_is_not_installed_are_shown(
     assert code == 0
     assert "not-installed" in text
     assert "elsewhere 3.1" in text
+
+
+def test_open_shows_the_page_in_the_browser(
+    stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: bool(opened.append(address)) or len(opened) == 1)
+    out = tmp_path / "out"
+    run(stored, "--open", "--output", str(out))
+    assert opened == [(out / "report.html").as_uri()]
+    assert "maml" in (out / "report.html").read_text()
+    with pytest.raises(RequestError, match="no browser can be started here"):
+        run(stored, "--open", "--output", str(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ Examples:
               help="Also write these reports into --output (repeatable).")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("report"), show_default=True,
               help="Folder for the files of --format.")  # fmt: skip
+@click.option("--open", "opens", is_flag=True, help="Write the report html, too, and open it in the browser.")
 def command(
     results: tuple[str, ...],
     only: tuple[str, ...],
@@ -60,6 +62,7 @@ def command(
     price_per_hour: float | None,
     formats: tuple[str, ...],
     output: Path,
+    opens: bool,
 ) -> int:
     """Show the tables of stored RESULTS (folders or files; results/local where none is named).
 
@@ -73,6 +76,8 @@ def command(
         raise RequestError("--pivot is a table of its own; leave out --table")
     content = Content.of(_read(results or ("results/local",), only, skip), price_per_hour)
     sections = _sections(content, tables, sort, pivot)
+    if opens and not any("html" in text.split(",") for text in formats):
+        formats = (*formats, "html")
     if not formats:
         click.echo(render(sections, content.problems, lines))
         return 0
@@ -83,6 +88,8 @@ def command(
     click.echo(render(sections, content.problems, lines))
     for path in write_reports(content.showing(sections), output, list(settings), registry, settings):
         say(path, err=True)
+    if opens and not webbrowser.open((output / "report.html").absolute().as_uri()):
+        raise RequestError(f"no browser can be started here; open {output / 'report.html'} yourself")
     return 0
 
 

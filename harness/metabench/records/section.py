@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from metabench.records.section_html import section_html
 from metabench.text import ABSENT
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Section(Generic[Line]):
         import pandas as pd  # takes a third of a second, which a table on the terminal does not wait for
 
         return pd.DataFrame(list(self.records))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows of the table."""
+        return section_html(self)
 
     def struck(self) -> list[bool]:
         """Return for every line whether it is struck through: results of it were withdrawn."""

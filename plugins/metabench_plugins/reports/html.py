@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar
-
-from tabulate import tabulate
+from typing import ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import Section, printable
+from metabench.report import printable, section_html
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -37,32 +35,10 @@ class Html(Report):
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Write report.html."""
-        parts = [HEAD, *(_section(section) for section in content.sections())]
+        parts = [HEAD, *(section_html(section) for section in content.sections())]
         if content.problems:
             listed = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in content.problems)
             parts.append(f"<h2>Passed over</h2>\n<ul>{listed}</ul>")
         path = folder / "report.html"
         path.write_text("\n".join(parts) + "\n", encoding="utf-8")
         return [path]
-
-
-def _cell(text: str, struck: bool) -> str:
-    shown = escape(printable(text))
-    return f"<s>{shown}</s>" if struck else shown
-
-
-def _section(section: Section[Any]) -> str:
-    columns, lines, notes = section.shown()
-    align = ["right" if column.right else "left" for column in columns]
-    body = tabulate(
-        [
-            [_cell(text, struck) for text in line]
-            for line, struck in zip(lines, section.struck(), strict=True)
-        ],
-        [escape(printable(column.header)) for column in columns],
-        tablefmt="unsafehtml",
-        disable_numparse=True,
-        colalign=align if lines else None,
-    )
-    paragraphs = "\n".join(f"<p>{escape(printable(note))}</p>" for note in notes)
-    return f"<h2>{escape(section.title)}</h2>\n<div>{body}</div>\n{paragraphs}"
