@@ -26,6 +26,8 @@ from metabench import (
     Dataset,
     Executor,
     Learner,
+    LoggedRun,
+    Logger,
     Metric,
     Network,
     Report,
@@ -161,7 +163,8 @@ def _contracts() -> str:
     ]
     tuples = (contracts.Examples, contracts.Episodes)
     parts += [f"## {cls.__name__}\n\n{doc(cls)}" for cls in tuples]
-    for cls in (Algorithm, Learner, Network, Dataset, Source, Metric, Backend, Executor, Report):
+    runtime = (Backend, Executor, Logger, LoggedRun, Report)
+    for cls in (Algorithm, Learner, Network, Dataset, Source, Metric, *runtime):
         parts.append(class_section(cls, marks_defaults=True))
     parts += [
         "Cells, workloads and jobs: [metabench.records](records.md). Settings: "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from metabench.presets import Preset
-from metabench.records.cell import Facts, Split, Workload
+from metabench.records.cell import Cell, Facts, Split, Workload
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.protocol import Batches, Protocol
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from metabench.device.device import Device
     from metabench.records.job import Job, Outcome
+    from metabench.records.result import Result
     from metabench.records.row import Row, UnreadableFile
     from metabench.records.section import Section
     from metabench.records.summary import Summary
@@ -342,6 +343,38 @@ class Executor(Component, ABC):
         A job is prepared when it is taken from `jobs`: take it shortly before it starts.
         A job that exceeds `job.timeout` is ended with all of its processes and reported as timed out. However
         a job ends, none of its processes outlives it: a child left behind would disturb the next job's clock.
+        """
+
+
+class LoggedRun(ABC):
+    """One cell in a logger, from its start to its end; its methods are called one at a time.
+
+    They may be called from another thread than the one that opened it.
+    """
+
+    @property
+    def link(self) -> str:
+        """Where a person finds the run: a URL, or a path from the folder of the suite's results."""
+        return ""
+
+    @abstractmethod
+    def curves(self, step: int, values: Mapping[str, float]) -> None:
+        """Log what was measured after `step` steps, by name: `train/loss`, `validation/accuracy`."""
+
+    @abstractmethod
+    def close(self, result: Result | None) -> None:
+        """Log how the cell ended; None where the run was interrupted, so that it has no result."""
+
+
+class Logger(Component, ABC):
+    """A place where people look at curves while cells train: a file, a server, …"""
+
+    @abstractmethod
+    def open(self, cell: Cell, folder: Path) -> LoggedRun:
+        """Called in the parent process when a cell starts; several cells may be open at once.
+
+        folder: of the suite's results, in which a logger of files writes below `logs`.
+        `metabench.records.logged_settings` gives the cell's settings as a logger takes them.
         """
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from metabench.contracts import Algorithm, Backend, Dataset, Executor, Metric, Network, Report
+    from metabench.contracts import Algorithm, Backend, Dataset, Executor, Logger, Metric, Network, Report
     from metabench.records.cell import Cell
     from metabench.records.progress import Event
     from metabench.records.result import Result
@@ -75,6 +75,12 @@ def metabench_backends() -> Sequence[type[Backend]]:
 @hookspec
 def metabench_executors() -> Sequence[type[Executor]]:
     """Executor classes. Called when a run starts."""
+    raise NotImplementedError
+
+
+@hookspec
+def metabench_loggers() -> Sequence[type[Logger]]:
+    """Logger classes. Called when a run is asked for loggers, and by `list`."""
     raise NotImplementedError
 
 

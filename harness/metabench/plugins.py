@@ -79,6 +79,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("metric", contracts.Metric),
         Kind("backend", contracts.Backend),
         Kind("executor", contracts.Executor),
+        Kind("logger", contracts.Logger),
         Kind("report", contracts.Report),
     )
 }

@@ -64,6 +64,7 @@ def test_suite_of_a_new_package_runs(shell: Shell, kind: str) -> None:
     name = NAMES[kind]
     options = {
         "executor": ["--executor", name, "--only", "algorithm=protonet"],
+        "logger": ["--log", name, "--only", "algorithm=protonet"],
         "report": ["--only", "algorithm=protonet"],
         "algorithm": ["--skip", "algorithm=nearest-neighbour"],
         "metric": [],  # there is no axis of that name
@@ -72,10 +73,12 @@ def test_suite_of_a_new_package_runs(shell: Shell, kind: str) -> None:
     shell.run("run", name, "--quiet", *options.get(kind, ["--only", f"{kind}={name}"]))
     results = shell.results(f"{name}-v1")
     assert {r.status for r in results} == {"ok"}
-    if kind not in ("executor", "report"):
+    if kind not in ("executor", "logger", "report"):
         assert f"metabench-{name} 0.1.0" in {r.cell.plugins[kind] for r in results}
     if kind == "algorithm":
         assert "metabench 0.1.0" in {r.cell.plugins[kind] for r in results}
+    if kind == "logger":
+        assert all((shell.folder / f"results/local/{name}-v1" / r.logs[name]).is_file() for r in results)
     if kind == "report":
         shell.run("report", "results/local", "--format", name)
         assert "<table>" in (shell.folder / "report" / f"{name}.html").read_text()

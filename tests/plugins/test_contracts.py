@@ -19,6 +19,7 @@ from metabench.testing import (
     check_dataset,
     check_executor,
     check_learner,
+    check_logger,
     check_metric,
     check_network,
     check_report,
@@ -149,6 +150,15 @@ def test_executor_keeps_its_contract(name: str) -> None:
     if name in ("ray", "slurm"):
         pytest.skip(f"tests/plugins/executors/test_{name}.py has its cluster")
     check_executor(REGISTRY.find("executor", name).cls)
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # of MLflow's own use of SQLAlchemy
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("mlflow", "wandb") else n for n in names("logger")],
+)
+def test_logger_keeps_its_contract(name: str) -> None:
+    check_logger(make(REGISTRY.find("logger", name).cls, {"mode": "offline"} if name == "wandb" else {}))
 
 
 @pytest.mark.parametrize("name", names("report"))

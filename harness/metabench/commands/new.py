@@ -26,9 +26,10 @@ SWEEPS = {
     "metric": '"evaluation.metric" = ["$name", "accuracy"]',
     "backend": 'backend = ["$name", {name = "cpu", threads = 1}]',
     "executor": 'algorithm = ["protonet", "nearest-neighbour"]',
+    "logger": 'algorithm = ["protonet", "nearest-neighbour"]',
     "report": 'algorithm = ["protonet", "nearest-neighbour"]',
 }
-RUN_OPTIONS = {"executor": " --executor $name"}
+RUN_OPTIONS = {"executor": " --executor $name", "logger": " --log $name"}
 AFTER = {"report": "\nmetabench report results/local/$name-v1 --format $name"}
 
 
@@ -46,8 +47,9 @@ Examples:
 def command(kind: str, name: str, folder: str | None) -> int:
     """Write a small package that provides the KIND called NAME and works at once.
 
-    KIND is one of algorithm, network, dataset, metric, backend, executor, report. The package holds the
-    component, its test, a suite that compares it with the built-ins, and a README with what to do next.
+    KIND is one of algorithm, network, dataset, metric, backend, executor, logger, report. The package
+    holds the component, its test, a suite that compares it with the built-ins, and a README with what to do
+    next.
 
     KIND may be leaderboard, too: a repository for results with a suite of its own, and a workflow that
     verifies pull requests and runs one of their rows again.

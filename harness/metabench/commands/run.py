@@ -61,6 +61,8 @@ Examples:
               help="Time limit per cell, including set-up and evaluation.")  # fmt: skip
 @click.option("--executor", default="local", show_default=True, metavar="NAME[:KEY=VALUE,…]",
               help="Executor to use.")  # fmt: skip
+@click.option("--log", multiple=True, metavar="NAME[:KEY=VALUE,…]",
+              help="Log curves and scores: csv, tensorboard, wandb, mlflow (repeatable).")  # fmt: skip
 @click.option(
     "--keep-states/--no-keep-states",
     default=None,
@@ -97,6 +99,7 @@ def command(
     rerun: bool,
     timeout: float | None,
     executor: str,
+    log: tuple[str, ...],
     keep_states: bool | None,
     checkpoint_seconds: float | None,
     allow_import: tuple[str, ...],
@@ -123,7 +126,7 @@ def command(
     plan = make_plan(
         suite, arguments=arguments, only=only, skip=skip, seeds=_seeds(seeds), backend=backend,
         results=results, rerun=rerun, timeout=timeout, executor=executor, keep_states=keep_states,
-        checkpoint_seconds=checkpoint_seconds, allow_import=allow_import,
+        checkpoint_seconds=checkpoint_seconds, allow_import=allow_import, log=log,
     )  # fmt: skip
     for problem in (*map(str, plan.registry.problems), *plan.warnings):
         _warn(problem)

@@ -17,6 +17,7 @@ from metabench.records.files import read_result, write_json, writing
 from metabench.records.identity import digest_of
 from metabench.records.imported import content_of, module_of
 from metabench.records.job import RANK_PREFIX, Job, JobFile, JobFolder, Outcome
+from metabench.records.logged import curves_of_event, final_scores, logged_settings
 from metabench.records.metric_scores import MetricScores
 from metabench.records.outputs import DataKind, Needs, Outputs
 from metabench.records.progress import (
@@ -84,8 +85,11 @@ __all__ = [
     "VariedProtocol",
     "Workload",
     "content_of",
+    "curves_of_event",
     "digest_of",
     "event_from_json",
+    "final_scores",
+    "logged_settings",
     "module_of",
     "read_result",
     "suite_folder",

@@ -130,7 +130,8 @@ class Result:
     plugins that it was made under (0: not recorded); code: digests of the code that made it, by kind of
     component and "harness", empty where they were not recorded; predictions: SHA-256 of the stored
     predictions, empty without any; tuning: the trials that its cell's settings were chosen from (a file
-    without them has no such field).
+    without them has no such field); logs: by logger, where its run of the cell is, a URL or a path from the
+    folder of the result (likewise).
     """
 
     cell: Cell
@@ -157,6 +158,7 @@ class Result:
     state: str = ""  # SHA-256 of the learned state that was scored, in safetensors; empty: it was not kept
     predictions: str = ""  # SHA-256 of the stored predictions of the test tasks; empty: they were not kept
     tuning: TuningRecord | None = None
+    logs: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -178,6 +180,8 @@ class Result:
         document["cell"] = self.cell.to_json()
         if self.tuning is None:
             del document["tuning"]
+        if not self.logs:
+            del document["logs"]
         document["digest"] = self.cell.digest
         document["mean"] = fmean(self.scores.per_task) if self.scores and self.scores.per_task else None
         # a byte of a path that is no UTF-8 becomes "?": no file could be read that holds half a character

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from metabench.records.protocol import Batches, Protocol, VariedProtocol
 from metabench.records.result import SCHEMA, Result
 
-ABSENT_AT_DEFAULT = frozenset({"tuning"})
+ABSENT_AT_DEFAULT = frozenset({"tuning", "logs"})
 """The fields of a result that a file lacks where they are at their defaults."""
 
 

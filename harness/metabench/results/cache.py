@@ -41,7 +41,7 @@ TRIALS = "tuning"
 """The folder beside results that holds those of the trials which their settings were chosen from."""
 
 RESERVED = frozenset(
-    {"again", "aside", "checkpoints", "jobs", "local", "report", REPRODUCED, "site", "states", TRIALS}
+    {"again", "aside", "checkpoints", "jobs", "local", "logs", "report", REPRODUCED, "site", "states", TRIALS}
 )
 """Folders inside of a results folder that hold no results of it; `local` holds what is not published."""
 

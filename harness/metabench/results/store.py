@@ -6,6 +6,7 @@
 <results>/<suite>-v<version>/jobs/<cell id>/    a job that runs or failed; see `metabench.records.JobFolder`
 <results>/<suite>-v<version>/states/            learned states by digest; see `metabench.results.states`
 <results>/<suite>-v<version>/checkpoints/       of cells that run or were interrupted
+<results>/<suite>-v<version>/logs/              what loggers write
 <results>/<suite>-v<version>/tuning/            the trials of searches, in a folder laid out like this one
 """
 

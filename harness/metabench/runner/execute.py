@@ -22,6 +22,7 @@ from metabench.records.metric_scores import component_slots
 from metabench.records.result import Result
 from metabench.runner.imports import require_allowed_imports
 from metabench.runner.jobs import Jobs, now
+from metabench.runner.loggers import Loggers
 from metabench.runner.plan import NO_SEARCH, Plan, stored_results
 from metabench.runner.tuning import choose, collect, searches_of, set_superseded_aside, trial_store
 
@@ -111,7 +112,7 @@ class _Run:
         self.remote = plan.registry.find("executor", plan.executor.name).cls.remote
         self.jobs = Jobs(
             plan.registry, plan.store, plan.timeout, self.provenance, self.remote, plan.keeping, plan.weights,
-            settings_apart(plan.cells),
+            settings_apart(plan.cells), Loggers(plan.registry, plan.loggers, plan.store.folder, warn),
         )  # fmt: skip
         self.results: dict[str, Result] = {}
 
@@ -179,7 +180,8 @@ class _Run:
         return self._store(Result(cell, status, reason, started=now(), contract=CONTRACT_VERSION, **here))
 
     def _store(self, result: Result) -> Result:
-        result = replace(result, tuning=self.plan.choice.records.get(result.cell.digest))
+        records, logs = self.plan.choice.records, self.jobs.loggers.links(result.cell)
+        result = replace(result, tuning=records.get(result.cell.digest), logs=logs)
         try:
             result = self.plan.store.keep_state(result)
         except StoreError as error:

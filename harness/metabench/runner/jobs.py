@@ -25,6 +25,7 @@ from metabench.records.result import Result
 from metabench.results.store import Store
 from metabench.runner.code import code_here
 from metabench.runner.keeping import Keeping
+from metabench.runner.loggers import Loggers
 from metabench.runner.outcome import result_of_job
 from metabench.runner.worker_files import ProgressReader
 
@@ -45,7 +46,8 @@ class Jobs:
     """The jobs of one run.
 
     provenance: the environment of whoever asked for the run, for their results; remote: whether jobs may
-    wait, and run on other machines; apart: by the cell's digest, what tells it from cells of the same name.
+    wait, and run on other machines; apart: by the cell's digest, what tells it from cells of the same name;
+    loggers: where curves and scores go (by default nowhere).
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class Jobs:
         keeping: Keeping = Keeping(),  # noqa: B008 - frozen
         weights: Mapping[str, Path] = MappingProxyType({}),
         apart: Mapping[str, str] = MappingProxyType({}),
+        loggers: Loggers | None = None,
     ) -> None:
         self.registry, self.store, self.timeout, self.provenance = registry, store, timeout, provenance
         self.remote, self.keeping, self.weights = remote, keeping, weights
         self.apart = apart
+        self.loggers = loggers or Loggers(registry, (), store.folder)
         self.running: dict[str, _RunningJob] = {}
         self.unprepared: dict[str, str] = {}  # by digest of the cell, why there was no job of it
         self.lock = threading.Lock()
@@ -134,6 +138,8 @@ class Jobs:
         scores = result.scores
         mean, metric = (fmean(scores.per_task), scores.metric) if scores and scores.per_task else (None, "")
         event = EndEvent(result.status, result.reason, result.wall_seconds, mean, metric)
+        with self.observing:
+            self.loggers.close(result.cell, result)
         self._observe(result.cell, event)
 
     @contextmanager
@@ -151,6 +157,7 @@ class Jobs:
             thread.join()
             for job in self.running.values():
                 self._observe(job.cell, EndEvent(Status.FAILED, "the run was interrupted", 0.0))
+                self.loggers.close(job.cell, None)
 
     def _poll_until_stopped(self) -> None:
         while not self.stop.wait(POLL_SECONDS):
@@ -165,6 +172,7 @@ class Jobs:
 
     def _observe(self, cell: Cell, event: Event) -> None:
         with self.observing:
+            self.loggers.observe(cell, event)
             self.registry.observe("metabench_progress", cell=cell, event=event)
 
 

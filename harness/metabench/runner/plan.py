@@ -44,7 +44,8 @@ class Plan:
     person should know before it runs; other_code: by the cell's digest, the stored results that other code
     made, with the kinds of component whose code has changed (none where it was not recorded). weights: the
     files that cells start from, by their SHA-256. choice: the settings that searches chose, by the trials
-    that are stored; imports: the modules that cells may import by a path.
+    that are stored; imports: the modules that cells may import by a path; loggers: those
+    that curves and scores are sent to.
     """
 
     registry: Registry
@@ -63,6 +64,7 @@ class Plan:
     weights: Mapping[str, Path] = field(default_factory=dict)
     choice: Choice = NO_SEARCH
     imports: frozenset[str] = frozenset()
+    loggers: tuple[Spec, ...] = ()
 
     @property
     def to_run(self) -> list[Cell]:
@@ -92,6 +94,7 @@ def make_plan(
     checkpoint_seconds: float | None = None,
     trials: int | None = None,
     allow_import: Sequence[str] = (),
+    log: str | Sequence[str] = (),
     registry: Registry | None = None,
 ) -> Plan:
     """Read the suite, select its cells, look up what is stored; raises RequestError for any mistake.
@@ -100,13 +103,15 @@ def make_plan(
     only, skip: "axis=value,value" (algorithm, network, dataset, backend, ranks, ways, shots, seed,
     group, label, id); backend: "name:setting=value,…" instead of the suite's own; executor: likewise;
     timeout: seconds a cell; keep_states, checkpoint_seconds: see `keeping`; trials: of each search, instead
-    of the suite's own number; allow_import: modules that the suite's cells may import by a path. Changes
-    nothing on disk but the suite file of the arguments.
+    of the suite's own number; allow_import: modules that the suite's cells may import by a path; log:
+    loggers, "tensorboard" or "csv" with settings likewise. Changes nothing on disk but the
+    suite file of the arguments.
     """
     require_seconds("--timeout", timeout)
     renamed = _checked_machine_name()
     registry = registry or load()
-    executor_spec = _executor(registry, executor)
+    executor_spec = _chosen(registry, "executor", executor)
+    loggers = tuple(_chosen(registry, "logger", text) for text in ([log] if isinstance(log, str) else log))
     suite_read = _suite(registry, suite, arguments, seeds, parse_spec(backend) if backend else None, trials)
     rows = select(suite_read.cells, only, skip)
     if not rows:
@@ -131,6 +136,7 @@ def make_plan(
         registry, suite_read, store, cells, finished, executor_spec, timeout, rerun,
         suite_read.text_digest, tuple(map(str, foreign.values())),
         warnings, keeping(keep_states, checkpoint_seconds), other, suite_read.weights, choice, imports,
+        loggers,
     )  # fmt: skip
 
 
@@ -177,13 +183,14 @@ def stored_results(store: Store, cells: Sequence[Cell]) -> tuple[dict[str, Resul
     return finished, foreign
 
 
-def _executor(registry: Registry, text: str) -> Spec:
+def _chosen(registry: Registry, kind: str, text: str) -> Spec:
+    """Return the executor or logger of a text such as "slurm:partition=gpu"; raises RequestError."""
     settings = parse_spec(text)
-    entry = registry.find("executor", settings.pop("name"))
-    with plugin_call(f"executor {entry.name!r}: unavailable()"):
+    entry = registry.find(kind, settings.pop("name"))
+    with plugin_call(f"{kind} {entry.name!r}: unavailable()"):
         reason = entry.cls.unavailable()
     if reason is not None:
-        raise RequestError(f"executor {entry.name!r}: {reason}")
+        raise RequestError(f"{kind} {entry.name!r}: {reason}")
     return Spec.of(entry.cls, settings)
 
 

@@ -24,6 +24,7 @@ from metabench.testing.fakes import (
     tiny_results,
 )
 from metabench.testing.learners import check_learner
+from metabench.testing.loggers import check_logger
 from metabench.testing.metrics import check_metric
 from metabench.testing.networks import check_network
 from metabench.testing.predictions import check_predictions, example_tasks
@@ -41,6 +42,7 @@ __all__ = [
     "check_dataset",
     "check_executor",
     "check_learner",
+    "check_logger",
     "check_metric",
     "check_network",
     "check_predictions",
