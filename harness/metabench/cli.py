@@ -19,6 +19,7 @@ COMMANDS = {
     # name: (module, help in one line), in the order of use
     "run": ("run", "Run a suite and show its tables."),
     "tune": ("tune", "Search settings on validation tasks and print the best."),
+    "watch": ("watch", "Show what the cells of a run do, from another terminal."),
     "list": ("list", "List suites and components that are installed."),
     "show": ("show", "Explain a suite or a component with all of its settings."),
     "report": ("report", "Show tables and write reports of stored results."),
