@@ -1,37 +1,29 @@
-"""Runs one job on the machine of a cluster that it was sent to, and writes down how it ended.
-
-    python -m metabench_plugins.executors._on_node JOB_FOLDER
-
-The folder holds `order.json`; `ended.json` is written there: exit code, whether it was cut off, seconds.
-"""
+"""Runs one job on the machine of a cluster that it was sent to, where its folder is visible."""
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
-from contextlib import closing
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from metabench.records import Job, write_json
-from metabench_plugins.executors.local import Local
-
-ORDER, ENDED = "order.json", "ended.json"
-
-
-def main(folder: Path) -> int:
-    """Runs the job of this folder as the local executor does; returns 0 where it could be run."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the job is ended on the way
-    order = json.loads((folder / ORDER).read_text(encoding="utf-8"))
-    job = Job(order["id"], folder, tuple(order["argv"]), order["environment"], order["timeout"], {})
-    with closing(Local(grace_seconds=order["grace_seconds"]).run([job])) as ends:  # type: ignore[type-var]  # a generator
-        (outcome,) = ends
-    write_json(
-        folder / ENDED,
-        {"exit_code": outcome.exit_code, "timed_out": outcome.timed_out, "seconds": outcome.seconds},
-    )
-    return 0
+from metabench.records import Job
+from metabench_plugins.executors._running_job import RunningJob
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+class End(NamedTuple):
+    """How a job ended, as an `Outcome` says it."""
+
+    exit_code: int | None
+    timed_out: bool
+    seconds: float
+
+
+def run_on_node(order: dict[str, Any], grace_seconds: float) -> End:
+    """Run the job of this order under its supervisor, which ends it with this process.
+
+    order: the fields of a `Job` but for its resources, the folder as text.
+    """
+    job = Job(**{**order, "folder": Path(order["folder"])}, resources={})
+    with RunningJob(job, grace_seconds) as running:
+        outcome = running.wait()
+    assert outcome is not None  # without a limit it waits for the end
+    return End(outcome.exit_code, outcome.timed_out, outcome.seconds)

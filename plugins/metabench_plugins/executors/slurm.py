@@ -1,158 +1,156 @@
-"""Sends cells to a cluster: one step of Slurm's `srun` for each, several at a time."""
+"""Sends cells to a Slurm cluster by submitit: as job arrays, without processes on the login machine."""
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
 import shutil
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from metabench import Executor, setting
+from metabench.errors import RequestError
 from metabench.records import Job, Outcome
-from metabench_plugins.executors._on_node import ENDED, ORDER
+from metabench_plugins.executors._on_node import End, run_on_node
 
-POLL_SECONDS = 0.1
-ARRIVAL_SECONDS = 60.0
-"""How long a file of another machine may take to be seen here, on a network file system."""
-GRACE_SECONDS = 10.0
-"""How long `srun` gets to end by itself once its job is cancelled."""
-SRUN_LOG = "srun.log"
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 30.0
+"""How long cancelled cells may take to be gone."""
+LOST = 1
+"""The exit code of a cell that Slurm ended; its log says how."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slurm(Executor):
-    """Sends each cell to a machine of a Slurm cluster, with the cores and GPUs that its backend asks for.
+    """Sends cells to a Slurm cluster as job arrays, with the cores and GPUs that their backends ask for.
 
-    The results folder, the installation and the data must be visible there under the same paths. A cell's
-    time limit and its clocks begin when it starts, not while it waits. An interrupt cancels what was sent.
+    Cells that ask for the same are one array. The results folder, the installation and the data must be
+    visible there under the same paths. A cell's `--timeout` and its clocks begin when it starts, not while it
+    waits. An interrupt cancels what was sent. Slurm may start a preempted cell again; it goes on from its
+    checkpoint.
     """
 
     name: ClassVar[str] = "slurm"
     remote: ClassVar[bool] = True
 
-    parallel: int = setting(16, "cells that are sent at once, waiting or running", at_least=1)
+    parallel: int = setting(16, "cells of an array that run at once", at_least=1)
     partition: str = setting("", "partition to send cells to (none: the cluster's default)")
     account: str = setting("", "account that pays (none: your default)")
+    minutes: int = setting(240, "time that Slurm is asked for, for each cell", at_least=1)
     exclusive: bool = setting(
         False, "a machine for each cell alone, so that nothing else on it disturbs the clock"
     )
-    options: tuple[str, ...] = setting((), "more options of srun, such as --time=120 or --constraint=h100")
+    options: tuple[str, ...] = setting((), "more options of sbatch, such as --constraint=h100 or --qos=long")
+    srun: tuple[str, ...] = setting((), "options of the step, such as --container-image=IMAGE")
+    stand_in: bool = setting(False, "run on this machine without Slurm, as a trial: all cells at once")
     grace_seconds: float = setting(3.0, "time between asking a process to end and killing it", at_least=0)
 
     @classmethod
     def unavailable(cls) -> str | None:
-        """The reason where Slurm is not at hand, or a cell is to run on several machines."""
+        """The reason where submitit is not installed, or a cell is to run on several machines."""
         if os.environ.get("METABENCH_NODES", "1") not in ("", "1"):
             return (
                 "it runs a cell on one machine: unset METABENCH_NODES; see docs/hardware.md, several machines"
             )
-        if shutil.which("srun") is None or shutil.which("scancel") is None:
-            return "no Slurm here: its commands srun and scancel are not in PATH; run on the login machine"
+        if importlib.util.find_spec("submitit") is None:
+            return 'no submitit here: pip install "metabench[slurm]"'
         return None
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """One outcome per job, as they end; closing the iterator cancels every job that was sent."""
-        name = f"metabench-{uuid.uuid4().hex[:12]}"
-        waiting, sent = iter(jobs), list[_SentJob]()
-        more = True
+        self._require_cluster()
+        sent: dict[Any, tuple[Job, float]] = {}  # by the job of submitit
+        folders: list[Path] = []
         try:
-            while more or sent:
-                while more and len(sent) < self.parallel:
-                    job = next(waiting, None)
-                    more = job is not None
-                    if job is not None:
-                        sent.append(self._send(job, name))
-                ended = [sent_job for sent_job in sent if sent_job.ended()]
-                for sent_job in ended:
-                    sent.remove(sent_job)
-                    yield sent_job.outcome()
+            for array in _alike(jobs):
+                folders.append(_log_folder(array[0]))
+                submissions = self._submit(array, folders[-1])
+                sent |= {step: (job, time.monotonic()) for step, job in zip(submissions, array, strict=True)}
+            while sent:
+                ended = [step for step in sent if step.done()]
+                for step in ended:
+                    yield self._outcome(step, *sent.pop(step))
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:  # also when the user interrupts, or the iterator is closed
-            _cancel(name, [sent_job.step for sent_job in sent])
+            _cancel(list(sent))
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(OSError):  # jobs that failed are kept
+                    folder.parent.rmdir()
 
-    def _send(self, job: Job, name: str) -> _SentJob:
-        order = {
-            "id": job.id, "argv": job.argv, "environment": dict(job.environment), "timeout": job.timeout,
-            "grace_seconds": self.grace_seconds,
-        }  # fmt: skip
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / ENDED).unlink(missing_ok=True)
-        (job.folder / ORDER).write_text(json.dumps(order), encoding="utf-8")
-        argv = [*self._srun(job.resources), f"--job-name={name}", sys.executable, "-m",
-                "metabench_plugins.executors._on_node", str(job.folder.resolve())]  # fmt: skip
-        with (job.folder / SRUN_LOG).open("wb") as log:
-            step = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C reaches the runner alone, which then cancels the job
+    def _require_cluster(self) -> None:
+        missing = [name for name in ("sbatch", "scancel", "sacct") if shutil.which(name) is None]
+        if missing and not self.stand_in:
+            raise RequestError(
+                f"no Slurm here: {', '.join(missing)} must be in PATH; run on the login machine, "
+                "or try it with slurm:stand_in=true"
             )
-        return _SentJob(job, step, time.monotonic())
 
-    def _srun(self, resources: Mapping[str, Any]) -> list[str]:
-        """The options that give a cell its cores and GPUs; one that takes every core gets a whole machine."""
-        threads = int(resources.get("threads", 1)) or len(resources.get("affinity", ()))
-        argv = ["srun", "--quiet", "--nodes=1", "--ntasks=1"]
-        if threads:
-            argv.append(f"--cpus-per-task={threads * int(resources.get('ranks', 1))}")
-        if resources.get("gpus"):
-            argv.append(f"--gpus-per-node={resources['gpus']}")
-        if self.exclusive or not threads:
-            argv.append("--exclusive")
-        argv += [f"--partition={self.partition}"] if self.partition else []
-        argv += [f"--account={self.account}"] if self.account else []
-        return [*argv, *self.options]
+    def _submit(self, array: list[Job], folder: Path) -> list[Any]:
+        import submitit
 
-
-@dataclass
-class _SentJob:
-    """A job that was sent, and the `srun` that waits for it since `started` (a monotonic clock)."""
-
-    job: Job
-    step: subprocess.Popen[bytes]
-    started: float
-    returned: float | None = None
-
-    def ended(self) -> bool:
-        """Whether `srun` has returned, and what the machine of the cluster wrote has arrived."""
-        code = self.step.poll()
-        if code is None:
-            return False
-        self.returned = self.returned or time.monotonic()
-        late = time.monotonic() - self.returned > ARRIVAL_SECONDS
-        return code != 0 or late or ENDED in os.listdir(self.job.folder)  # a listing asks the file server
-
-    def outcome(self) -> Outcome:
-        """The outcome by the file of the machine of the cluster, or by `srun` where that file is absent."""
+        executor = submitit.AutoExecutor(folder, cluster="local" if self.stand_in else "slurm")
+        executor.update_parameters(**self._parameters(array[0].resources))
+        orders = [
+            {
+                "id": job.id, "folder": str(job.folder.resolve()), "argv": job.argv,
+                "environment": dict(job.environment), "timeout": job.timeout,
+            }
+            for job in array
+        ]  # fmt: skip
         try:
-            ended = json.loads((self.job.folder / ENDED).read_text(encoding="utf-8"))
-            return Outcome(self.job, ended["exit_code"], ended["timed_out"], ended["seconds"])
-        except (OSError, ValueError, KeyError):
-            code = self.step.returncode
-            with self.job.log.open("ab") as log:
-                log.write((self.job.folder / SRUN_LOG).read_bytes())
-            # srun gives 128 + the signal, as a shell does
-            return Outcome(
-                self.job, 128 - code if code > 128 else code, False, time.monotonic() - self.started
-            )
+            return list(executor.map_array(run_on_node, orders, [self.grace_seconds] * len(orders)))
+        except submitit.core.utils.FailedJobError as error:
+            raise RequestError(f"Slurm refuses the cells: {error}") from error
+
+    def _parameters(self, resources: Mapping[str, Any]) -> dict[str, Any]:
+        """What sbatch is asked for; a cell that takes every core gets a whole machine."""
+        threads = int(resources.get("threads", 1)) or len(resources.get("affinity", ()))
+        options = dict(option.lstrip("-").partition("=")[::2] for option in self.options)
+        return {
+            "name": "metabench", "nodes": 1, "tasks_per_node": 1, "timeout_min": self.minutes,
+            "cpus_per_task": threads * int(resources.get("ranks", 1)) or None,
+            "gpus_per_node": int(resources.get("gpus", 0)) or None,
+            "slurm_array_parallelism": self.parallel,
+            "slurm_partition": self.partition or None,
+            "slurm_account": self.account or None,
+            "slurm_exclusive": True if self.exclusive or not threads else None,
+            "slurm_additional_parameters": {key: value or True for key, value in options.items()},
+            "slurm_srun_args": list(self.srun),
+        }  # fmt: skip
+
+    def _outcome(self, step: Any, job: Job, started: float) -> Outcome:
+        error = step.exception()
+        if error is None:
+            end: End = step.result()
+            return Outcome(job, *end)
+        with job.log.open("a", encoding="utf-8") as log:
+            log.write(f"\nSlurm: {step.state}\n{error}\n{step.stderr() or ''}\n")
+        return Outcome(job, LOST, step.state == "TIMEOUT", time.monotonic() - started)
 
 
-def _cancel(name: str, steps: list[subprocess.Popen[bytes]]) -> None:
-    if not steps:
-        return
-    subprocess.run(["scancel", f"--name={name}"], check=False, capture_output=True)
-    end = time.monotonic() + GRACE_SECONDS
-    while any(step.poll() is None for step in steps) and time.monotonic() < end:
-        time.sleep(POLL_SECONDS)
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs that ask for the same, together."""
+    arrays: dict[str, list[Job]] = {}
+    for job in jobs:
+        arrays.setdefault(repr(sorted(job.resources.items())), []).append(job)
+    return list(arrays.values())
+
+
+def _log_folder(job: Job) -> Path:
+    """A folder beside that of a job, which every machine sees."""
+    return job.folder.resolve().parent / f"submitit-{uuid.uuid4().hex[:12]}"
+
+
+def _cancel(steps: list[Any]) -> None:
     for step in steps:
-        if step.poll() is None:
-            step.kill()
-        step.wait()
+        step.cancel(check=False)
+    end = time.monotonic() + GRACE_SECONDS
+    while any(not step.done(force_check=True) for step in steps) and time.monotonic() < end:
+        time.sleep(POLL_SECONDS)

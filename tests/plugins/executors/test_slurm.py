@@ -1,7 +1,7 @@
 """Cells on a Slurm cluster: what is asked for, what comes back, and what is cancelled.
 
-The cluster is a stand-in of two commands that run everything on this machine; where the real ones are in
-PATH, the contract is checked on the real cluster as well.
+submitit's own stand-in runs the cells on this machine; what Slurm is asked for is read from the script that
+its `sbatch` gets. Where the real commands are in PATH, the contract is checked on the real cluster as well.
 """
 
 from __future__ import annotations
@@ -9,41 +9,25 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from helpers.shell import Shell
-from metabench.device import host as environment
+from helpers.shell import Shell, shell_environment
 from metabench.errors import RequestError
-from metabench.records.job import Job, Outcome
-from metabench.runner import make_plan
+from metabench.records.job import Job
 from metabench.settings import make
 from metabench.testing import check_executor
 from metabench_plugins.backends.cpu import Cpu
 from metabench_plugins.backends.cuda_ranks import CudaRanks
 from metabench_plugins.executors.slurm import Slurm
 
-SRUN = """#!{python}
-import os, signal, subprocess, sys
-argv = sys.argv[1:]
-options = [one for one in argv if one.startswith("--")]
-with open({requests!r}, "a") as file:
-    print(" ".join(options), file=file)
-if "--partition=absent" in options:
-    sys.exit("srun: error: invalid partition specified: absent")
-command = argv[len(options):]
-os.environ["METABENCH_MACHINE"] = "node-7"
-step = subprocess.Popen(command, start_new_session=True)
-def end(number, frame):
-    os.killpg(step.pid, number)
-signal.signal(signal.SIGTERM, end)
-code = step.wait()
-sys.exit(128 - code if code < 0 else code)
-"""
-SCANCEL = """#!/bin/sh
-exec pkill -TERM -f -- "--job-name=${1#--name=}"
+pytest.importorskip("submitit")
+
+SBATCH = """#!/bin/sh
+cp "$1" {script}
+echo "sbatch: error: invalid partition specified: absent" >&2
+exit 1
 """
 SUITE = """
 name = "sent"
@@ -65,30 +49,20 @@ seeds = [0]
 
 
 @pytest.fixture
-def requests_of_srun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with the options of each `srun`; from here on the cluster is the stand-in."""
-    path, commands = tmp_path / "requests", tmp_path / "bin"
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The script that `sbatch` was given; from here on it copies the script there, and refuses it."""
+    path, commands = tmp_path / "script", tmp_path / "bin"
     commands.mkdir()
-    for name, text in (
-        ("srun", SRUN.format(python=sys.executable, requests=str(path))),
-        ("scancel", SCANCEL),
-    ):
-        (commands / name).write_text(text)
+    for name in ("sbatch", "srun", "scancel", "sacct"):
+        (commands / name).write_text(SBATCH.format(script=path))
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     return path
 
 
-def sent(folder: Path, executor: Slurm, program: str = "pass", **resources: object) -> Outcome:
-    """How one small job ended."""
-    job = Job("one", folder / "one", (sys.executable, "-c", program), {}, None, {"ranks": 1, **resources})
-    (outcome,) = executor.run([job])
-    return outcome
-
-
-def test_it_keeps_the_contract_of_executors(requests_of_srun: Path) -> None:
-    check_executor(Slurm())
-    check_executor(Slurm(parallel=1))
+@pytest.mark.slow
+def test_it_keeps_the_contract_of_executors() -> None:
+    check_executor(Slurm(stand_in=True), timeout=3)
 
 
 def has_cluster() -> bool:
@@ -109,27 +83,37 @@ def test_it_keeps_the_contract_on_a_real_cluster() -> None:
 @pytest.mark.parametrize(
     ("executor", "resources", "options"),
     [
-        (Slurm(), {"threads": 2}, "--cpus-per-task=2"),
-        (Slurm(), {"ranks": 4, "threads": 3}, "--cpus-per-task=12"),
-        (Slurm(), {"threads": 0}, "--exclusive"),  # as many as the machine has
-        (Slurm(), {"threads": 0, "affinity": (0, 1)}, "--cpus-per-task=2"),
-        (Slurm(), {"ranks": 2, "threads": 1, "gpus": 2}, "--cpus-per-task=2 --gpus-per-node=2"),
-        (Slurm(exclusive=True), {"threads": 1}, "--cpus-per-task=1 --exclusive"),
+        (Slurm(), {"threads": 2}, ["--cpus-per-task=2", "--time=240", "--array=0-1%2"]),
+        (Slurm(parallel=1), {"ranks": 4, "threads": 3}, ["--cpus-per-task=12", "--array=0-1%1"]),
+        (Slurm(), {"threads": 0}, ["--exclusive"]),  # as many as the machine has
+        (Slurm(), {"ranks": 2, "threads": 1, "gpus": 2}, ["--cpus-per-task=2", "--gpus-per-node=2"]),
         (
-            Slurm(partition="gpu", account="us", options=("--time=60",)),
+            Slurm(partition="gpu", account="us", minutes=60, options=("--constraint=h100", "--requeue")),
             {"threads": 1},
-            "--cpus-per-task=1 --partition=gpu --account=us --time=60",
+            ["--partition=gpu", "--account=us", "--time=60", "--constraint=h100", "--requeue"],
         ),
     ],
 )
-def test_a_cell_gets_what_its_backend_asks_for(
-    requests_of_srun: Path, tmp_path: Path, executor: Slurm, resources: dict[str, object], options: str
+def test_cells_that_ask_for_the_same_are_one_array_with_what_they_ask_for(
+    script: Path, tmp_path: Path, executor: Slurm, resources: dict[str, object], options: list[str]
 ) -> None:
-    assert sent(tmp_path, executor, **resources).exit_code == 0
+    jobs = [Job(name, tmp_path / "jobs" / name, ("true",), {}, None, resources) for name in ("a", "b")]
 
-    head, _, name = requests_of_srun.read_text().strip().rpartition(" --job-name=metabench-")
-    assert head == f"--quiet --nodes=1 --ntasks=1 {options}"
-    assert len(name) == 12
+    with pytest.raises(RequestError, match=r"(?s)Slurm refuses the cells.*invalid partition specified"):
+        list(executor.run(jobs))
+
+    lines = script.read_text().splitlines()
+    assert [option for option in options if f"#SBATCH {option}" not in lines] == []
+    assert not (tmp_path / "jobs").exists()  # nothing of submitit stays
+
+
+def test_containers_are_for_the_step(script: Path, tmp_path: Path) -> None:
+    job = Job("a", tmp_path / "jobs" / "a", ("true",), {}, None, {})
+    with pytest.raises(RequestError, match="Slurm refuses"):
+        list(Slurm(srun=("--container-image=images/metabench.sqsh",)).run([job]))
+
+    (step,) = [line for line in script.read_text().splitlines() if line.startswith("srun")]
+    assert "--container-image=images/metabench.sqsh" in step
 
 
 def test_backends_say_how_many_gpus_a_machine_must_have(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,52 +125,31 @@ def test_backends_say_how_many_gpus_a_machine_must_have(monkeypatch: pytest.Monk
     assert make(CudaRanks, {"ranks": 8}).gpus == 4
 
 
-def test_what_srun_refuses_is_told(requests_of_srun: Path, tmp_path: Path) -> None:
-    outcome = sent(tmp_path, Slurm(partition="absent"))
-
-    assert outcome.exit_code == 1
-    assert "invalid partition specified: absent" in outcome.job.log.read_text()
-
-
-def test_a_step_that_is_killed_whole_was_ended_by_that_signal(requests_of_srun: Path, tmp_path: Path) -> None:
-    kill = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"  # as the kernel does, out of memory
-
-    assert sent(tmp_path, Slurm(), kill).exit_code == -9
-
-
-def test_cells_of_several_machines_are_refused_with_the_way_out(
-    requests_of_srun: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cells_of_several_machines_are_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Slurm.unavailable() is None
     monkeypatch.setenv("METABENCH_NODES", "2")
 
     assert "unset METABENCH_NODES; see docs/hardware.md" in str(Slurm.unavailable())
 
 
-def test_a_suite_runs_on_the_cluster_and_each_cell_tells_its_own_machine(
-    requests_of_srun: Path, shell: Shell
-) -> None:
-    (shell.folder / "sent.toml").write_text(SUITE)
-    variables = {**shell.environment, "PATH": os.environ["PATH"], "METABENCH_MACHINE": "login"}
-    there = Shell(shell.folder, variables, shell.python)
+@pytest.mark.slow
+def test_a_suite_runs_as_arrays_and_each_cell_finds_out_about_its_machine(tmp_path: Path) -> None:
+    (tmp_path / "sent.toml").write_text(SUITE)
+    shell = Shell(tmp_path, {**shell_environment(), "METABENCH_MACHINE": "node-7"})
 
-    done = there.run("run", "sent.toml", "--executor", "slurm:parallel=2")
+    done = shell.run("run", "sent.toml", "--executor", "slurm:stand_in=true")
 
-    results = {result.cell.id: result for result in there.results("sent-v1")}
-    assert sorted(result.status for result in results.values()) == ["ok", "ok", "skipped"]
+    results = shell.results("sent-v1")
+    assert sorted(result.status for result in results) == ["ok", "ok", "skipped"]
     assert "is sent" in done.stderr
-    for result in results.values():
-        if result.status == "ok":
-            assert result.environment["machine"] == "node-7"
-            assert result.environment["git"] == environment.provenance()["git"]  # of the one that sent it
-            assert 0 <= result.setup["start"] < 30
-        else:  # found out by the machine of the cluster, not by the one that sent it
-            assert "64 ranks of 64 threads need 4096 cores" in result.reason
-    assert len(requests_of_srun.read_text().splitlines()) == 3
+    assert {result.environment["machine"] for result in results} == {"node-7"}
+    (skipped,) = (result for result in results if result.status == "skipped")
+    assert "64 ranks of 64 threads need 4096 cores" in skipped.reason
+    assert not list((tmp_path / "results").rglob("submitit-*"))
 
 
 def test_without_slurm_the_request_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(RequestError, match="executor 'slurm': no Slurm here"):
-        make_plan("sine", executor="slurm")
+    with pytest.raises(RequestError, match="no Slurm here: sbatch, scancel, sacct must be in PATH"):
+        list(Slurm().run([]))
