@@ -76,8 +76,9 @@ def has_cluster() -> bool:
 
 
 @pytest.mark.skipif(not has_cluster(), reason="needs a Slurm cluster")
+@pytest.mark.slow
 def test_it_keeps_the_contract_on_a_real_cluster() -> None:
-    check_executor(Slurm())
+    check_executor(Slurm(minutes=5), timeout=3, patience=60)
 
 
 @pytest.mark.parametrize(
