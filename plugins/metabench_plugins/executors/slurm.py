@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,10 @@ from metabench.errors import RequestError
 from metabench.records import Job, Outcome
 from metabench_plugins.executors._on_node import End, run_on_node
 
-POLL_SECONDS = 0.2
+POLL_SECONDS, LOOK_SECONDS, CANCEL_SECONDS = 0.2, 10.0, 0.5
+ARRIVAL_SECONDS = 60.0
+"""How long a result may take to be seen here, on a network file system, once Slurm has done with a cell."""
+GONE = "the cell is gone and left no result: its machine died, it was cancelled, or its time was over"
 GRACE_SECONDS = 30.0
 """How long cancelled cells may take to be gone."""
 LOST = 1
@@ -65,6 +69,7 @@ class Slurm(Executor):
         """One outcome per job, as they end; closing the iterator cancels every job that was sent."""
         self._require_cluster()
         sent: dict[Any, tuple[Job, float]] = {}  # by the job of submitit
+        queue = None if self.stand_in else _Queue()
         folders: list[Path] = []
         try:
             for array in _alike(jobs):
@@ -72,20 +77,20 @@ class Slurm(Executor):
                 submissions = self._submit(array, folders[-1])
                 sent |= {step: (job, time.monotonic()) for step, job in zip(submissions, array, strict=True)}
             while sent:
-                ended = [step for step in sent if step.done()]
+                ended = queue.ended(list(sent)) if queue else [step for step in sent if step.done()]
                 for step in ended:
                     yield self._outcome(step, *sent.pop(step))
                 if not ended:
                     time.sleep(POLL_SECONDS)
         finally:  # also when the user interrupts, or the iterator is closed
-            _cancel(list(sent))
+            _cancel(list(sent), queue)
             for folder in folders:
                 shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # jobs that failed are kept
                     folder.parent.rmdir()
 
     def _require_cluster(self) -> None:
-        missing = [name for name in ("sbatch", "scancel", "sacct") if shutil.which(name) is None]
+        missing = [name for name in ("sbatch", "scancel", "squeue") if shutil.which(name) is None]
         if missing and not self.stand_in:
             raise RequestError(
                 f"no Slurm here: {', '.join(missing)} must be in PATH; run on the login machine, "
@@ -126,13 +131,51 @@ class Slurm(Executor):
         }  # fmt: skip
 
     def _outcome(self, step: Any, job: Job, started: float) -> Outcome:
-        error = step.exception()
+        error = step.exception() if step.paths.result_pickle.exists() else GONE
         if error is None:
             end: End = step.result()
             return Outcome(job, *end)
         with job.log.open("a", encoding="utf-8") as log:
-            log.write(f"\nSlurm: {step.state}\n{error}\n{step.stderr() or ''}\n")
-        return Outcome(job, LOST, step.state == "TIMEOUT", time.monotonic() - started)
+            log.write(f"\nSlurm: {error}\n{step.stderr() or ''}\n")
+        return Outcome(job, LOST, "timed-out" in str(error), time.monotonic() - started)
+
+
+class _Queue:
+    """Which cells Slurm still has: asked of `squeue`, which every cluster has, with accounting or without."""
+
+    def __init__(self) -> None:
+        self.asked = -LOOK_SECONDS
+        self.missing: dict[str, float] = {}  # by Slurm's number, since when it has not had the cell
+
+    def ended(self, steps: list[Any]) -> list[Any]:
+        """Return the steps that left a result, and those that Slurm has not had for ARRIVAL_SECONDS."""
+        now = time.monotonic()
+        if now - self.asked > LOOK_SECONDS:
+            self.asked = now
+            self._look({step.job_id for step in steps}, now)
+        arrived = {name for folder in {step.paths.folder for step in steps} for name in os.listdir(folder)}
+        return [
+            step
+            for step in steps
+            if step.paths.result_pickle.name in arrived  # a listing asks the file server
+            or now - self.missing.get(step.job_id, now) > ARRIVAL_SECONDS
+        ]
+
+    def holds(self, steps: list[Any]) -> bool:
+        """Return whether Slurm still has one of these steps."""
+        numbers = self._numbers()
+        return numbers is None or any(step.job_id in numbers for step in steps)
+
+    def _look(self, numbers: set[str], now: float) -> None:
+        present = self._numbers()
+        if present is not None:
+            self.missing = {number: self.missing.get(number, now) for number in numbers - present}
+
+    def _numbers(self) -> set[str] | None:
+        """Slurm's numbers of all that you have there; None where its controller does not answer just now."""
+        argv = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+        answer = subprocess.run(argv, capture_output=True, text=True)
+        return set(answer.stdout.split()) if answer.returncode == 0 else None
 
 
 def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
@@ -148,9 +191,12 @@ def _log_folder(job: Job) -> Path:
     return job.folder.resolve().parent / f"submitit-{uuid.uuid4().hex[:12]}"
 
 
-def _cancel(steps: list[Any]) -> None:
+def _cancel(steps: list[Any], queue: _Queue | None) -> None:
+    """Cancel steps, and wait until they are gone; queue: None where submitit stands in for Slurm."""
     for step in steps:
         step.cancel(check=False)
     end = time.monotonic() + GRACE_SECONDS
-    while any(not step.done(force_check=True) for step in steps) and time.monotonic() < end:
-        time.sleep(POLL_SECONDS)
+    while steps and time.monotonic() < end:
+        if not (queue.holds(steps) if queue else any(not step.done() for step in steps)):
+            return
+        time.sleep(CANCEL_SECONDS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,9 @@ import psutil
 import pytest
 
 from helpers.shell import Shell, shell_environment
+from metabench.records import Job
 from metabench_plugins.executors._ray_task import Mailbox, Order, run_order
+from metabench_plugins.executors.ray import Ray
 
 SUITE = """
 name = "far"
@@ -56,25 +60,51 @@ def family(node: Any) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def runs_a_cell(node: Any) -> bool:
-    return any("metabench.worker" in process.cmdline() for process in family(node))
+def runs(node: Any, text: str) -> bool:
+    """Whether the command line of a process of this node has this text."""
+    return any(text in " ".join(process.cmdline()) for process in family(node))
+
+
+def kill_while_it_runs(node: Any, text: str, still: Callable[[], bool]) -> None:
+    """Kill a node with all of its processes as soon as a command with this text runs there."""
+    while still() and not runs(node, text):
+        time.sleep(0.05)
+    for process in family(node):
+        process.kill()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+def test_every_job_has_one_outcome_though_a_node_dies(cluster: Any, tmp_path: Path) -> None:
+    program = "import os, time; print(os.getcwd(), flush=True); time.sleep(5)"
+    jobs = [
+        Job(name, tmp_path / name, (sys.executable, "-c", program, "far-job"), {}, None, {"threads": 1})
+        for name in ("a", "b", "c", "d")
+    ]
+    victim = sorted(cluster.worker_nodes, key=str)[0]
+    killer = threading.Thread(target=kill_while_it_runs, args=(victim, "far-job", lambda: True))
+    killer.start()
+
+    outcomes = list(Ray(address=cluster.address).run(jobs))
+
+    killer.join()
+    assert sorted((outcome.job.id, outcome.exit_code) for outcome in outcomes) == [
+        ("a", 0), ("b", 0), ("c", 0), ("d", 0),
+    ]  # fmt: skip
+    assert all(job.log.read_text().strip() for job in jobs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_cell_has_one_result_though_a_node_dies(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "far.toml").write_text(SUITE)
     shell = Shell(tmp_path, shell_environment())
     argv = shell.argv("run", "far.toml", "--executor", f"ray:address={cluster.address}")
     command = subprocess.Popen(argv, cwd=tmp_path, env=shell.environment, stderr=subprocess.PIPE, text=True)
-    victim = cluster.worker_nodes.copy().pop()
     try:
-        while not runs_a_cell(victim):
-            assert command.poll() is None, command.stderr and command.stderr.read()
-            time.sleep(0.1)
-        for process in family(victim):
-            process.kill()
-        _, errors = command.communicate(timeout=600)
+        victim = cluster.add_node(num_cpus=1)
+        kill_while_it_runs(victim, "metabench.worker", lambda: command.poll() is None)
+        _, errors = command.communicate(timeout=1200)
     finally:
         command.kill()
 

@@ -53,7 +53,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The script that `sbatch` was given; from here on it copies the script there, and refuses it."""
     path, commands = tmp_path / "script", tmp_path / "bin"
     commands.mkdir()
-    for name in ("sbatch", "srun", "scancel", "sacct"):
+    for name in ("sbatch", "srun", "scancel", "squeue"):
         (commands / name).write_text(SBATCH.format(script=path))
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
@@ -152,5 +152,5 @@ def test_a_suite_runs_as_arrays_and_each_cell_finds_out_about_its_machine(tmp_pa
 def test_without_slurm_the_request_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(RequestError, match="no Slurm here: sbatch, scancel, sacct must be in PATH"):
+    with pytest.raises(RequestError, match="no Slurm here: sbatch, scancel, squeue must be in PATH"):
         list(Slurm().run([]))
