@@ -15,6 +15,7 @@ def metabench_algorithms() -> list[type]:
     from metabench_plugins.algorithms.cnp import Cnp
     from metabench_plugins.algorithms.hausdorff import Hausdorff
     from metabench_plugins.algorithms.imaml import Imaml
+    from metabench_plugins.algorithms.in_context import InContext
     from metabench_plugins.algorithms.k_neighbours import KNeighbours
     from metabench_plugins.algorithms.logistic_regression import LogisticRegression
     from metabench_plugins.algorithms.maml import Maml
@@ -48,6 +49,7 @@ def metabench_algorithms() -> list[type]:
         SimpleShot,
         Cnp,
         MetaLstm,
+        InContext,
         Baseline,
         BaselinePlusPlus,
         Scratch,

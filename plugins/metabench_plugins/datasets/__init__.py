@@ -21,9 +21,12 @@ def metabench_datasets() -> list[type]:
     from metabench_plugins.datasets.omniglot import Omniglot
     from metabench_plugins.datasets.omniglot_small import OmniglotSmall
     from metabench_plugins.datasets.sinusoid import Sinusoid
+    from metabench_plugins.datasets.table_prior import TablePrior
+    from metabench_plugins.datasets.tables import Tables
     from metabench_plugins.datasets.tiered_imagenet import TieredImagenet
 
     return [
         Banking77, Blobs, CifarFs, Clinc150, Cub, Fc100, Glyphs, Harmonics, ImageFolder, Lake, MiniImagenet,
-        Omniglot, OmniglotSmall, Sinusoid, Features, TieredImagenet,
+        Omniglot, OmniglotSmall, Sinusoid, Features, TablePrior, Tables,
+        TieredImagenet,
     ]  # fmt: skip

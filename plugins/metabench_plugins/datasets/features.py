@@ -116,7 +116,7 @@ class Features(Dataset):
     def _sorted(self) -> tuple[np.ndarray[Any, Any], dict[Split, ClassIndex]]:
         """Features in rows by split and class, and the index of each split."""
         path = self.file()
-        table = _read(path, self.label)
+        table = read_table(path, self.label)
         if np.ndim(table.x) < 2 or len(table.x) != len(table.labels) or len(table.x) == 0:
             raise DataError(
                 f"{path}: features must be [examples, …] with one label each, got {np.shape(table.x)} and "
@@ -175,7 +175,8 @@ def _texts(values: Sequence[Any], path: Path, what: str) -> list[str]:
     return texts
 
 
-def _read(path: Path, label: str) -> _Table:
+def read_table(path: Path, label: str) -> _Table:
+    """Return what a .npz, .csv or .parquet holds; raise DataError with what is wrong with it."""
     readers = {".npz": _read_arrays, ".parquet": _read_parquet}
     try:
         return readers.get(path.suffix, _read_csv)(path, label)
