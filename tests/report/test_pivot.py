@@ -82,3 +82,23 @@ def test_latex_keeps_suites_machines_and_seeds_apart_and_says_what_differs() -> 
     assert "steps: 400 for maml (conv4)" in text
     assert "published: 98.7" in text
     assert "agrees" in text
+
+
+def test_a_pivot_over_data_sets_has_the_mean_rank_of_rows_that_have_all_of_them() -> None:
+    scores = {"maml": (0.7, 0.5, 0.6), "protonet": (0.8, 0.6, 0.7), "reptile": (0.6, 0.7, 0.5), "cnp": (0.9,)}
+    results = [
+        made_result(made_cell(name, dataset=dataset), score)
+        for name, of_name in scores.items()
+        for dataset, score in zip(("glyphs", "lake", "cub"), of_name, strict=False)
+    ]
+
+    columns, lines, notes = content_of(results).pivot("method", "dataset").shown()
+
+    assert columns[-1].header == "mean rank"
+    ranks = {
+        line[columns.index(next(c for c in columns if c.header == "method"))]: line[-1] for line in lines
+    }
+    assert ranks["protonet"] == "1.33 ± 1.43"  # ranks 1, 2, 1: deviation 0.577, t 4.303, over √3
+    assert ranks["maml"].startswith("2.33")
+    assert ranks["cnp"] in ("", "–")
+    assert any("Mean rank" in note for note in notes)

@@ -19,6 +19,7 @@ from metabench.report.columns import (
     standing_notes,
     text,
 )
+from metabench.report.mean_rank import RULE, mean_ranks
 from metabench.report.summary import Summaries
 
 MARKS = "t: transductive. b: budget-limited. u: unstable times. w: withdrawn."
@@ -100,18 +101,26 @@ def pivot(source: Summaries, down: str, across: str) -> Section[Any]:
     summaries = source.ranked
     layout = grid(summaries, _value_of(down), _value_of(across), (down, across))
     apart = [column for column in layout.columns if column.header not in (down, across)]
-    records = [
+    ranks = mean_ranks([row.summaries for row in layout.rows], layout.heads) if across == "dataset" else []
+    records: list[dict[str, Any]] = [
         {column.header: shown for column, shown in zip(layout.columns, row.texts, strict=True)}
         | {down: row.name}
         | {f"at {head}": marked(summary) for head, summary in row.summaries.items()}
         for row in layout.rows
     ]
+    for record, rank in zip(records, ranks, strict=False):
+        record["mean rank"] = rank
     columns = [
         *(text(column.header, column.header, quiet=True, right=column.right) for column in apart),
         text(down, down),
         *(text(f"at {head}", f"{across} {head}", right=True, optional=True) for head in layout.heads),
+        *([text("mean rank", "mean rank", right=True, optional=True)] if any(ranks) else []),
     ]
-    notes = [f"± is half a 95 % interval. {MARKS}", *standing_notes(summaries)]
+    notes = [
+        f"± is half a 95 % interval. {MARKS}",
+        *standing_notes(summaries),
+        *([RULE] if any(ranks) else []),
+    ]
     return Section("pivot", f"Score by {down} and {across}", records, columns, notes)
 
 

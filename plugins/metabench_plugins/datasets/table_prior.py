@@ -15,8 +15,8 @@ from metabench.records import UnevenProtocol
 if TYPE_CHECKING:
     from metabench.device import Device
 
-NODES = 24  # of a layer
-LAYERS = 3  # after the first, at most
+FEWEST_NODES, NODES = 3, 16  # of a layer
+LAYERS = 2  # after the first, at most
 HEAVY = 0.3  # fraction of the tables some of whose columns are skewed
 
 
@@ -25,8 +25,8 @@ class TablePrior(Dataset):
     """Every task is a table of its own, whose columns and class are values of a random network.
 
     S. Müller et al.: Transformers Can Do Bayesian Inference, ICLR 2022; N. Hollmann et al.: TabPFN, ICLR
-    2023, appendix C, in a smaller form. A network has 2 to 4 layers of 24 nodes with normal weights, of
-    which a random fraction is 0, an activation of its own and noise. In half of the tasks it is a
+    2023, appendix C, in a smaller form. A network has 2 or 3 layers of 3 to 16 nodes with normal weights,
+    of which a random fraction is 0, an activation of its own and noise. In half of the tasks it is a
     structural causal model: columns are random nodes, and the class another, of the last layer; otherwise
     columns are its inputs and the class its output. Classes are ranges of that node's value of equal size,
     so that each has as many rows as the protocol asks for. A task has 2 to `width` columns, then zeros.
@@ -34,9 +34,7 @@ class TablePrior(Dataset):
     """
 
     name: ClassVar[str] = "table-prior"
-    width: int = setting(
-        30, "columns of an input, the most that a table has", at_least=2, at_most=NODES + NODES - 1
-    )
+    width: int = setting(30, "columns of an input, the most that a table has", at_least=2, at_most=256)
 
     def describe(self) -> Facts:
         """Return the facts of endless tables."""
@@ -98,18 +96,20 @@ def table(stream: Any, ways: int, rows: int, width: int) -> np.ndarray[Any, Any]
     parts = _Draws(*draws.words(np.asarray(stream), len(_Draws._fields)))
     choices = iter(draws.uniform(parts.choices, 16).tolist())
     columns = 2 + int(next(choices) * (width - 1))
+    nodes = FEWEST_NODES + int(next(choices) * (NODES - FEWEST_NODES + 1))
     causal = next(choices) < 0.5
     count = ways * rows
-    inputs = draws.normal(parts.inputs, count * max(NODES, columns)).reshape(count, -1)
+    inputs = draws.normal(parts.inputs, count * (nodes if causal else columns)).reshape(count, -1)
     if next(choices) < HEAVY:  # lognormal, as amounts and sizes are
         inputs[:, ::3] = np.exp(inputs[:, ::3])
-    layers = _layers(inputs if not causal else inputs[:, :NODES], parts, choices)
+    layers = _layers(inputs, nodes, parts, choices)
     if causal:
-        nodes = np.concatenate(layers, 1)
-        target = nodes.shape[1] - 1 - int(next(choices) * NODES)  # of the last layer
-        others = np.delete(nodes, target, axis=1)
+        values = np.concatenate([inputs, *layers], 1)
+        target = values.shape[1] - 1 - int(next(choices) * nodes)  # of the last layer
+        others = np.delete(values, target, axis=1)
+        columns = min(columns, others.shape[1])
         x = others[:, draws.distinct(parts.order[None], columns, others.shape[1])[0]]
-        value = nodes[:, target]
+        value = values[:, target]
     else:
         x, value = inputs[:, :columns], layers[-1][:, 0]
     by_class = np.argsort(value, kind="stable").reshape(ways, rows)
@@ -121,15 +121,16 @@ def table(stream: Any, ways: int, rows: int, width: int) -> np.ndarray[Any, Any]
     return out
 
 
-def _layers(inputs: Any, parts: _Draws, choices: Any) -> list[Any]:
-    """Return the nodes [rows, NODES] of each layer of a random network."""
-    depth, kept, noise = 1 + int(next(choices) * LAYERS), 0.2 + 0.8 * next(choices), 0.3 * next(choices) ** 2
+def _layers(x: Any, nodes: int, parts: _Draws, choices: Any) -> list[Any]:
+    """Return the nodes [rows, nodes] of each layer of a random network."""
+    depth, kept, noise = 1 + int(next(choices) * LAYERS), 0.3 + 0.7 * next(choices), 0.3 * next(choices) ** 2
     activation = (np.tanh, np.sin, np.abs, _rectified, _same)[int(next(choices) * 5)]
-    x, layers, first = inputs, [], 0
+    layers: list[Any] = []
+    first = 0
     for number in range(depth + 1):
-        size = x.shape[1] * NODES
-        weights = draws.normal(parts.weights, size, first).reshape(-1, NODES)
-        weights *= draws.uniform(parts.weights, size, first=(1 << 24) + first).reshape(-1, NODES) < kept
+        size = x.shape[1] * nodes
+        weights = draws.normal(parts.weights, size, first).reshape(-1, nodes)
+        weights *= draws.uniform(parts.weights, size, first=(1 << 24) + first).reshape(-1, nodes) < kept
         first += size
         x = x @ weights / np.sqrt(max(1.0, kept * x.shape[1]))
         x = x + noise * draws.normal(parts.noise, x.size, number * x.size).reshape(x.shape)

@@ -33,9 +33,9 @@ class Tables(Dataset):
 
     Task number i is of table i modulo their number, where that has enough classes; with a range of ways a
     task has all classes of its table. Rows have zeros after their own columns. Values are as the table has
-    them, in its own units; rows that repeat another are left out. With
-    `standardise` the rows of queries count too, without their classes. There is nothing to train on: name it as a
-    `test_dataset`, for instance of `table-prior`.
+    them, in its own units; rows that repeat another are left out. With `standardise` the rows of queries
+    count too, without their classes. There is nothing to train on: name it as a `test_dataset`, for instance
+    of `table-prior`.
     """
 
     name: ClassVar[str] = "tables"
