@@ -222,7 +222,7 @@ def test_kernels_compute_unless_they_are_switched_off(monkeypatch: pytest.Monkey
 def test_processes_that_start_together_compile_once(uncached: Path) -> None:
     counted = uncached / "counting-g++"
     counted.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] || echo compiled >> {uncached}/runs\nexec g++ -O0 "$@" -O0\n'
+        f'#!/bin/sh\ncase "$*" in *-shared*) echo linked >> {uncached}/runs;; esac\nexec g++ -O0 "$@" -O0\n'
     )
     counted.chmod(0o755)
     program = "from metabench.engine.kernels.build import compiled; print(compiled('float'))"
@@ -235,4 +235,4 @@ def test_processes_that_start_together_compile_once(uncached: Path) -> None:
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert len(paths) == 1
     assert Path(paths.pop()).is_file()
-    assert (uncached / "runs").read_text() == "compiled\n"
+    assert (uncached / "runs").read_text() == "linked\n"
