@@ -57,10 +57,13 @@ def test_a_signature_is_checked_once(key: Path, tmp_path: Path, monkeypatch: pyt
     signature, signers = sign(b"results", key, OF_RESULTS), tmp_path / "none"
     signer = check(b"results", signature, OF_RESULTS, signers)
 
-    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no ssh-keygen
+    broken = tmp_path / "ssh-keygen"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
 
     assert check(b"results", signature, OF_RESULTS, signers) == signer
-    with pytest.raises(SignatureError, match="not installed"):
+    with pytest.raises(SignatureError, match="no signature of this content"):
         check(b"others", signature, OF_RESULTS, signers)
 
 
