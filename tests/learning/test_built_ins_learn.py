@@ -87,6 +87,7 @@ TRIALS = {
     "baseline": Trial(GLYPHS, CONV, 200, 64, {"rate": 0.005}),
     "baseline++": Trial(GLYPHS, CONV, 500, 64, {"rate": 0.005}),
 }
+ELSEWHERE = {"in-context"}  # trains on tables: tests/plugins/algorithms/test_in_context.py
 SLOW = {"maml++", "imaml", "metalstm"}  # 10 to 30 s each
 
 
@@ -137,7 +138,7 @@ def floor(name: str, problem: Problem, network: str) -> Estimate:
 
 
 def test_every_algorithm_that_trains_has_a_trial() -> None:
-    assert sorted(trainable()) == sorted(TRIALS)
+    assert sorted(trainable()) == sorted([*TRIALS, *ELSEWHERE])
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,13 @@ from metabench_plugins.networks.conv4 import Conv4
 
 REGISTRY = load()
 NAMES = [n for n in REGISTRY.names("algorithm") if not n.startswith("l2l-") and n != "callable"]
+
+
+def has_statistics(name: str) -> bool:
+    """Whether an algorithm has a network whose statistics are a choice."""
+    return "statistics" in REGISTRY.find("algorithm", name).cls.__dataclass_fields__
+
+
 LIBRARY = [n for n in REGISTRY.names("algorithm") if n.startswith("l2l-")]
 QUICK = {"baseline": {"head_steps": 3}, "baseline++": {"head_steps": 3}, "scratch": {"steps": 2},
          "imaml": {"steps": 2}, "metalstm": {"steps": 1, "hidden": 2}}  # fmt: skip
@@ -121,7 +128,7 @@ def test_training_changes_no_population_and_takes_the_statistics_of_its_batch() 
     assert all(map(is_fixed, layers))  # scoring goes on by the population
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("nearest-neighbour", "hausdorff")])
+@pytest.mark.parametrize("name", [n for n in NAMES if has_statistics(n)])
 @pytest.mark.parametrize("statistics", STATISTICS)
 def test_transduction_follows_from_the_statistics(name: str, statistics: str) -> None:
     if name == "scratch" and statistics == "population":
