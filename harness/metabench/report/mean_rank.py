@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from metabench import stats
 from metabench.records.summary import Summary
@@ -36,4 +35,6 @@ def mean_ranks(rows: Sequence[Mapping[object, Summary]], heads: Sequence[object]
 def _ranks(summaries: Sequence[Summary]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return the ranks of summaries of one data set by their mean scores, [rows]."""
     sign = -1.0 if summaries[0]["higher_is_better"] else 1.0
-    return np.asarray(rankdata([sign * summary["mean"] for summary in summaries]))
+    means = np.array([sign * summary["mean"] for summary in summaries])
+    better, as_good = (means < means[:, None]).sum(1), (means <= means[:, None]).sum(1)
+    return (better + as_good + 1) / 2
