@@ -37,4 +37,4 @@ def _ranks(summaries: Sequence[Summary]) -> np.ndarray[tuple[int, ...], np.dtype
     sign = -1.0 if summaries[0]["higher_is_better"] else 1.0
     means = np.array([sign * summary["mean"] for summary in summaries])
     better, as_good = (means < means[:, None]).sum(1), (means <= means[:, None]).sum(1)
-    return (better + as_good + 1) / 2
+    return np.asarray((better + as_good + 1) / 2)
