@@ -231,14 +231,14 @@ def _labels(
 ) -> Labels:
     claimed = any(bool(row["transductive"]) for row in rows)
     checks = {row["transductive_found"] for row in rows} - {None}
-    found = True in checks if checks else None
+    observed = True in checks if checks else None
     reason = budget_limited_reason(rows, references)
     own = [reruns[row["file"]] for row in rows if row["file"] in reruns]
     return {
         "overlap_unknown": any(row["overlap"] == "unknown" for row in rows),
         "code_label": "",
-        "transductive": claimed or bool(found),
-        "transduction": TRANSDUCTION[claimed, found],
+        "transductive": claimed or bool(observed),
+        "transduction": TRANSDUCTION[claimed, observed],
         "unstable": any(bool(row["unstable"]) for row in rows),
         "budget_limited": bool(reason),
         "limited_reason": reason,

@@ -115,7 +115,7 @@ class Kernels:
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Return the gradients of gy, x and weight, for `incoming` ones of what `norm_gradient` returns."""
         shape, (w, _), gy = _norm(x, weight, weight, relu), _per_task(weight), gy.contiguous()
-        v, p, q = (one.contiguous() for one in incoming)
+        v, p, q = (gradient.contiguous() for gradient in incoming)
         outputs = torch.empty_like(x), torch.empty_like(x), torch.empty_like(m)
         self.code.norm_second(
             shape, *(t.data_ptr() for t in (v, p, q, gy, x, y, w, m, r, *outputs)), threads()

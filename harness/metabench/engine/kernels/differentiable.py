@@ -174,10 +174,10 @@ class _NormGradient(torch.autograd.Function):
         if torch.is_grad_enabled():
             # of each argument alone: ȳ may depend on x, too
             _, pull, *_ = torch.func.vjp(lambda g, x, w: _written_out(g, x, w, y, eps, relu), gy, x, weight)
-            found = pull(incoming)
+            gradients = pull(incoming)
         else:
-            found = kernels.norm_second(incoming, gy, x, y, weight, m, r, relu)
-        return *found, *[None] * 6
+            gradients = kernels.norm_second(incoming, gy, x, y, weight, m, r, relu)
+        return *gradients, *[None] * 6
 
 
 def _written_out(
