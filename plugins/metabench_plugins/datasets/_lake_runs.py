@@ -7,7 +7,7 @@ import numpy as np
 from metabench import Examples, Invalid, Protocol, Split
 from metabench.data import Drawn, TensorSource
 from metabench.records import Batches
-from metabench_plugins.datasets.lake import RUNS, WAYS, characters, first_row, runs
+from metabench_plugins.datasets._lake_list import RUNS, WAYS, characters, first_row, runs
 
 
 class LakeRuns(TensorSource):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,15 +20,13 @@ from metabench.data import (
     fingerprint_of,
     members,
 )
-from metabench_plugins.datasets._split_lists import read_list
+from metabench_plugins.datasets._lake_list import DRAWINGS, RUNS, WAYS, characters, first_row, runs
 from metabench_plugins.datasets.omniglot import MIRROR, SIDE, UPSTREAM
 
 if TYPE_CHECKING:
     from metabench.device import Device
 
 ARCHIVE = "one-shot-classification/all_runs.zip"
-RUNS, WAYS = 20, 20
-DRAWINGS = 4  # of a character: one to learn from and one to classify in each of its alphabet's two runs
 CYRILLIC = "Old_Church_Slavonic_(Cyrillic)"
 """An alphabet of evaluation for Lake et al., though Cyrillic is one of the background."""
 
@@ -86,26 +83,6 @@ class Lake(FilesDataset):
 def _script(alphabet: str) -> str:
     """Return an alphabet's script, by which it is known to be in no data set that is trained on."""
     return "Old_Church_Slavonic" if alphabet == CYRILLIC else alphabet
-
-
-@cache
-def runs() -> Sequence[tuple[str, Sequence[str]]]:
-    """Return the alphabet of each run and its characters, "alphabet/characterNN", class 1 first."""
-    return [
-        (run["alphabet"], [f"{run['alphabet']}/character{number:02d}" for number in run["characters"]])
-        for run in read_list("omniglot_lake_runs.json")["runs"]
-    ]
-
-
-@cache
-def characters() -> Sequence[str]:
-    """Return the characters of all runs by name, sorted."""
-    return sorted({name for _, names in runs() for name in names})
-
-
-def first_row(run: int, name: str) -> int:
-    """Return the row of the drawing to learn a run's character from; the one to classify is the next."""
-    return characters().index(name) * DRAWINGS + 2 * (run % 2)
 
 
 def _read(archive: Path, shape: Shape, out: np.ndarray[Any, Any]) -> None:

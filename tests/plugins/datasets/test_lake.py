@@ -10,7 +10,8 @@ from metabench import DataError, Invalid, Protocol
 from metabench.data.checks import verify
 from metabench.device import Device
 from metabench.records.crossing import crossing_problem
-from metabench_plugins.datasets.lake import Lake, runs
+from metabench_plugins.datasets._lake_list import runs
+from metabench_plugins.datasets.lake import Lake
 from metabench_plugins.datasets.omniglot import Omniglot
 from metabench_plugins.datasets.omniglot_small import OmniglotSmall
 
