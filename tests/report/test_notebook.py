@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from helpers.results import made_board, store
-from metabench.report import Content, section_html
+from metabench.report import Content
 from metabench.results.table import Results
 
 CELL = """
@@ -19,7 +19,7 @@ def test_a_table_escapes_the_names_that_it_shows() -> None:
     (table,) = Content.of(Results.of(made_board(test_tasks=10))).sections(["scores"])
     table.records[0]["method"] = "<script>alert(1)</script>"
     assert "<script>" not in table._repr_html_()
-    assert "&lt;script&gt;" in table._repr_html_() == section_html(table)
+    assert "&lt;script&gt;" in table._repr_html_() == table.html()
 
 
 @pytest.mark.slow

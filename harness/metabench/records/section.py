@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from metabench.records.section_html import section_html
-from metabench.text import ABSENT
+from metabench.text import ABSENT, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,9 +57,30 @@ class Section(Generic[Line]):
 
         return pd.DataFrame(list(self.records))
 
+    def html(self) -> str:
+        """Return the table as HTML without scripts: title, lines, notes, every text of them escaped.
+
+        Lines that were withdrawn are struck through.
+        """
+        from tabulate import tabulate  # imported late: most readers of records make no table
+
+        columns, lines, notes = self.shown()
+        align = ["right" if column.right else "left" for column in columns]
+        body = tabulate(
+            [
+                [_cell(text, struck) for text in line]
+                for line, struck in zip(lines, self.struck(), strict=True)
+            ],
+            [escape(printable(column.header)) for column in columns],
+            tablefmt="unsafehtml",
+            disable_numparse=True,
+            colalign=align if lines else None,
+        )
+        paragraphs = "\n".join(f"<p>{escape(printable(note))}</p>" for note in notes)
+        return f"<h2>{escape(self.title)}</h2>\n<div>{body}</div>\n{paragraphs}"
+
     def _repr_html_(self) -> str:
-        """Return what a notebook shows of the table."""
-        return section_html(self)
+        return self.html()
 
     def struck(self) -> list[bool]:
         """Return for every line whether it is struck through: results of it were withdrawn."""
@@ -102,3 +123,8 @@ class Section(Generic[Line]):
             return lambda record: record.get(key)
         show = column.show
         return lambda record: None if show(record) == ABSENT else show(record)
+
+
+def _cell(text: str, struck: bool) -> str:
+    shown = escape(printable(text))
+    return f"<s>{shown}</s>" if struck else shown

@@ -1,7 +1,6 @@
 """From results to summaries over seeds, to tables, to text; the names here are for authors of reports."""
 
 from metabench.records.section import Column, Section
-from metabench.records.section_html import section_html
 from metabench.report.columns import (
     AXIS_COLUMNS,
     COUNT_COLUMNS,
@@ -66,7 +65,6 @@ __all__ = [
     "render",
     "score",
     "score_text",
-    "section_html",
     "speed",
     "standing_notes",
     "task",

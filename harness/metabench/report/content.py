@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from metabench.errors import RequestError, did_you_mean
 from metabench.records.row import Row, UnreadableFile
 from metabench.records.section import Section
-from metabench.records.section_html import section_html
 from metabench.records.summary import Summary
 from metabench.report.capacity import capacity
 from metabench.report.cost import cost
@@ -112,7 +111,7 @@ class Content:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: every table that was chosen, or that has a line."""
-        return "\n".join(map(section_html, self.sections()))
+        return "\n".join(section.html() for section in self.sections())
 
     def pivot(self, down: str, across: str) -> Section[Any]:
         """Return scores with one axis down and one across; raises RequestError for an unknown axis."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
-from metabench.plugins import plugin_call
+from metabench.plugin_calls import plugin_call
 from metabench.records.cell import Spec
 from metabench.records.row import UnreadableFile
 from metabench.records.section import Section

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from metabench import Report, ReportContent
-from metabench.report import printable, section_html
+from metabench.report import printable
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -35,7 +35,7 @@ class Html(Report):
 
     def write(self, content: ReportContent, folder: Path) -> list[Path]:
         """Write report.html."""
-        parts = [HEAD, *(section_html(section) for section in content.sections())]
+        parts = [HEAD, *(section.html() for section in content.sections())]
         if content.problems:
             listed = "".join(f"<li>{escape(printable(str(problem)))}</li>" for problem in content.problems)
             parts.append(f"<h2>Passed over</h2>\n<ul>{listed}</ul>")
