@@ -1,6 +1,7 @@
 """Suites: a TOML file becomes cells, and every mistake in it is reported at once."""
 
-from metabench.suite.from_arguments import Arguments, read_arguments
+from metabench.suite.arguments import Arguments
+from metabench.suite.from_arguments import read_arguments
 from metabench.suite.suite import Suite, SuiteFile, find, installed_suites, read
 from metabench.suite.tuning import Tune
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from metabench.plugins import Registry
 from metabench.records.cell import Cell, Spec
 from metabench.records.files import write_text
 from metabench.records.identity import digest_of
+from metabench.suite.arguments import RUNS, Arguments
 from metabench.suite.bounds import require_distinct_ids, require_few_cells
 from metabench.suite.callables import callable_entry
 from metabench.suite.objects import by_name
@@ -28,7 +28,6 @@ from metabench.suite.reader import Reader
 from metabench.suite.suite import Suite, read
 from metabench.suite.toml_text import suite_text
 from metabench.suite.written import (
-    GivenComponent,
     backend_table,
     by_option,
     component_table,
@@ -36,40 +35,9 @@ from metabench.suite.written import (
     protocol_table,
 )
 
-RUNS = "runs"
-"""The suite of runs without a file; its version is 1."""
 RUNS_DIGEST = digest_of([RUNS, 1])
 """What results of such runs have in the place of the SHA-256 of a suite file."""
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.toml")
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """What a run without a file asks for.
-
-    callables: what `--with` names; tests, train: `5w1s15q`, a suite's table, or a Protocol; steps: None where
-    nobody says, which is a mistake where an algorithm trains; save: the file to write the suite to.
-    """
-
-    algorithms: Sequence[GivenComponent] = ()
-    callables: Sequence[GivenComponent] = ()
-    networks: Sequence[GivenComponent] = ()
-    datasets: Sequence[GivenComponent] = ()
-    test_dataset: GivenComponent | None = None
-    tests: Sequence[Any] = ()
-    train: Any = None
-    steps: int | None = None
-    budget: Mapping[str, Any] = field(default_factory=dict)
-    evaluation: Mapping[str, Any] = field(default_factory=dict)
-    save: Path | None = None
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, name) not in (None, (), [], {}) for name in self.__dataclass_fields__)
-
-    @property
-    def path(self) -> Path:
-        """The file that the suite is written to, or would be."""
-        return self.save or Path(f"{RUNS}.toml")
 
 
 def read_arguments(

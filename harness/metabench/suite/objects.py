@@ -6,17 +6,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metabench.contracts import Component
 from metabench.errors import RequestError
 from metabench.plugins import KINDS, Registry, contract_violation
 from metabench.records.carried import carry, is_installed
 from metabench.records.cell import component_kind
+from metabench.suite.arguments import Arguments
 from metabench.suite.callables import CALLABLE
-
-if TYPE_CHECKING:
-    from metabench.suite.from_arguments import Arguments
 
 
 def by_name(registry: Registry, arguments: Arguments) -> tuple[Arguments, Sequence[str]]:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from metabench.contracts import Algorithm, Dataset, Network
 from metabench.errors import MetabenchError, RequestError, SettingError, StoreError
 from metabench.folders import file_digest
-from metabench.plugins import Registry, describe_exception
+from metabench.plugin_calls import describe_exception
+from metabench.plugins import Registry
 from metabench.records.cell import (
     COMPONENTS,
     NETWORK_WEIGHTS,
