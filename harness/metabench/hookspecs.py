@@ -16,6 +16,9 @@ Hooks that return a sequence provide components. They are called in the parent p
 asks for their kind, and return a list of classes (of folders, for suites). The worker of a cell imports
 the classes that its job names and nothing else. `metabench_progress` and `metabench_result` observe a run,
 in the parent process.
+
+These are declarations, which pluggy reads and never calls: the bodies that raise satisfy type checkers, which
+refuse an empty one where a function returns something.
 """
 
 from __future__ import annotations
