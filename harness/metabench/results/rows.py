@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from metabench.records.axes import series_of
 from metabench.records.cell import Cell, Status
 from metabench.records.identity import digest_of
 from metabench.records.metric_scores import MetricScores
-from metabench.records.result import Result, Scores, Training, Validation
+from metabench.records.result import Result, Scores
 from metabench.records.row import (
     Averages,
     CellFields,
@@ -34,23 +34,17 @@ from metabench.records.row import (
     Row,
     ScoreFields,
     SeedFields,
-    TrainingFields,
     TuningFields,
 )
 from metabench.records.tuning import Tuning
 from metabench.results.keys import keys_of
 from metabench.results.row_kinds import is_whole, require_kinds
+from metabench.results.training_fields import training_fields
 
 ROW_VERSION = 13
 """Raised when the meaning of a field changes: cached rows of another version are made anew."""
 
 CODE_DIGITS = 12
-
-FLAT_PART = 0.25
-"""The last part of training over which the validation curve must be flat."""
-
-FLAT_GAIN = 0.05
-"""The part of all that training gained by which the curve may still move there."""
 
 KEY_DIGITS = 16
 """Digits of a key in a row, by which rows are grouped; no result file stores it."""
@@ -74,7 +68,7 @@ def row_of(result: Result, file: str = "") -> tuple[Row, NDArray[np.float64]]:
         **_peaks(result),
         **_seed_fields(result.cell),
         **_outcome_fields(result, file),
-        **_training_fields(result),
+        **training_fields(result),
         **_measure_fields(result),
         **_score_fields(result.scores, scores, further),
     }
@@ -344,34 +338,6 @@ def _score_fields(
     }
 
 
-def _training_fields(result: Result) -> TrainingFields:
-    training = result.training
-    if training is None:
-        return {"trained_steps": None, "flat": None, "validations": [], "best_step": None,
-                "target_step": None, "target_seconds": None, "ended_by": "", "resumed": 0,
-                "annealed": False, "loss": None}  # fmt: skip
-    return {
-        "trained_steps": training.steps,
-        "flat": _flat(training) if result.cell.budget.steps and result.cell.train else None,
-        "validations": [
-            [v.step, round(v.train_seconds, 4), v.mean] for v in training.validations if math.isfinite(v.mean)
-        ],
-        "best_step": training.best_step,
-        "target_step": training.target_step,
-        "target_seconds": training.target_seconds,
-        "ended_by": training.ended_by,
-        "loss": _last_loss(training),
-        "resumed": len(training.resumed),
-        "annealed": training.annealed,
-    }
-
-
-def _last_loss(training: Training) -> float | None:
-    """Return the last loss, None where there is none or it is no number: the training diverged."""
-    loss = training.losses[-1][1] if training.losses else math.nan
-    return loss if math.isfinite(loss) else None
-
-
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -389,26 +355,6 @@ def _percentile(values: Sequence[float], part: float) -> float:
 
 def _share(parts: Sequence[float], whole: float) -> float | None:
     return sum(parts) / whole if whole else None
-
-
-def _flat(training: Training) -> bool:
-    """Return whether validation stopped moving over the last quarter of the steps.
-
-    The mean over it is compared with that over the quarter before: it must differ by less than the
-    validation's own interval, and by less than FLAT_GAIN of all that training gained (or half the
-    interval, where that is more). A curve with no validation in either quarter has not been watched.
-    """
-
-    def within(low: float, high: float) -> list[Validation]:
-        return [v for v in training.validations if low * training.steps < v.step <= high * training.steps]
-
-    last, before = within(1 - FLAT_PART, 1), within(1 - 2 * FLAT_PART, 1 - FLAT_PART)
-    if not last or not before:
-        return False
-    now, half = fmean(v.mean for v in last), fmean(v.half_width for v in last)
-    moved = abs(now - fmean(v.mean for v in before))
-    gained = abs(now - training.validations[0].mean)
-    return moved <= min(half, max(FLAT_GAIN * gained, half / 2))
 
 
 def _count(value: Any) -> int | None:
