@@ -24,7 +24,6 @@ from metabench.contracts import (
     Metric,
     Network,
     Report,
-    ReportContent,
     Source,
 )
 from metabench.errors import (
@@ -44,6 +43,7 @@ from metabench.hookspecs import hookimpl
 from metabench.presets import Preset
 from metabench.records.cell import Budget, Cell, Evaluation, Facts, Spec, Split, Workload
 from metabench.records.protocol import Batches, Protocol, UnevenProtocol, VariedProtocol
+from metabench.records.report_content import ReportContent
 from metabench.records.result import Result
 from metabench.settings import REQUIRED, setting
 

@@ -9,7 +9,6 @@ Axes: T tasks, n support examples of a task, q query examples of a task, `*input
 from __future__ import annotations
 
 import math
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +22,12 @@ from metabench.records.protocol import Batches, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from torch import Tensor, nn
 
     from metabench.device.device import Device
     from metabench.records.job import Job, Outcome
+    from metabench.records.report_content import ReportContent
     from metabench.records.result import Result
-    from metabench.records.row import Row, UnreadableFile
-    from metabench.records.section import Section
-    from metabench.records.summary import Summary
 
 CONTRACT_VERSION = 2
 """Raised when a change breaks older plugins; a plugin states the one it was made for, METABENCH_CONTRACT."""
@@ -376,39 +372,6 @@ class Logger(Component, ABC):
         folder: of the suite's results, in which a logger of files writes below `logs`.
         `metabench.records.logged_settings` gives the cell's settings as a logger takes them.
         """
-
-
-class ReportContent(typing.Protocol):
-    """What a report is given: results, their summaries over seeds, and the tables that are made of them.
-
-    Every text in it comes from somebody's result file and is untrusted.
-    """
-
-    @property
-    def rows(self) -> Sequence[Row]:
-        """One flat row per result."""
-
-    @property
-    def summaries(self) -> Sequence[Summary]:
-        """One summary per configuration and machine over its seeds, of scored results only."""
-
-    @property
-    def problems(self) -> Sequence[UnreadableFile]:
-        """Files that were passed over, and why."""
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The rows as a pandas DataFrame."""
-
-    def sections(self, names: Iterable[str] | None = None, sort: str | None = None) -> list[Section[Any]]:
-        """Return tables: these, or for None those that were chosen for the report, in the chosen order.
-
-        names: such as "scores" (`metabench.report.TABLES` lists them); a table that is asked for by its name
-        may be empty. sort: a column's header or its figure's name, with a leading - for descending.
-        """
-
-    def of_suite(self, name: str, version: int) -> ReportContent:
-        """Return the content made of one suite's results alone, with all of its tables."""
 
 
 class Report(Component, ABC):

@@ -16,8 +16,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +25,8 @@ from typing import Any
 import pluggy
 
 from metabench import contracts, hookspecs
-from metabench.errors import MetabenchError, PluginError, UnknownComponent, did_you_mean
-from metabench.interrupts import noticed_interrupts
+from metabench.errors import MetabenchError, UnknownComponent, did_you_mean
+from metabench.plugin_calls import plugin_call
 from metabench.records.carried import LOCAL, Carried
 from metabench.records.cell import COMPONENTS, Cell, Spec
 from metabench.records.metric_scores import component_slots
@@ -382,30 +381,3 @@ def contract_violation(kind: str, cls: Any, *, carried: bool = False) -> str | N
     if not text or text.startswith(f"{cls.__name__}("):  # the latter is dataclass's own
         return "has no docstring, which is its help"
     return None
-
-
-@contextmanager
-def plugin_call(what: str, *passes: type[Exception]) -> Iterator[None]:
-    """Turn whatever the code of a plugin raises in the block into a PluginError: "`what` raised …".
-
-    So sys.exit and a KeyboardInterrupt of the plugin's own are errors, too. Errors of metabench's own and of
-    the kinds that pass do so, and an interrupt of the user's stays one, whatever the plugin makes of it.
-    """
-    with noticed_interrupts() as interrupted:
-        try:
-            yield
-        except BaseException as error:
-            if isinstance(error, (MetabenchError, *passes)):
-                raise
-            if interrupted():
-                raise KeyboardInterrupt from error
-            raise PluginError(f"{what} raised {describe_exception(error)}") from error
-
-
-def describe_exception(error: BaseException) -> str:
-    """Return the type and the text of an exception, without control characters."""
-    try:
-        text = str(error)
-    except Exception:  # of a plugin's own class
-        text = "its text cannot be read"
-    return printable(f"{type(error).__name__}: {text}")

@@ -14,7 +14,8 @@ import pytest
 from helpers.results import made_cell, made_result
 from helpers.shell import ROOT, Shell, shell_environment
 from metabench.errors import PluginError, RequestError, UnknownComponent
-from metabench.plugins import Registry, describe_exception, load, plugin_call
+from metabench.plugin_calls import describe_exception, plugin_call
+from metabench.plugins import Registry, load
 
 RAISED = {
     "exit": "raise SystemExit(0)",

@@ -32,6 +32,7 @@ FLOORS: Mapping[str, Mapping[str, str]] = {
         "records": "settings presets text errors", "settings": "errors", "presets": "errors",
         "device": "errors", "stats": "", "text": "",
         "folders": "", "errors": "", "deprecation": "", "interrupts": "",
+        "plugin_calls": "errors interrupts text",
     },
 }  # fmt: skip
 

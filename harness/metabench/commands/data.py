@@ -65,7 +65,8 @@ def list_() -> int:
 
     from metabench.data import data_folder
     from metabench.errors import MetabenchError, SettingError
-    from metabench.plugins import load, plugin_call
+    from metabench.plugin_calls import plugin_call
+    from metabench.plugins import load
     from metabench.settings import make
     from metabench.text import printable
 

@@ -10,7 +10,8 @@ from tabulate import tabulate
 
 from metabench.commands.terminal import say
 from metabench.errors import MetabenchError, RequestError, SettingError, SuiteError, did_you_mean
-from metabench.plugins import KINDS, Entry, Registry, load, plugin_call
+from metabench.plugin_calls import plugin_call
+from metabench.plugins import KINDS, Entry, Registry, load
 from metabench.settings import make
 from metabench.suite import installed_suites
 from metabench.suite.bounds import read_suite_file

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from metabench.contracts import CONTRACT_VERSION, Backend, Executor
 from metabench.device import host
 from metabench.errors import MetabenchError, PluginError, StoreError
-from metabench.plugins import Registry, describe_exception, plugin_call
+from metabench.plugin_calls import describe_exception, plugin_call
+from metabench.plugins import Registry
 from metabench.records.apart import settings_apart
 from metabench.records.cell import Cell, Status
 from metabench.records.job import Outcome

@@ -17,7 +17,8 @@ from typing import Any
 from metabench.contracts import Backend
 from metabench.device import host
 from metabench.errors import PluginError, RequestError
-from metabench.plugins import Registry, plugin_call
+from metabench.plugin_calls import plugin_call
+from metabench.plugins import Registry
 from metabench.records.cell import NETWORK_WEIGHTS, Cell, Status
 from metabench.records.job import Job, JobFile, JobFolder, Outcome
 from metabench.records.progress import EndEvent, Event, StartEvent

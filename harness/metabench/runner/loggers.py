@@ -10,7 +10,8 @@ from pathlib import Path
 
 from metabench.contracts import LoggedRun, Logger
 from metabench.errors import MetabenchError, PluginError
-from metabench.plugins import Registry, plugin_call
+from metabench.plugin_calls import plugin_call
+from metabench.plugins import Registry
 from metabench.records.cell import Cell, Spec
 from metabench.records.logged import Curves, curves_of_event, curves_of_training
 from metabench.records.progress import Event, StartEvent

@@ -10,7 +10,7 @@ from typing import Any
 
 from metabench.contracts import CONTRACT_VERSION
 from metabench.device.host import command_line
-from metabench.plugins import describe_exception
+from metabench.plugin_calls import describe_exception
 from metabench.records.cell import Cell, Status
 from metabench.records.job import TAIL_LINES, JobFolder, Outcome
 from metabench.records.progress import Event, TrainEvent

@@ -12,7 +12,8 @@ from typing import Any
 from metabench.contracts import Dataset
 from metabench.device import host
 from metabench.errors import RequestError, StoreError
-from metabench.plugins import Registry, load, plugin_call
+from metabench.plugin_calls import plugin_call
+from metabench.plugins import Registry, load
 from metabench.records.axes import select
 from metabench.records.cell import Cell, Spec
 from metabench.records.imported import module_of
@@ -24,8 +25,9 @@ from metabench.runner.imports import imports_of, require_allowed_imports
 from metabench.runner.keeping import Keeping, keeping
 from metabench.runner.tuning import Choice, choose, collect, searches_of, trial_store
 from metabench.settings import parse_spec
+from metabench.suite.arguments import Arguments
 from metabench.suite.bounds import require_seconds
-from metabench.suite.from_arguments import Arguments, read_arguments
+from metabench.suite.from_arguments import read_arguments
 from metabench.suite.suite import Suite, read
 
 RESULTS = "results/local"
